@@ -1,0 +1,1 @@
+"""Shared helpers of the notebooks: video -> frames -> faces -> data set -> model -> predictions -> metrics -> figures."""

