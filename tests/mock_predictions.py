@@ -1,0 +1,49 @@
+"""Made-up predictions with the columns and the structure of real ones: pairs of identities, two fakes a pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.metrics import COLUMNS
+
+STRENGTH = {"c23": 2.0, "c40": 1.0}  # distance of the classes' logits, in standard deviations
+PHASES = ("trained", "post_trained", "noisy_trained")
+TEACHERS = (
+    "teacher_c23", "teacher_c40", "teacher_both", "student_classic", "student_compression_it1", "student_compression",
+    "oracle",
+)
+
+
+def make_run(model="xception", phase="trained", seed=0, n_pairs=8, n_frames=4, strength=1.0, rng_seed=0):
+    """Return one run's predictions: val pairs come first, then as many test pairs."""
+    rng = np.random.default_rng([rng_seed, sum(map(ord, model + phase)), seed])
+    rows = []
+    for index in range(2 * n_pairs):
+        a, b = f"{2 * index:03d}", f"{2 * index + 1:03d}"
+        split = "val" if index < n_pairs else "test"
+        for quality, distance in STRENGTH.items():
+            for video, label in ((a, 0), (b, 0), (f"{a}_{b}", 1), (f"{b}_{a}", 1)):
+                logit = (label - 0.5) * distance * strength + rng.normal() * 0.7
+                for frame in range(n_frames):
+                    score = 1 / (1 + np.exp(-(logit + rng.normal() * 0.7)))
+                    run = f"{phase}-{model}-s{seed}"
+                    rows.append((run, model, phase, seed, split, quality, video, 5 * frame, label, round(score, 6)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def make_predictions(models=("xception", "resnet18", "efficientnet-lite0"), teachers=True, **options):
+    """Return the predictions of all models in the three phases, and of the Noisy Student comparison."""
+    runs = [make_run(model, phase, **options) for model in models for phase in PHASES]
+    if teachers:
+        runs += [make_run("efficientnet-lite0", phase, **options) for phase in TEACHERS]
+    return pd.concat(runs, ignore_index=True)
+
+
+def write_predictions(folder: Path, predictions: pd.DataFrame) -> None:
+    """Write one CSV a run, as utils.predict does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for run, part in predictions.groupby("run"):
+        part.to_csv(folder / f"{run}.csv", index=False)

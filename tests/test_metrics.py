@@ -1,0 +1,230 @@
+"""The vectorised metrics against literal loops and scikit-learn."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from mock_predictions import make_predictions, make_run, write_predictions
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, recall_score, roc_auc_score, roc_curve
+
+from utils import metrics
+
+
+def slow_auc(labels, scores):
+    fakes = [s for s, y in zip(scores, labels, strict=True) if y == 1]
+    reals = [s for s, y in zip(scores, labels, strict=True) if y == 0]
+    return sum((f > r) + 0.5 * (f == r) for f in fakes for r in reals) / (len(fakes) * len(reals))
+
+
+def slow_eer(labels, scores):
+    """Walk along the ROC curve until misses fall below false alarms; join the two points by a straight line."""
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    for k in range(1, len(fpr)):
+        if 1 - tpr[k] <= fpr[k]:
+            before, after = (1 - tpr[k - 1]) - fpr[k - 1], (1 - tpr[k]) - fpr[k]
+            return fpr[k - 1] + before / (before - after) * (fpr[k] - fpr[k - 1])
+
+
+def slow_bootstrap(part, pair_of, threshold, weights):
+    """Literally repeat the rows of each drawn pair and measure the repeated table."""
+    names = sorted(set(pair_of.values()) & set(part["video_id"].map(pair_of)))
+    values = []
+    for row in weights:
+        drawn = [name for name, times in zip(names, row, strict=True) for _ in range(int(times))]
+        table = pd.concat([part[part["video_id"].map(pair_of) == name] for name in drawn])
+        values.append(slow_metrics(table["label"].to_numpy(), table["score"].to_numpy(), threshold))
+    return pd.DataFrame(values)
+
+
+def slow_metrics(labels, scores, threshold):
+    decided = (scores >= threshold).astype(int)
+    return {
+        "accuracy": accuracy_score(labels, decided),
+        "accuracy_real": recall_score(labels, decided, pos_label=0),
+        "accuracy_fake": recall_score(labels, decided, pos_label=1),
+        "balanced_accuracy": balanced_accuracy_score(labels, decided),
+        "accuracy_half": accuracy_score(labels, scores >= 0.5),
+        "auc": roc_auc_score(labels, scores),
+        "eer": slow_eer(labels, scores),
+        "log_loss": log_loss(labels, np.clip(scores, 1e-6, 1 - 1e-6)),
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("decimals", [1, 6])  # one decimal: many ties
+def test_metrics_equal_the_literal_versions(seed, decimals):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 60)
+    scores = np.round(np.clip(rng.normal(0.5 + 0.1 * labels, 0.3), 0, 1), decimals)
+    got = metrics.measure(labels, scores, threshold=0.4)
+    expected = slow_metrics(labels, scores, 0.4)
+    assert set(got) == set(expected) == set(metrics.METRICS)
+    for name, value in expected.items():
+        assert got[name].shape == (1,)
+        assert got[name][0] == pytest.approx(value, abs=1e-9), name
+    assert got["auc"][0] == pytest.approx(slow_auc(labels, scores), abs=1e-12)
+
+
+def test_metrics_at_the_extremes():
+    labels = np.array([0, 0, 1, 1])
+    perfect = metrics.measure(labels, np.array([0.0, 0.1, 0.9, 1.0]), 0.5)
+    assert (perfect["auc"][0], perfect["eer"][0], perfect["accuracy"][0]) == (1, 0, 1)
+    wrong = metrics.measure(labels, np.array([0.9, 1.0, 0.0, 0.1]), 0.5)
+    assert (wrong["auc"][0], wrong["eer"][0], wrong["accuracy"][0]) == (0, 1, 0)
+    blind = metrics.measure(labels, np.full(4, 0.3), 0.5)
+    assert (blind["auc"][0], blind["eer"][0], blind["balanced_accuracy"][0]) == (0.5, 0.5, 0.5)
+    assert np.isfinite(wrong["log_loss"][0])
+
+
+@pytest.mark.parametrize("level", metrics.LEVELS)
+def test_bootstrap_equals_a_literal_loop(level):
+    part = metrics.at_level(make_run(n_pairs=6), level)
+    part = part[(part["split"] == "test") & (part["quality"] == "c40")]
+    pair_of = metrics.identity_pairs(part["video_id"].tolist())
+    names, groups = np.unique(part["video_id"].map(pair_of).to_numpy(dtype=str), return_inverse=True)
+    weights = metrics.resample_pairs(len(names), 40, seed=3)
+    fast = metrics.measure(part["label"], part["score"], 0.55, groups, weights)
+    slow = slow_bootstrap(part, pair_of, 0.55, weights)
+    for name in metrics.METRICS:
+        np.testing.assert_allclose(fast[name], slow[name], atol=1e-9, err_msg=name)
+
+
+def test_a_resample_without_a_class_is_nan_not_a_crash():
+    values = metrics.measure([0, 1], [0.2, 0.8], 0.5, np.array([0, 1]), np.array([[1, 1], [2, 0]]))
+    assert values["auc"][0] == 1 and np.isnan(values["auc"][1]) and np.isnan(values["eer"][1])
+    assert metrics.interval(values["auc"]) == (1, 1)
+
+
+def test_long_bootstraps_are_cut_into_chunks(monkeypatch):
+    run = make_run(n_pairs=5)
+    whole = metrics.evaluate(run, resamples=50)
+    monkeypatch.setattr(metrics, "CHUNK", 100)
+    pd.testing.assert_frame_equal(whole.table, metrics.evaluate(run, resamples=50).table)
+
+
+def test_2000_resamples_take_under_a_second():
+    run = make_run(n_pairs=70, n_frames=10)  # as many test videos as FaceForensics++
+    part = metrics.video_scores(run[(run["split"] == "test") & (run["quality"] == "c40")])
+    pair_of = metrics.identity_pairs(part["video_id"].tolist())
+    groups = np.unique(part["video_id"].map(pair_of).to_numpy(dtype=str), return_inverse=True)[1]
+    start = time.perf_counter()
+    metrics.measure(part["label"], part["score"], 0.5, groups, metrics.resample_pairs(70, 2000))
+    assert time.perf_counter() - start < 1
+
+
+def test_resamples_draw_pairs_with_replacement_and_repeat_by_seed():
+    weights = metrics.resample_pairs(9, 500, seed=1)
+    assert weights.shape == (500, 9) and (weights.sum(axis=1) == 9).all() and (weights == 0).any()
+    np.testing.assert_array_equal(weights, metrics.resample_pairs(9, 500, seed=1))
+    assert not np.array_equal(weights, metrics.resample_pairs(9, 500, seed=2))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_threshold_has_the_greatest_balanced_accuracy(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0, 1, rng.integers(0, 2, 30)]
+    scores = np.round(rng.normal(0.5 + 0.2 * labels, 0.2), 2)
+    reached = balanced_accuracy_score(labels, scores >= metrics.choose_threshold(labels, scores))
+    best = max(balanced_accuracy_score(labels, scores >= t) for t in np.linspace(-0.5, 1.5, 4001))
+    assert reached == pytest.approx(best)
+
+
+def test_threshold_ties_go_to_the_middle():
+    assert metrics.choose_threshold(np.array([0, 1]), np.array([0.1, 0.7])) == pytest.approx(0.4)
+    assert metrics.choose_threshold(np.array([0, 1]), np.array([0.3, 0.3])) == 0.5
+
+
+def test_threshold_comes_from_validation_only():
+    run = make_run()
+    changed = run.copy()
+    test = changed["split"] == "test"
+    changed.loc[test, "score"] = 1 - changed.loc[test, "score"]
+    first, second = metrics.evaluate(run, 20).table, metrics.evaluate(changed, 20).table
+    assert (first["threshold"] == second["threshold"]).all()
+    assert not np.allclose(first["auc"], second["auc"])
+
+
+def test_identity_pairs_keep_both_videos_and_both_fakes_together():
+    pairs = metrics.identity_pairs(["003", "001", "001_003", "003_001", "007", "004_002", "002"])
+    assert {pairs[v] for v in ("003", "001", "001_003", "003_001")} == {"001_003"}
+    assert pairs["004_002"] == pairs["002"] == "002_004" and pairs["007"] == "007"
+    with pytest.raises(ValueError, match="identity 001 is in pairs"):
+        metrics.identity_pairs(["001_002", "001_003"])
+
+
+def test_video_scores_are_means_of_frames():
+    run = make_run(n_pairs=2)
+    videos = metrics.video_scores(run)
+    one = videos.iloc[5]
+    rows = run[(run[["split", "quality", "video_id"]] == one[["split", "quality", "video_id"]]).all(axis=1)]
+    assert one["score"] == pytest.approx(sum(rows["score"]) / len(rows)) and one["frames"] == len(rows)
+    with pytest.raises(ValueError, match="unknown level"):
+        metrics.at_level(run, "clip")
+
+
+def test_evaluation_states_class_balance_and_brackets_its_estimates():
+    predictions = make_predictions(models=("xception",), teachers=False)
+    evaluation = metrics.evaluate(predictions, resamples=200)
+    table = evaluation.table
+    assert len(table) == 3 * 2 * 2 * 2  # phases, splits, qualities, levels
+    video, frame = table[table["level"] == "video"], table[table["level"] == "frame"]
+    assert (video["n_real"] == 16).all() and (video["n_fake"] == 16).all() and (frame["n_real"] == 64).all()
+    assert (table["n_pairs"] == 8).all()
+    for name in ("auc", "balanced_accuracy", "log_loss"):
+        assert (table[f"{name}_lo"] <= table[name]).all() and (table[name] <= table[f"{name}_hi"]).all()
+
+
+def test_differences_are_paired():
+    predictions = make_predictions(models=("xception",), teachers=False)
+    evaluation = metrics.evaluate(predictions, resamples=300)
+    a, b = [(f"{phase}-xception-s0", "test", "c40", "video") for phase in ("trained", "post_trained")]
+    assert metrics.difference(evaluation, [a], [a]) == {"value": 0, "lo": 0, "hi": 0}
+    forth, back = metrics.difference(evaluation, [a], [b]), metrics.difference(evaluation, [b], [a])
+    assert forth["value"] == pytest.approx(-back["value"]) and forth["lo"] == pytest.approx(-back["hi"])
+    draws = evaluation.values[a]["auc"] - evaluation.values[b]["auc"]
+    assert (forth["lo"], forth["hi"]) == pytest.approx(tuple(np.quantile(draws[1:], [0.025, 0.975])))
+    with pytest.raises(ValueError, match="same identity pairs"):
+        metrics.difference(evaluation, [a], [(a[0], "val", "c40", "video")])
+
+
+def test_evaluation_rejects_parts_it_cannot_measure():
+    run = make_run(n_pairs=2)
+    with pytest.raises(ValueError, match="no validation predictions"):
+        metrics.evaluate(run[run["split"] == "test"], 5)
+    with pytest.raises(ValueError, match="needs real and fake"):
+        metrics.evaluate(run[run["label"] == 1], 5)
+
+
+def test_predictions_come_back_as_written(tmp_path):
+    predictions = make_predictions(models=("xception",), teachers=False, n_pairs=2)
+    write_predictions(tmp_path, predictions)
+    loaded = metrics.load_predictions(tmp_path)
+    key = ["run", "split", "quality", "video_id", "frame"]
+    pd.testing.assert_frame_equal(loaded, predictions.sort_values(key, ignore_index=True), check_dtype=False)
+    assert loaded["video_id"].str.len().min() == 3  # "000" is not 0
+
+
+def test_bad_predictions_fail_with_one_line_that_names_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run notebooks 03 to 05"):
+        metrics.load_predictions(tmp_path)
+    good = make_run(n_pairs=1)
+    faults = {
+        "columns": good.drop(columns="seed"),
+        "empty cells": good.assign(score=np.nan),
+        "labels other than": good.assign(label=2),
+        "scores outside": good.assign(score=1.5),
+        "splits other than": good.assign(split="train"),
+        "no rows": good.iloc[:0],
+        "two labels": pd.concat([good, good.assign(label=1 - good["label"])]),
+    }
+    for message, table in faults.items():
+        file = tmp_path / "bad.csv"
+        table.to_csv(file, index=False)
+        with pytest.raises(ValueError, match=message) as error:
+            metrics.load_predictions(tmp_path)
+        assert "bad.csv" in str(error.value) and "\n" not in str(error.value)
+    good.to_csv(tmp_path / "bad.csv", index=False)
+    good.to_csv(tmp_path / "again.csv", index=False)
+    with pytest.raises(ValueError, match="is there twice"):
+        metrics.load_predictions(tmp_path)

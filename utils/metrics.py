@@ -1,0 +1,255 @@
+"""Predictions in, figures of merit out: accuracy, AUC, EER, log loss, and bootstrap intervals over identity pairs.
+
+Label 1 is fake, 0 real; a score is the probability of fake; a face or video counts as fake from the threshold upwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = ("run", "model", "phase", "seed", "split", "quality", "video_id", "frame", "label", "score")
+METRICS = (
+    "accuracy", "accuracy_real", "accuracy_fake", "balanced_accuracy", "accuracy_half", "auc", "eer", "log_loss"
+)  # `accuracy_half` is the accuracy at a threshold of one half, as in the original project; the others use validation's
+LEVELS = ("frame", "video")
+SMALLEST = 1e-6  # scores are kept this far from 0 and 1 in the log loss
+CHUNK = 4_000_000  # entries of the largest temporary array of a bootstrap
+
+
+def load_predictions(folder: Path | str) -> pd.DataFrame:
+    """Return all predictions of a folder in one table, columns as in `COLUMNS`, sorted by run.
+
+    Raises FileNotFoundError where there are none and ValueError for a malformed file.
+    """
+    folder = Path(folder)
+    files = sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")])
+    if not files:
+        raise FileNotFoundError(f"no predictions in {folder}: run notebooks 03 to 05 (`make reproduce`)")
+    table = pd.concat([read_predictions(file) for file in files], ignore_index=True)
+    key = ["run", "split", "quality", "video_id", "frame"]
+    if table.duplicated(key).any():
+        run = table.loc[table.duplicated(key), "run"].iloc[0]
+        raise ValueError(f"{folder}: run {run} is there twice: remove one of its files")
+    return table.sort_values(key, kind="stable", ignore_index=True)
+
+
+def read_predictions(file: Path) -> pd.DataFrame:
+    """Read and check one file of predictions; raise ValueError that names the file and what is wrong."""
+    text = {name: "str" for name in ("run", "model", "phase", "split", "quality", "video_id")}
+    table = pd.read_csv(file, dtype=text)  # ids are text: "007" is not 7
+    if tuple(table.columns) != COLUMNS:
+        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(COLUMNS)}")
+    problems = {
+        "no rows": table.empty,
+        "empty cells": bool(table.isna().any().any()),
+        "labels other than 0 and 1": not table["label"].isin([0, 1]).all(),
+        "scores outside [0, 1]": not table["score"].between(0, 1).all(),
+        "splits other than val and test": not table["split"].isin(["val", "test"]).all(),
+        "a video with two labels": bool((table.groupby(["run", "video_id"])["label"].nunique() > 1).any()),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ValueError(f"{file}: {problem}: write it again with utils.predict.save_predictions")
+    return table
+
+
+def identity_pairs(video_ids: Sequence[str]) -> dict[str, str]:
+    """Map each video to its identity pair: a fake `TTT_SSS` to the sorted two, an original to the pair it is target of.
+
+    An original that no fake shows is a pair of its own. Raises ValueError for an original in two pairs, because the
+    resampled units would not be independent.
+    """
+    fakes = {video: tuple(video.split("_")) for video in set(video_ids) if "_" in video}
+    pairs = {video: "_".join(sorted(ids)) for video, ids in fakes.items()}
+    members: dict[str, str] = {}
+    for video, ids in sorted(fakes.items()):
+        for identity in ids:
+            if members.setdefault(identity, pairs[video]) != pairs[video]:
+                raise ValueError(f"identity {identity} is in pairs {members[identity]} and {pairs[video]}")
+    return pairs | {video: members.get(video, video) for video in set(video_ids) if "_" not in video}
+
+
+def video_scores(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a video: the score is the mean of its frames' scores, `frames` their number."""
+    key = ["run", "model", "phase", "seed", "split", "quality", "video_id", "label"]
+    return predictions.groupby(key, as_index=False).agg(frames=("frame", "size"), score=("score", "mean"))
+
+
+def at_level(predictions: pd.DataFrame, level: str) -> pd.DataFrame:
+    """Return predictions per "frame" or per "video"; raise ValueError for another level."""
+    if level not in LEVELS:
+        raise ValueError(f"unknown level {level!r}: choose one of {', '.join(LEVELS)}")
+    return predictions if level == "frame" else video_scores(predictions)
+
+
+def choose_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the threshold of greatest balanced accuracy (Youden 1950); among equals, the one nearest to one half.
+
+    Candidates lie midway between neighbouring scores. For validation scores only.
+    """
+    values = np.unique(scores)
+    if len(values) < 2:
+        return 0.5
+    candidates = (values[:-1] + values[1:]) / 2
+    real, fake = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
+    balanced = np.searchsorted(real, candidates) / len(real) + 1 - np.searchsorted(fake, candidates) / len(fake)
+    best = candidates[balanced >= balanced.max() - 1e-12]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def _auc(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the AUC (R,) as the share of (real, fake) pairs in the right order, half for ties (Mann & Whitney 1947).
+
+    `reals`, `fakes` (T, G) count the videos at each distinct score of each group, `weights` (R, G) weigh the groups.
+    """
+    below = np.cumsum(reals, axis=0) - reals / 2
+    wins = fakes.T @ below  # (G, G): fakes of a row's group above reals of a column's group
+    return np.einsum("rg,rg->r", weights @ wins, weights)
+
+
+def _eer(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the equal error rate (R,): where the ROC curve, joined by straight lines, crosses the falling diagonal."""
+    rates = []
+    for rows in np.array_split(weights, max(1, len(weights) * (len(reals) + 1) // CHUNK)):
+        miss = np.cumsum(rows @ fakes.T, axis=1)  # (r, T): fakes at or below each score
+        right = np.cumsum(rows @ reals.T, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fnr = np.pad(miss / miss[:, -1:], ((0, 0), (1, 0)))  # rises from 0 to 1 with the threshold
+            fpr = 1 - np.pad(right / right[:, -1:], ((0, 0), (1, 0)))
+        gap = fnr - fpr
+        after = np.clip((gap < 0).sum(axis=1), 1, gap.shape[1] - 1)  # first point where misses outnumber alarms
+        row = np.arange(len(rows))
+        low, high = gap[row, after - 1], gap[row, after]
+        share = -low / (high - low)
+        rates.append(fnr[row, after - 1] + share * (fnr[row, after] - fnr[row, after - 1]))
+    return np.concatenate(rates)
+
+
+def measure(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, groups: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Return every metric of `METRICS` as an array (R,), one value for each row of weights.
+
+    `labels`, `scores`, `groups` (n,): groups number the identity pairs 0..G-1. `weights` (R, G): how often a resample
+    drew each group; None is the data as they are (R = 1). A resample that lacks a class gives NaN.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    groups = np.zeros(len(labels), dtype=int) if groups is None else np.asarray(groups)
+    weights = np.ones((1, groups.max() + 1)) if weights is None else np.asarray(weights, dtype=float)
+    values, rank = np.unique(scores, return_inverse=True)
+    counts = np.zeros((2, len(values), weights.shape[1]))
+    np.add.at(counts, (labels, rank, groups), 1)
+    clipped = np.clip(scores, SMALLEST, 1 - SMALLEST)
+    loss = np.bincount(groups, -np.log(np.where(labels == 1, clipped, 1 - clipped)), weights.shape[1])
+    def count(chosen: np.ndarray) -> np.ndarray:
+        return weights @ np.bincount(groups[chosen], minlength=weights.shape[1])  # (R,)
+    real, fake = count(labels == 0), count(labels == 1)
+    right_real, right_fake = count((labels == 0) & (scores < threshold)), count((labels == 1) & (scores >= threshold))
+    right_half = count((scores >= 0.5) == (labels == 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "accuracy": (right_real + right_fake) / (real + fake),
+            "accuracy_real": right_real / real,
+            "accuracy_fake": right_fake / fake,
+            "balanced_accuracy": (right_real / real + right_fake / fake) / 2,
+            "accuracy_half": right_half / (real + fake),
+            "auc": _auc(counts[0], counts[1], weights) / (real * fake),
+            "eer": _eer(counts[0], counts[1], weights),
+            "log_loss": weights @ loss / (real + fake),
+        }
+
+
+def resample_pairs(n_pairs: int, resamples: int, seed: int = 0) -> np.ndarray:
+    """Return how often each of `resamples` bootstrap draws takes each pair (R, G); each row sums to `n_pairs`."""
+    rng = np.random.default_rng([seed, n_pairs])
+    return rng.multinomial(n_pairs, np.full(n_pairs, 1 / n_pairs), size=resamples).astype(float)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of bootstrap values (Efron & Tibshirani 1993, chapter 13)."""
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All runs measured.
+
+    `table`: one row a run, split, quality and level: class balance, threshold, each metric with `_lo` and `_hi`.
+    `values`: (run, split, quality, level) -> metric -> (1 + R,): the estimate, then its bootstrap values. The draws
+    are the same for every run on the same pairs, so that values subtracted from each other are paired.
+    `pairs`: (run, split, quality, level) -> the identity pairs drawn from.
+    """
+
+    table: pd.DataFrame
+    values: dict[tuple[str, str, str, str], dict[str, np.ndarray]]
+    pairs: dict[tuple[str, str, str, str], tuple[str, ...]]
+
+
+def evaluate(predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Evaluation:
+    """Measure every run at frame and video level with 95 % intervals over identity pairs.
+
+    The threshold of each run, quality and level is chosen on validation and held fixed in the resamples. Raises
+    ValueError for a part that has no validation scores or lacks a class.
+    """
+    pair_of = identity_pairs(predictions["video_id"].unique().tolist())
+    rows, values, pairs = [], {}, {}
+    for level in LEVELS:
+        scored = at_level(predictions, level)
+        parts = dict(list(scored.groupby(["run", "split", "quality"])))
+        for (run, split, quality), part in parts.items():
+            valid = parts.get((run, "val", quality))
+            if valid is None:
+                raise ValueError(f"run {run} has no validation predictions at {quality}: predict split `val` too")
+            if part["label"].nunique() < 2:
+                raise ValueError(f"run {run}, {split} at {quality}: needs real and fake videos")
+            key = (run, split, quality, level)
+            threshold = choose_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
+            values[key], pairs[key] = _bootstrap(part, threshold, pair_of, resamples, seed)
+            rows.append(_describe(part, key, threshold, len(pairs[key])) | summarise(values[key]))
+    return Evaluation(pd.DataFrame(rows), values, pairs)
+
+
+def _bootstrap(part, threshold, pair_of, resamples, seed):
+    names, groups = np.unique(part["video_id"].map(pair_of).to_numpy(dtype=str), return_inverse=True)
+    weights = np.vstack([np.ones((1, len(names))), resample_pairs(len(names), resamples, seed)])
+    return measure(part["label"], part["score"], threshold, groups, weights), tuple(names.tolist())
+
+
+def _describe(part: pd.DataFrame, key: tuple[str, str, str, str], threshold: float, n_pairs: int) -> dict:
+    run, split, quality, level = key
+    first = part.iloc[0]
+    fakes = int(part["label"].sum())
+    return {
+        "run": run, "model": first["model"], "phase": first["phase"], "seed": int(first["seed"]), "split": split,
+        "quality": quality, "level": level, "n_pairs": n_pairs, "n_real": len(part) - fakes, "n_fake": fakes,
+        "threshold": threshold,
+    }
+
+
+def summarise(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return each metric's estimate and interval from its values (1 + R,)."""
+    summary = {}
+    for name, draws in values.items():
+        summary[name] = float(draws[0])
+        summary[f"{name}_lo"], summary[f"{name}_hi"] = interval(draws[1:])
+    return summary
+
+
+def difference(evaluation: Evaluation, these: Sequence[tuple], those: Sequence[tuple], metric: str = "auc") -> dict:
+    """Return mean metric of `these` minus that of `those` with its paired 95 % interval: value, lo, hi.
+
+    Both are sequences of (run, split, quality, level), several where a method was run with several seeds. Raises
+    ValueError where they were not measured on the same identity pairs.
+    """
+    if len({evaluation.pairs[key] for key in [*these, *those]}) > 1:
+        raise ValueError(f"not measured on the same identity pairs: {these[0]} and {those[0]}")
+    draws = [np.mean([evaluation.values[key][metric] for key in keys], axis=0) for keys in (these, those)]
+    low, high = interval(draws[0][1:] - draws[1][1:])
+    return {"value": float(draws[0][0] - draws[1][0]), "lo": low, "hi": high}
