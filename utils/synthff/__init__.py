@@ -1,0 +1,1 @@
+"""SynthFF: rendered talking heads, reenacted by NeuralTextures, in the layout of FaceForensics++."""

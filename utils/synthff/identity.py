@@ -1,0 +1,102 @@
+"""One synthetic person's body shape, drawn from a seed: sex, age, ancestry, build and a few hundred local face shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.synthff import mesh
+
+ANCESTRIES = ("caucasian", "african", "asian")
+# Standard deviation of the local shape weights. Past about .4 brows turn blocky.
+SPREAD = dict(
+    head=0.28, nose=0.42, mouth=0.36, chin=0.38, cheek=0.38, eyes=0.3, eyebrows=0.22, forehead=0.28, ears=0.35, neck=0.12
+)
+MAX_WEIGHT = 0.85
+OPPOSITES = (
+    ("decr", "incr"), ("down", "up"), ("backward", "forward"), ("in", "out"), ("concave", "convex"), ("compress", "uncompress")
+)  # fmt: skip
+SKIPPED = ("head-trans", "head-age", "head-angle", "ears-shape")
+
+
+@dataclass
+class Identity:
+    """Neutral vertices (V, 3) in decimetres and what the person's skin, hair and clothes are drawn from."""
+
+    seed: int
+    male: bool
+    age: float  # 0 young .. 1 old
+    ancestry: np.ndarray  # shares of ANCESTRIES, sum 1
+    vertices: np.ndarray
+
+
+def draw_identity(seed: int) -> Identity:
+    """Draw a person; the same seed gives the same person."""
+    rng = np.random.default_rng(seed)
+    male = bool(rng.random() < 0.5)
+    strength = float(np.clip(rng.normal(0.93, 0.06), 0.7, 1))  # how male or female
+    ancestry = rng.dirichlet([0.25] * 3)
+    age = float(np.clip(rng.beta(1.3, 2.2), 0, 0.95))
+    build = float(np.clip(rng.normal(0, 0.5), -1, 1))  # thin .. heavy
+    vertices = mesh.base()["v"].copy()
+    _add_macro(vertices, male, strength, age, ancestry, build)
+    for category, spread in SPREAD.items():
+        _add_local(vertices, rng, category, spread)
+    _add_asymmetry(vertices, rng)
+    return Identity(seed, male, age, ancestry, vertices)
+
+
+def _add(vertices: np.ndarray, category: str, name: str, weight: float) -> None:
+    if abs(weight) > 1e-4:
+        indices, offsets = mesh.shape_target(category, name)
+        vertices[indices] += np.float32(weight) * offsets
+
+
+def _add_macro(vertices, male: bool, strength: float, age: float, ancestry: np.ndarray, build: float) -> None:
+    extreme = "maxweight" if build > 0 else "minweight"
+    for sex, sex_share in (("male", strength if male else 1 - strength), ("female", 1 - strength if male else strength)):
+        for years, age_share in (("young", 1 - age), ("old", age)):
+            share = sex_share * age_share
+            for name, part in zip(ANCESTRIES, ancestry, strict=True):
+                _add(vertices, "macrodetails", f"{name}-{sex}-{years}", share * part)
+            muscle = f"universal-{sex}-{years}-averagemuscle"
+            _add(vertices, "macrodetails", f"{muscle}-{extreme}", share * abs(build))
+            _add(vertices, "macrodetails", f"{muscle}-averageweight", share * (1 - abs(build)))
+
+
+def _opposite(name: str, names: set[str]) -> str | None:
+    for one, other in OPPOSITES:
+        for tail, swapped in ((one, other), (other, one)):
+            candidate = name.removesuffix(tail) + swapped
+            if name.endswith(tail) and candidate in names and candidate != name:
+                return candidate
+    return None
+
+
+def _add_local(vertices: np.ndarray, rng: np.random.Generator, category: str, spread: float) -> None:
+    """Add a normal weight of each local shape; a shape and its opposite share one weight, left and right nearly so."""
+    names = mesh.shape_names(category)
+    done: set[str | None] = set()
+    for name in names:
+        skip = name.startswith(("r-", *SKIPPED)) or "measure" in name or "pointed" in name
+        if name in done or skip or (category == "neck" and "scale" not in name):
+            continue
+        other = _opposite(name, set(names))
+        done |= {name, other}
+        weight = rng.normal(0, spread) if other else max(0.0, rng.normal(-0.3, spread))
+        weight = float(np.clip(weight, -MAX_WEIGHT, MAX_WEIGHT))
+        if "trans-forward" in name or "trans-backward" in name:
+            weight *= 0.4  # a face that stands out of its skull
+        chosen = name if weight >= 0 else other
+        _add(vertices, category, chosen, abs(weight))
+        if chosen.startswith("l-"):
+            mirrored = "r-" + chosen[2:]
+            _add(vertices, category, mirrored, abs(weight) * float(np.clip(rng.normal(1, 0.1), 0.6, 1.4)))
+
+
+def _add_asymmetry(vertices: np.ndarray, rng: np.random.Generator) -> None:
+    for left in [name for name in mesh.shape_names("asym") if name.endswith("-l")]:
+        if rng.random() < 0.35:
+            side = left if rng.random() < 0.5 else left[:-1] + "r"
+            _add(vertices, "asym", side, float(rng.uniform(0, 0.3)))

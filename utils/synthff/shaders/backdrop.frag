@@ -1,0 +1,6 @@
+#version 330
+in vec2 T;
+out vec4 colour;
+uniform sampler2D albedo_map;
+
+void main() { colour = vec4(pow(texture(albedo_map, T).rgb, vec3(2.2)), 1.0); }

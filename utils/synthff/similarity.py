@@ -1,0 +1,49 @@
+"""Which people look alike: dlib's face embedding of a portrait, 0.6 apart or the same person (King 2017)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import dlib
+import numpy as np
+
+from utils.synthff.motion import Track
+from utils.synthff.person import Person
+from utils.synthff.scene import Camera, Lights, develop, perspective
+
+SAME_PERSON = 0.6  # distance in dlib's embedding below which two pictures count as one person
+
+
+@lru_cache(None)
+def _networks():
+    spec = find_spec("face_recognition_models")
+    if spec is None:
+        raise FileNotFoundError("package face-recognition-models is missing: pip install -r requirements.txt")
+    folder = Path(list(spec.submodule_search_locations)[0]) / "models"
+    landmarks = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
+    embed = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
+    return dlib.get_frontal_face_detector(), landmarks, embed
+
+
+def portrait(renderer, person: Person) -> np.ndarray:
+    """Return a frontal picture (256, 256, 3) uint8 of a person at rest in even light; the person must be baked."""
+    centre = person.centre
+    eye = centre + np.array([0, 0, 18.0])
+    camera = Camera(eye, perspective(eye, centre, 2 * np.arctan(1.5 / 18)), 0.4, 0.0, 0, 1.0)
+    front = [np.array([0.3, 0.4, 0.85]), np.array([-0.6, 0.2, 0.75]), np.array([0, 0.5, -0.85])]
+    grey = np.ones(3)
+    lights = Lights([d / np.linalg.norm(d) for d in front], [0.8 * grey, 0.3 * grey, 0.2 * grey], 0.3 * grey, 0.2 * grey, centre)
+    rest = Track([{}], [{"browInnerUp": 0.25}], np.zeros((1, 3)))
+    return develop(renderer.render(person.geometry(rest.eyes[0], rest.angles[0]), camera, lights), camera, 0)
+
+
+def embedding(image: np.ndarray) -> np.ndarray | None:
+    """Return dlib's embedding (128,) of the largest face in an RGB uint8 image; None where no face is found."""
+    detector, landmarks, embed = _networks()
+    faces = detector(image, 1)
+    if not faces:
+        return None
+    largest = max(faces, key=lambda box: box.area())
+    return np.array(embed.compute_face_descriptor(image, landmarks(image, largest)))
