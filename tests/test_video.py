@@ -1,0 +1,91 @@
+"""Decoding and the two measures of fidelity."""
+
+import numpy as np
+import pytest
+from clips import encode, ramps
+
+from utils import video
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return encode(tmp_path_factory.mktemp("video") / "clip.mp4", ramps(), crf=10)
+
+
+def test_probe_tells_what_was_written(clip):
+    facts = video.probe(clip)
+    assert (facts["width"], facts["height"], facts["frames"], facts["fps"]) == (96, 64, 12, 25.0)
+    assert (facts["codec"], facts["pix_fmt"]) == ("h264", "yuv420p")
+    assert facts["seconds"] == pytest.approx(12 / 25)
+    assert facts["bytes"] == clip.stat().st_size
+    assert 0 < facts["bitrate"] * facts["seconds"] / 8 < facts["bytes"]  # the stream is a part of the file
+
+
+@pytest.mark.parametrize(("step", "most", "expected"), [(1, None, range(12)), (5, None, [0, 5, 10]), (5, 2, [0, 5])])
+def test_kept_frames_are_the_right_ones(clip, step, most, expected):
+    indices, frames = video.read_frames(clip, step, most)
+    assert indices == list(expected)
+    assert frames.shape == (len(indices), 64, 96, 3) and frames.dtype == np.uint8
+    assert np.abs(frames.astype(int) - ramps()[indices]).mean() < 2  # brightness tells the frame's number
+    assert np.array_equal(frames, video.read_frames(clip)[1][indices])
+
+
+def test_bad_videos_fail_with_one_clear_line(tmp_path, clip):
+    with pytest.raises(FileNotFoundError, match="no video .*gone.mp4"):
+        video.read_frames(tmp_path / "gone.mp4")
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(clip.read_bytes()[:500])
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    for path in (damaged, empty):
+        for read in (video.read_frames, video.probe):
+            with pytest.raises(ValueError, match=f"cannot read .*{path.name}.*again"):
+                read(path)
+    with pytest.raises(ValueError, match="at least 1"):
+        video.read_frames(clip, step=0)
+
+
+def test_psnr_by_hand():
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    reference = frames.copy()
+    reference[0] += 10
+    reference[1] += 1
+    expected = np.mean([10 * np.log10(255**2 / 100), 10 * np.log10(255**2)])
+    assert video.psnr(frames, reference) == pytest.approx(expected)
+    assert video.psnr(frames, frames) == np.inf
+    with pytest.raises(ValueError, match="differ in shape"):
+        video.psnr(frames, reference[:1])
+
+
+def slow_ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Return SSIM of two grey pictures by the definition: an 11x11 Gaussian window of 1.5 px, moved pixel by pixel."""
+    x = np.arange(-5, 6)
+    window = np.exp(-(x[:, None] ** 2 + x[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    c1, c2, values = (0.01 * 255) ** 2, (0.03 * 255) ** 2, []
+    for i in range(5, a.shape[0] - 5):
+        for j in range(5, a.shape[1] - 5):
+            p, q = (picture[i - 5 : i + 6, j - 5 : j + 6] for picture in (a, b))
+            mp, mq = (window * p).sum(), (window * q).sum()
+            vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
+            cov = (window * (p - mp) * (q - mq)).sum()
+            values.append((2 * mp * mq + c1) * (2 * cov + c2) / ((mp**2 + mq**2 + c1) * (vp + vq + c2)))
+    return float(np.mean(values))
+
+
+def test_ssim_agrees_with_its_definition():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 24, 28, 3), dtype=np.uint8)
+    reference = np.clip(frames + rng.normal(0, 40, frames.shape), 0, 255).astype(np.uint8)
+    pairs = zip(video.luma(frames), video.luma(reference), strict=True)
+    assert video.ssim(frames, reference) == pytest.approx(np.mean([slow_ssim(a, b) for a, b in pairs]), abs=1e-4)
+    assert video.ssim(frames, frames) == pytest.approx(1)
+
+
+def test_stronger_compression_is_measured(tmp_path):
+    rng = np.random.default_rng(1)
+    frames = np.clip(ramps() + rng.normal(0, 15, ramps().shape), 0, 255).astype(np.uint8)
+    c23, c40 = (encode(tmp_path / f"c{crf}.mp4", frames, crf) for crf in (23, 40))
+    assert video.probe(c40)["bitrate"] < video.probe(c23)["bitrate"]
+    for measure in (video.psnr, video.ssim):
+        assert measure(video.read_frames(c40)[1], frames) < measure(video.read_frames(c23)[1], frames)

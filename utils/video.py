@@ -1,0 +1,112 @@
+"""Reading H.264 videos with PyAV, and measuring what compression took from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+from skimage.metrics import structural_similarity
+
+
+@contextmanager
+def _open(path: Path | str) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+    """Open a video for reading; FileNotFoundError if it is missing, ValueError for anything that does not decode."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no video {path}")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path} has no video stream: download or build it again")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1  # work is parallel over videos, not within one
+            yield container, stream
+    except av.error.FFmpegError as error:
+        raise ValueError(f"cannot read {path} ({error}): download or build it again") from None
+
+
+def probe(path: Path | str) -> dict:
+    """Return width, height (px), fps, frames, seconds, bitrate (bit/s of the stream), codec, pix_fmt and bytes (file).
+
+    Packets are read, nothing is decoded. Raises FileNotFoundError or ValueError, naming the file.
+    """
+    with _open(path) as (container, stream):
+        sizes = [packet.size for packet in container.demux(stream) if packet.size]
+        if not sizes:
+            raise ValueError(f"{path} has no frames: download or build it again")
+        fps = float(stream.average_rate)
+        seconds = len(sizes) / fps
+        return {
+            "width": stream.codec_context.width,
+            "height": stream.codec_context.height,
+            "fps": fps,
+            "frames": len(sizes),
+            "seconds": seconds,
+            "bitrate": 8 * sum(sizes) / seconds,
+            "codec": stream.codec_context.name,
+            "pix_fmt": stream.codec_context.pix_fmt,
+            "bytes": Path(path).stat().st_size,
+        }
+
+
+def iter_frames(path: Path | str, step: int = 1, max_frames: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index, uint8 RGB frame (H, W, 3)) for every `step`-th frame, at most `max_frames` of them.
+
+    H.264 frames depend on each other, so all are decoded, but only those kept are converted to RGB. Raises
+    FileNotFoundError, and ValueError for a damaged or empty video or a step below 1.
+    """
+    if step < 1 or (max_frames is not None and max_frames < 1):
+        raise ValueError(f"step and max_frames must be at least 1, not {step} and {max_frames}")
+    kept = 0
+    with _open(path) as (container, stream):
+        for number, frame in enumerate(container.decode(stream)):
+            if number % step:
+                continue
+            yield number, frame.to_ndarray(format="rgb24")
+            kept += 1
+            if kept == max_frames:
+                return
+    if not kept:
+        raise ValueError(f"{path} has no frames: download or build it again")
+
+
+def read_frames(path: Path | str, step: int = 1, max_frames: int | None = None) -> tuple[list[int], np.ndarray]:
+    """Return what `iter_frames` yields, at once: the indices and the frames, uint8 RGB (n, H, W, 3)."""
+    indices, frames = zip(*iter_frames(path, step, max_frames), strict=True)
+    return list(indices), np.stack(frames)
+
+
+def psnr(frames: np.ndarray, reference: np.ndarray) -> float:
+    """Return the peak signal-to-noise ratio of uint8 frames (n, H, W, 3) in dB, mean over frames: 10 log10(255^2/MSE).
+
+    Identical frames give infinity. Raises ValueError for unequal shapes.
+    """
+    _same_shape(frames, reference)
+    error = (frames.astype(np.float32) - reference) ** 2
+    mse = error.reshape(len(error), -1).mean(axis=1, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return float(np.mean(10 * np.log10(255**2 / mse)))
+
+
+def ssim(frames: np.ndarray, reference: np.ndarray) -> float:
+    """Return the structural similarity of the luma of uint8 frames (n, H, W, 3), mean over frames.
+
+    Wang et al. 2004, with their Gaussian window of 1.5 px. Raises ValueError for unequal shapes.
+    """
+    _same_shape(frames, reference)
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    pairs = zip(luma(frames), luma(reference), strict=True)
+    return float(np.mean([structural_similarity(a, b, **window) for a, b in pairs]))
+
+
+def luma(frames: np.ndarray) -> np.ndarray:
+    """Return the brightness (..., H, W) of RGB pictures (..., H, W, 3) by ITU-R BT.601."""
+    return frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def _same_shape(frames: np.ndarray, reference: np.ndarray) -> None:
+    if frames.shape != reference.shape:
+        raise ValueError(f"frames {frames.shape} and reference {reference.shape} differ in shape")
