@@ -126,7 +126,7 @@ def test_threshold_has_the_greatest_balanced_accuracy(seed):
     labels = np.r_[0, 1, rng.integers(0, 2, 30)]
     scores = np.round(rng.normal(0.5 + 0.2 * labels, 0.2), 2)
     reached = balanced_accuracy_score(labels, scores >= metrics.choose_threshold(labels, scores))
-    best = max(balanced_accuracy_score(labels, scores >= t) for t in np.linspace(-0.5, 1.5, 4001))
+    best = max(balanced_accuracy_score(labels, scores >= t) for t in [*scores, 2])
     assert reached == pytest.approx(best)
 
 
@@ -228,3 +228,11 @@ def test_bad_predictions_fail_with_one_line_that_names_the_file(tmp_path):
     good.to_csv(tmp_path / "again.csv", index=False)
     with pytest.raises(ValueError, match="is there twice"):
         metrics.load_predictions(tmp_path)
+
+
+def test_methods_are_averaged_over_their_seeds():
+    runs = [make_run(seed=seed, n_pairs=4) for seed in (0, 1)]
+    both = metrics.by_method(metrics.evaluate(pd.concat(runs), 50))
+    alone = [metrics.by_method(metrics.evaluate(run, 50)) for run in runs]
+    assert (both["seeds"] == 2).all() and list(both["quality"]) == ["c23", "c40"]
+    np.testing.assert_allclose(both["value"], (alone[0]["value"] + alone[1]["value"]) / 2)

@@ -216,7 +216,9 @@ def evaluate(predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0) ->
     return Evaluation(pd.DataFrame(rows), values, pairs)
 
 
-def _bootstrap(part, threshold, pair_of, resamples, seed):
+def _bootstrap(
+    part: pd.DataFrame, threshold: float, pair_of: dict[str, str], resamples: int, seed: int
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     names, groups = np.unique(part["video_id"].map(pair_of).to_numpy(dtype=str), return_inverse=True)
     weights = np.vstack([np.ones((1, len(names))), resample_pairs(len(names), resamples, seed)])
     return measure(part["label"], part["score"], threshold, groups, weights), tuple(names.tolist())
@@ -253,3 +255,17 @@ def difference(evaluation: Evaluation, these: Sequence[tuple], those: Sequence[t
     draws = [np.mean([evaluation.values[key][metric] for key in keys], axis=0) for keys in (these, those)]
     low, high = interval(draws[0][1:] - draws[1][1:])
     return {"value": float(draws[0][0] - draws[1][0]), "lo": low, "hi": high}
+
+
+def by_method(evaluation: Evaluation, metric: str = "auc", split: str = "test", level: str = "video") -> pd.DataFrame:
+    """Return one row a phase, model and quality: the mean over seeds with its 95 % interval over identity pairs.
+
+    Columns phase, model, quality, seeds, value, lo, hi; the interval does not hold the spread between seeds.
+    """
+    table = evaluation.table[(evaluation.table["split"] == split) & (evaluation.table["level"] == level)]
+    rows = []
+    for (phase, model, quality), part in table.groupby(["phase", "model", "quality"], sort=False):
+        draws = np.mean([evaluation.values[(run, split, quality, level)][metric] for run in part["run"]], axis=0)
+        low, high = interval(draws[1:])
+        rows.append((phase, model, quality, len(part), float(draws[0]), low, high))
+    return pd.DataFrame(rows, columns=["phase", "model", "quality", "seeds", "value", "lo", "hi"])

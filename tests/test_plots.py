@@ -1,0 +1,111 @@
+"""Figures: all are drawn from whatever runs are there, show the right numbers and come out byte for byte the same."""
+
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from mock_predictions import make_predictions, make_run
+from sklearn.metrics import confusion_matrix
+
+from utils import metrics, plots
+from utils.config import MODEL_NAMES
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return make_predictions(models=("xception", "efficientnet-lite0"))
+
+
+@pytest.fixture(scope="module")
+def evaluation(predictions):
+    return metrics.evaluate(predictions, resamples=50)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_files_are_byte_stable_and_whole(tmp_path, predictions, evaluation, suffix):
+    for name in ("first", "second"):
+        fig = plots.roc_by_quality(predictions, evaluation, "SynthFF")
+        plots.save_figure(fig, tmp_path / f"{name}.{suffix}")
+    assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2  # no temporary file stays
+
+
+def test_a_failed_save_leaves_nothing_behind(tmp_path):
+    class Broken:
+        def savefig(self, path, **_):
+            path.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError):
+        plots.save_figure(Broken(), tmp_path / "figure.svg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_figure_is_written(tmp_path, predictions, evaluation):
+    written = plots.draw_results(predictions, evaluation, "SynthFF", tmp_path)
+    assert set(written) == {*plots.RESULT_FIGURES, "original_results"}
+    assert all(path.stat().st_size > 2000 for path in written.values())
+
+
+@pytest.mark.parametrize("phase", ["trained", "oracle", "noisy_trained"])
+def test_one_run_is_enough(tmp_path, phase):
+    predictions = make_run("efficientnet-b0", phase, n_pairs=3)
+    written = plots.draw_results(predictions, metrics.evaluate(predictions, 20), "SynthFF", tmp_path)
+    assert ("noisy_student" in written) == (phase == "oracle")
+    assert ("roc_by_quality" in written) == (phase != "oracle")
+    assert "validation_minus_test" in written
+
+
+def test_every_network_has_a_name_and_a_color():
+    assert set(plots.MODELS) == set(plots.COLORS) == set(MODEL_NAMES)
+
+
+def test_roc_curves_enclose_their_auc(predictions, evaluation):
+    fig = plots.roc_by_quality(predictions, evaluation, "SynthFF")
+    table = plots.one_phase(evaluation).query("level == 'video'")
+    assert [ax.get_title() for ax in fig.axes] == ["SynthFF, c23, test videos", "SynthFF, c40, test videos"]
+    for ax, quality in zip(fig.axes, ("c23", "c40"), strict=True):
+        rows = table[table["quality"] == quality]
+        for line, auc in zip(ax.lines, rows["auc"], strict=False):
+            assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(auc)
+
+
+def test_confusion_counts_are_those_at_the_validation_threshold(predictions, evaluation):
+    fig = plots.confusion(predictions, evaluation, "SynthFF")
+    row = plots.one_phase(evaluation).query("level == 'video' and quality == 'c23'").iloc[0]
+    videos = metrics.video_scores(predictions)
+    part = videos[(videos["run"] == row["run"]) & (videos["quality"] == "c23") & (videos["split"] == "test")]
+    expected = confusion_matrix(part["label"], part["score"] >= row["threshold"])
+    assert [int(text.get_text()) for text in fig.axes[0].texts] == expected.ravel().tolist()
+
+
+def test_gaps_hold_the_original_and_our_cases(evaluation):
+    gaps = plots.accuracy_gaps(evaluation, "SynthFF")
+    assert gaps["group"].value_counts().to_dict() == {"original, FF++": 18, "SynthFF, c23": 6, "SynthFF, c40": 6}
+    original = plots.load_original()
+    assert gaps["gap"][:18].tolist() == (original["val_acc_all"] - original["test_acc_all"]).tolist()
+    row = evaluation.table.query("run == 'trained-xception-s0' and quality == 'c40' and level == 'frame'")
+    row = row.set_index("split")["accuracy_half"]
+    ours = gaps.query("group == 'SynthFF, c40' and phase == 'trained' and model == 'xception'")["gap"].item()
+    assert ours == pytest.approx(100 * (row["val"] - row["test"]))
+
+
+def test_learning_curves_show_each_run():
+    log = pd.DataFrame({"step": [50, 100], "loss": [0.7, 0.5], "val_auc": [0.6, 0.7]})
+    fig = plots.learning_curves({"a": log, "b": log})
+    assert [len(ax.lines) for ax in fig.axes] == [2, 2]
+
+
+def test_figures_need_no_torch():
+    import subprocess
+
+    code = "import sys, utils.metrics, utils.plots; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

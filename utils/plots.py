@@ -1,0 +1,323 @@
+"""Figures: one function makes one figure, which becomes one file in figures/ and one label in the report.
+
+Result figures take the predictions, their evaluation and the data set's name, show whatever runs are there, and
+return None where there is nothing to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix, roc_curve
+
+from utils.metrics import Evaluation, by_method, video_scores
+from utils.paths import REFERENCE, atomic
+
+MODELS = {
+    "xception": "Xception",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "efficientnet-b0": "EfficientNet-B0",
+    "efficientnet-b4": "EfficientNet-B4",
+    "efficientnet-b4-noisy": "EfficientNet-B4 NS",
+    "efficientnet-lite0": "EfficientNet-Lite0",
+}
+PHASES = {"trained": "trained", "post_trained": "post-trained", "noisy_trained": "noisy-trained"}
+COMPARISON = {  # of the Noisy Student experiment, from the least information to the most
+    "teacher_c40": "teacher, c40",
+    "teacher_c23": "teacher, c23",
+    "teacher_both": "teacher, c23 and c40",
+    "student_classic": "student, classic noise",
+    "student_compression": "student, compression noise",
+    "oracle": "oracle: all labels",
+}
+QUALITY_COLORS = {"c23": "#0173b2", "c40": "#de8f05"}
+CLASS_COLORS = {"real": "#029e73", "fake": "#d55e00"}
+COLORS = dict(zip(MODELS, sns.color_palette("colorblind", len(MODELS)), strict=True))
+COLUMN, PAGE = 3.4, 7.0  # inches: width of a column and of a page of the report
+
+
+def use_house_style() -> None:
+    """Set fonts, lines and the byte-stable file options of every figure."""
+    sns.set_theme(context="paper", style="ticks", font="DejaVu Sans", font_scale=0.85)
+    plt.rcParams.update({
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "legend.frameon": False,
+        "figure.constrained_layout.use": True, "figure.dpi": 110, "savefig.dpi": 200, "svg.fonttype": "path",
+        "svg.hashsalt": "figures", "lines.linewidth": 1.3,
+    })
+
+
+use_house_style()
+
+
+def save_figure(fig: Figure, path: Path | str) -> Path:
+    """Write a figure (SVG, PDF or PNG by suffix) without dates, so that the same data give the same bytes."""
+    path = Path(path)
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    with atomic(path) as temporary:
+        fig.savefig(temporary, metadata=dates.get(path.suffix))
+    return path
+
+
+def one_phase(evaluation: Evaluation, phase: str | None = None) -> pd.DataFrame:
+    """Return the test rows of one run a model: `phase` (None: the first there of `PHASES`), the least seed."""
+    table = evaluation.table[evaluation.table["split"] == "test"]
+    phases = [phase] if phase else [name for name in PHASES if name in set(table["phase"])][:1]
+    table = table[table["phase"].isin(phases)]
+    table = table[table["seed"] == table.groupby("model")["seed"].transform("min")]
+    order = {model: index for index, model in enumerate(MODELS)}
+    return table.sort_values("model", key=lambda names: names.map(order), kind="stable")
+
+
+def quality_panels(qualities: list[str], name: str, height: float, **options) -> tuple[Figure, np.ndarray]:
+    """Return a page-wide figure with one titled panel a quality, on the same y axis."""
+    fig, axes = plt.subplots(1, len(qualities), figsize=(PAGE, height), sharey=True, squeeze=False, **options)
+    for ax, quality in zip(axes[0], qualities, strict=True):
+        ax.set_title(f"{name}, {quality}, test videos")
+    return fig, axes[0]
+
+
+def outside_legend(fig: Figure, ax: plt.Axes, title: str | None = None) -> None:
+    """Put the legend of `ax` above the figure, in up to three columns."""
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), title=title)
+
+
+def roc_by_quality(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """ROC curves of the models at each quality, per video."""
+    table = one_phase(evaluation).query("level == 'video'")
+    if table.empty:
+        return None
+    videos = video_scores(predictions.query("split == 'test'"))
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 3.2)
+    for ax, quality in zip(axes, qualities, strict=True):
+        for row in table[table["quality"] == quality].itertuples():
+            part = videos[(videos["run"] == row.run) & (videos["quality"] == quality)]
+            fpr, tpr, _ = roc_curve(part["label"], part["score"], drop_intermediate=False)
+            ax.plot(fpr, tpr, color=COLORS[row.model], label=f"{MODELS[row.model]}: {row.auc:.3f}")
+        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+        ax.set(xlabel="false alarms on real videos", aspect="equal")
+        ax.legend(title="AUC", loc="lower right")
+    axes[0].set_ylabel("fake videos found")
+    return fig
+
+
+def dots_with_intervals(ax: plt.Axes, table: pd.DataFrame, rows: list, shift: float = 0, **style) -> None:
+    """Draw one dot and one line a row: `table` holds columns row, value, lo, hi; `rows` gives the order from above."""
+    y = np.array([len(rows) - 1 - rows.index(row) for row in table["row"]]) - shift
+    ax.hlines(y, table["lo"], table["hi"], color=style.get("color"), linewidth=1.2)
+    ax.plot(table["value"], y, "o", markersize=3.5, **style)
+    ax.set_yticks(range(len(rows)), rows[::-1])
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+
+
+def auc_intervals(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """AUC of each model and phase at each quality, with 95 % intervals."""
+    table = by_method(evaluation).query("phase in @PHASES")
+    if table.empty:
+        return None
+    known = [(model, phase) for model in MODELS for phase in PHASES]
+    labels = {key: f"{MODELS[key[0]]}, {PHASES[key[1]]}" for key in known}
+    table = table.assign(row=[labels[key] for key in zip(table["model"], table["phase"], strict=True)])
+    rows = [labels[key] for key in known if labels[key] in set(table["row"])]
+    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 0.9 + 0.26 * len(rows)))
+    for index, (quality, part) in enumerate(table.groupby("quality")):
+        dots_with_intervals(ax, part, rows, 0.24 * (index - 0.5), color=QUALITY_COLORS.get(quality), label=quality)
+    ax.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":")
+    ax.set(xlabel="AUC, 95 % intervals")
+    outside_legend(fig, ax, f"{name}, test videos")
+    return fig
+
+
+def accuracy_bars(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """Accuracy over all, real and fake videos at the threshold chosen on validation."""
+    table = one_phase(evaluation).query("level == 'video'")
+    if table.empty:
+        return None
+    kinds = {"accuracy": ("all", "0.55"), "accuracy_real": ("real", CLASS_COLORS["real"]),
+             "accuracy_fake": ("fake", CLASS_COLORS["fake"])}
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 2.6)
+    for ax, quality in zip(axes, qualities, strict=True):
+        part = table[table["quality"] == quality]
+        x = np.arange(len(part))
+        for index, (metric, (label, color)) in enumerate(kinds.items()):
+            error = [part[metric] - part[f"{metric}_lo"], part[f"{metric}_hi"] - part[metric]]
+            ax.bar(x + 0.27 * (index - 1), part[metric], 0.25, color=color, label=label,
+                   yerr=np.clip(error, 0, None), error_kw={"linewidth": 0.7})
+        ax.set_xticks(x, [MODELS[model] for model in part["model"]], rotation=25, ha="right")
+    axes[0].set(ylabel="accuracy", ylim=(0, 1.02))
+    outside_legend(fig, axes[0])
+    return fig
+
+
+def confusion(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """Confusion matrices of test videos at the threshold chosen on validation."""
+    table = one_phase(evaluation).query("level == 'video'")
+    if table.empty:
+        return None
+    videos = video_scores(predictions.query("split == 'test'"))
+    models, qualities = list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
+    size = (1.25 * len(models) + 0.5, 1.25 * len(qualities) + 0.4)
+    fig, axes = plt.subplots(len(qualities), len(models), figsize=size, squeeze=False, sharex=True, sharey=True)
+    for row in table.itertuples():
+        ax = axes[qualities.index(row.quality), models.index(row.model)]
+        part = videos[(videos["run"] == row.run) & (videos["quality"] == row.quality)]
+        counts = confusion_matrix(part["label"], part["score"] >= row.threshold, labels=[0, 1])
+        sns.heatmap(counts, ax=ax, annot=True, fmt="d", cbar=False, vmin=0, vmax=counts.sum(axis=1).max(),
+                    cmap="Blues", xticklabels=["real", "fake"], yticklabels=["real", "fake"], square=True)
+        if row.quality == qualities[0]:
+            ax.set_title(MODELS[row.model])
+    for ax, quality in zip(axes[:, 0], qualities, strict=True):
+        ax.set_ylabel(f"{quality}: true class")
+    fig.supxlabel(f"predicted class, {name} test videos", fontsize="small")
+    return fig
+
+
+def score_histograms(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """Scores of real and fake test videos, with the threshold chosen on validation."""
+    table = one_phase(evaluation).query("level == 'video'")
+    if table.empty:
+        return None
+    videos = video_scores(predictions.query("split == 'test'"))
+    models, qualities = list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
+    fig, axes = plt.subplots(len(models), len(qualities), figsize=(PAGE, 0.5 + 1.0 * len(models)), squeeze=False,
+                             sharex=True, sharey="row")
+    for row in table.itertuples():
+        ax = axes[models.index(row.model), qualities.index(row.quality)]
+        part = videos[(videos["run"] == row.run) & (videos["quality"] == row.quality)]
+        for label, (kind, color) in enumerate(CLASS_COLORS.items()):
+            ax.hist(part.loc[part["label"] == label, "score"], bins=np.linspace(0, 1, 21), color=color, alpha=0.6,
+                    label=kind)
+        ax.axvline(row.threshold, color="0.2", linewidth=1, linestyle="--", label="threshold")
+        ax.set_title(f"{MODELS[row.model]}, {row.quality}")
+    outside_legend(fig, axes[0, 0])
+    fig.supxlabel(f"score (probability of fake), {name} test videos", fontsize="small")
+    fig.supylabel("videos", fontsize="small")
+    return fig
+
+
+def frame_to_video(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """AUC per frame (hollow) and per video (full): what averaging a video's frames is worth."""
+    table = one_phase(evaluation)
+    if table.empty:
+        return None
+    rows = list(dict.fromkeys(table["model"]))
+    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 0.9 + 0.32 * len(rows)))
+    for index, (quality, part) in enumerate(table.groupby("quality")):
+        wide = part.pivot(index="model", columns="level", values="auc").loc[rows]
+        y, color = np.arange(len(rows))[::-1] - 0.24 * (index - 0.5), QUALITY_COLORS.get(quality)
+        ax.hlines(y, wide["frame"], wide["video"], color=color)
+        ax.plot(wide["frame"], y, "o", color=color, markerfacecolor="white", markersize=4)
+        ax.plot(wide["video"], y, "o", color=color, markersize=4, label=quality)
+    ax.set_yticks(range(len(rows)), [MODELS[model] for model in rows[::-1]])
+    ax.set(xlabel="AUC per frame (hollow) and per video (full)", ylim=(-0.6, len(rows) - 0.4))
+    outside_legend(fig, ax, f"{name}, test")
+    return fig
+
+
+def original_results(reference: pd.DataFrame | None = None) -> Figure:
+    """The original project's 18 cases: accuracy on its validation and on unseen test videos."""
+    table = load_original() if reference is None else reference
+    rows = [f"{MODELS[row.model]}, {PHASES[row.phase]}" for row in table.itertuples()]
+    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 4.4))
+    y = np.arange(len(rows))[::-1]
+    ax.hlines(y, table["test_acc_all"], table["val_acc_all"], color="0.75")
+    ax.plot(table["val_acc_all"], y, "o", color="#0173b2", markersize=4, label="validation")
+    ax.plot(table["test_acc_all"], y, "o", color="#d55e00", markersize=4, label="unseen test")
+    ax.set_yticks(y, rows)
+    ax.set(xlabel="accuracy over faces (%)")
+    outside_legend(fig, ax, "original project, FaceForensics++")
+    return fig
+
+
+def load_original() -> pd.DataFrame:
+    """Return the original project's 18 cases: phase, model, accuracies in % on validation and unseen test faces."""
+    return pd.read_csv(REFERENCE / "original_results.csv")
+
+
+def accuracy_gaps(evaluation: Evaluation, name: str) -> pd.DataFrame:
+    """Return points of accuracy lost from validation to test, faces at one half: columns group, phase, model, gap."""
+    original = load_original()
+    gaps = original["val_acc_all"] - original["test_acc_all"]
+    parts = [original[["phase", "model"]].assign(group="original, FF++", gap=gaps)]
+    ours = evaluation.table.query("level == 'frame' and phase in @PHASES")
+    key = ["phase", "model", "seed", "quality"]
+    wide = ours.pivot(index=key, columns="split", values="accuracy_half").dropna().reset_index()
+    if {"val", "test"} <= set(wide):
+        group = name + ", " + wide["quality"]
+        parts.append(wide[["phase", "model"]].assign(group=group, gap=100 * (wide["val"] - wide["test"])))
+    return pd.concat(parts, ignore_index=True)
+
+
+def validation_minus_test(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """Accuracy lost from validation to test, the original's 18 cases beside ours (two data sets)."""
+    table = accuracy_gaps(evaluation, name)
+    groups = list(dict.fromkeys(table["group"]))
+    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 0.9 + 0.4 * len(groups)))
+    for index, group in enumerate(groups):
+        gaps = np.sort(table.loc[table["group"] == group, "gap"])
+        spread = 0.16 * ((np.arange(len(gaps)) % 3) - 1)
+        color = QUALITY_COLORS.get(group.split(", ")[-1], "0.3")
+        ax.plot(gaps, len(groups) - 1 - index + spread, "o", color=color, markersize=3.5, alpha=0.8)
+    ax.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(groups)), groups[::-1])
+    ax.set(xlabel="points of accuracy lost, validation to test", ylim=(-0.5, len(groups) - 0.5))
+    return fig
+
+
+def noisy_student(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """AUC of teachers, students and oracle of the Noisy Student comparison, with 95 % intervals."""
+    table = by_method(evaluation).query("phase in @COMPARISON")
+    if table.empty:
+        return None
+    table = table.assign(row=table["phase"].map(COMPARISON))
+    rows = [label for label in COMPARISON.values() if label in set(table["row"])]
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 0.9 + 0.25 * len(rows), sharex=True)
+    for ax, quality in zip(axes, qualities, strict=True):
+        dots_with_intervals(ax, table[table["quality"] == quality], rows, color=QUALITY_COLORS.get(quality))
+        ax.set(xlabel="AUC, 95 % intervals")
+    return fig
+
+
+def learning_curves(logs: dict[str, pd.DataFrame]) -> Figure:
+    """Loss and validation AUC over optimiser steps, one line a run; `logs` holds the tables of runs' log.jsonl.
+
+    Reads the columns step, loss and val_auc.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.6))
+    for color, (run, log) in zip(sns.color_palette("colorblind", max(len(logs), 1)), logs.items(), strict=True):
+        left.plot(log["step"], log["loss"], color=color, label=run)
+        right.plot(log["step"], log["val_auc"], color=color, marker=".", label=run)
+    left.set(xlabel="optimiser steps", ylabel="training loss")
+    right.set(xlabel="optimiser steps", ylabel="validation AUC")
+    outside_legend(fig, left)
+    return fig
+
+
+RESULT_FIGURES: dict[str, Callable[[pd.DataFrame, Evaluation, str], Figure | None]] = {
+    function.__name__: function
+    for function in (
+        roc_by_quality, auc_intervals, accuracy_bars, confusion, score_histograms, frame_to_video,
+        validation_minus_test, noisy_student,
+    )
+}
+
+
+def draw_results(predictions: pd.DataFrame, evaluation: Evaluation, name: str, folder: Path) -> dict[str, Path]:
+    """Draw every result figure that has something to show into `folder`; return name -> file."""
+    figures = {key: function(predictions, evaluation, name) for key, function in RESULT_FIGURES.items()}
+    figures["original_results"] = original_results()
+    written = {key: save_figure(fig, folder / f"{key}.svg") for key, fig in figures.items() if fig is not None}
+    for fig in figures.values():
+        if fig is not None:
+            plt.close(fig)
+    return written
