@@ -112,6 +112,11 @@ def test_cached_crop_is_the_crop_of_its_frame(cache, profile, index):
         assert np.array_equal(crops[face.row], expected)
 
 
+def test_detector_is_free_to_choose(profile):
+    found, _ = faces.load_faces(replace(profile, faces=replace(CONFIG, detector="mmod")))
+    assert len(found)
+
+
 def test_table_survives_the_file(cache):
     folder, table = cache
     pd.testing.assert_frame_equal(faces.read_table(folder), table, check_dtype=False)

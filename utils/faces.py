@@ -222,12 +222,14 @@ def read_table(folder: Path | str) -> pd.DataFrame:
 def load_faces(profile: Profile) -> tuple[pd.DataFrame, np.memmap]:
     """Return the found faces of a profile, one row each, and their crops, uint8 (N, S, S, 3), memory-mapped, in order.
 
-    Raises FileNotFoundError for a missing cache and ValueError for one made with other settings than the profile's.
+    Raises FileNotFoundError for a missing cache and ValueError for one made with other settings than the profile's,
+    save for the detector, which is a parameter of notebook 02.
     """
     folder = profile.workspace.faces
     table = read_table(folder)
     recipe = _read_json(folder / "faces.json")
-    if recipe is None or recipe["config"] != dataclasses.asdict(profile.faces):
+    wanted = dataclasses.asdict(profile.faces)
+    if recipe is None or recipe["config"] | {"detector": wanted["detector"]} != wanted:
         remedy = f"run notebook 02_face_extraction with profile {profile.name}"
         raise ValueError(f"the faces at {folder} are unfinished or were made with other settings: {remedy}")
     found = table[table["status"] == FOUND].reset_index(drop=True)

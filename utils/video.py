@@ -31,21 +31,23 @@ def _open(path: Path | str) -> Iterator[tuple[av.container.InputContainer, av.vi
 def probe(path: Path | str) -> dict:
     """Return width, height (px), fps, frames, seconds, bitrate (bit/s of the stream), codec, pix_fmt and bytes (file).
 
-    Packets are read, nothing is decoded. Raises FileNotFoundError or ValueError, naming the file.
+    Nothing is decoded; where the header does not count the frames, packets are read. Raises FileNotFoundError or
+    ValueError, naming the file.
     """
     with _open(path) as (container, stream):
-        sizes = [packet.size for packet in container.demux(stream) if packet.size]
-        if not sizes:
+        frames, bitrate, fps = stream.frames, stream.bit_rate, float(stream.average_rate or 25)
+        if not (frames and bitrate):
+            sizes = [packet.size for packet in container.demux(stream) if packet.size]
+            frames, bitrate = len(sizes), 8 * fps * sum(sizes) / max(1, len(sizes))
+        if not frames:
             raise ValueError(f"{path} has no frames: download or build it again")
-        fps = float(stream.average_rate)
-        seconds = len(sizes) / fps
         return {
             "width": stream.codec_context.width,
             "height": stream.codec_context.height,
             "fps": fps,
-            "frames": len(sizes),
-            "seconds": seconds,
-            "bitrate": 8 * sum(sizes) / seconds,
+            "frames": frames,
+            "seconds": frames / fps,
+            "bitrate": bitrate,
             "codec": stream.codec_context.name,
             "pix_fmt": stream.codec_context.pix_fmt,
             "bytes": Path(path).stat().st_size,
