@@ -1,7 +1,7 @@
 """All hyper-parameters: one profile per way of running the project.
 
-`smoke` proves in a few minutes that everything runs, `synthff` is the default and gives the committed results, `ffpp` runs the
-same code on the real FaceForensics++ tree. Numbers carry their unit and, where they are not ours, their source.
+`smoke` proves in a few minutes that everything runs, `synthff` is the default and gives the committed results, `ffpp`
+runs the same code on the real FaceForensics++ tree. Numbers carry their unit and, if not ours, their source.
 """
 
 from __future__ import annotations
@@ -24,6 +24,25 @@ class DataConfig:
     qualities: tuple[str, ...] = ("c23", "c40")  # H.264 at CRF 23 and 40
     pairs_per_split: int | None = None  # only the first pairs of each split; None: all
     labelled_fraction: float = 1 / 3  # of the training pairs whose labels a semi-supervised trainer gets
+
+
+@dataclass(frozen=True)
+class SynthFFConfig:
+    """How SynthFF is made (`make synthff`)."""
+
+    pairs: dict[str, int] = field(default_factory=lambda: {"train": 30, "val": 6, "test": 14})  # of identities
+    seed: int = 2020  # people, scenes, motion and splits all follow from it
+    size: int = 256  # px, side of the pictures
+    frames: int = 48  # a clip
+    fps: int = 25
+    supersample: int = 2  # rendered pixels a side of each pixel
+    crf: dict[str, int] = field(default_factory=lambda: {"c23": 23, "c40": 40})  # H.264 qualities of FF++
+    mask_crf: int = 18
+    look_alike: float = 0.46  # least distance of two people in dlib's embedding: more than two pictures of one ever are
+    warm_people: int = 10  # outside the data set, for the shared start of NeuralTextures
+    warm_frames: int = 12
+    warm_steps: int = 500
+    tune_steps: int = 60  # of each target's texture and U-Net
 
 
 @dataclass(frozen=True)
@@ -59,12 +78,31 @@ class TrainConfig:
     label_smoothing: float = 0.0
     warmup: float = 0.1  # fraction of the steps with rising learning rate, cosine decay after it
     ema: float = 0.98  # decay of the averaged weights; 0 turns averaging off (a long run would use .9999)
-    eval_every: int = 50  # steps between validations; the best validated weights are kept
+    eval_every: int = 50  # steps between validations; the weights with the best validation AUC are kept
+    val_every: int = 1  # every n-th sampled frame of the validation videos is looked at during training
     patience: int | None = None  # validations without gain before a fit stops
     head_lr: float = 1e-2  # peak learning rate where only the last layer learns
     precision: str = "auto"  # "fp32", "bf16" or "auto": bf16 only where the hardware multiplies it natively
     num_threads: int | None = None  # torch threads; None: one a core
     clip_grad: float = 5.0  # largest gradient norm
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """One of the original project's three phases."""
+
+    part: float  # of the training pairs that come with labels; drawn anew for each phase
+    layers: str = "all"  # "all", or "head": only the last layer, where the others have ImageNet weights
+    teach: bool = False  # the remaining training pairs are videos without labels, for a noisy student
+
+
+# The original drew 60 % / 20 % / 20 % of its videos. Here validation and test are the official splits, so the fractions
+# are those of the training split: 60 of 80 % labelled, 20 of 80 % to teach.
+PHASES = {
+    "trained": PhaseConfig(part=1.0, layers="head"),
+    "post_trained": PhaseConfig(part=0.75),
+    "noisy_trained": PhaseConfig(part=0.75, teach=True),
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +122,9 @@ class NoisyStudentConfig:
     drop_path: float = 0.2  # survival .8 (Xie et al.)
     lambda_u: float = 1.0  # weight of the unlabelled loss
     teacher_view: str = "same"  # "same": pseudo-labels from the view the student sees; "c23": from the clean view
+    student_views: tuple[str, ...] = ("c40",)  # qualities in which the student sees the unlabelled videos
     student_init: str = "start"  # "start": the network's own start weights, "teacher": the teacher's weights
+    steps: float = 1.0  # optimiser steps of a student, times the network's own
 
 
 @dataclass(frozen=True)
@@ -96,6 +136,7 @@ class Profile:
     faces: FacesConfig = field(default_factory=FacesConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     student: NoisyStudentConfig = field(default_factory=NoisyStudentConfig)
+    phases: dict[str, PhaseConfig] = field(default_factory=lambda: dict(PHASES))
     models: dict[str, ModelConfig] = field(default_factory=dict)
     baselines: tuple[str, ...] = ("xception", "resnet18", "resnet50")  # notebook 03
     efficientnets: tuple[str, ...] = ("efficientnet-b0", "efficientnet-b4", "efficientnet-lite0")  # notebook 04

@@ -11,7 +11,7 @@ from utils.synthff import mesh
 ANCESTRIES = ("caucasian", "african", "asian")
 # Standard deviation of the local shape weights. Past about .4 brows turn blocky.
 SPREAD = dict(
-    head=0.28, nose=0.42, mouth=0.36, chin=0.38, cheek=0.38, eyes=0.3, eyebrows=0.22, forehead=0.28, ears=0.35, neck=0.12
+    head=0.24, nose=0.36, mouth=0.36, chin=0.38, cheek=0.38, eyes=0.3, eyebrows=0.22, forehead=0.28, ears=0.35, neck=0.12
 )
 MAX_WEIGHT = 0.85
 OPPOSITES = (

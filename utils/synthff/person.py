@@ -17,15 +17,15 @@ TEXTURE = 512  # px, side of the skin textures
 SKIN, EYES, TEETH, TONGUE, CLOTHES, BROWS, LASHES, HAIR = range(1, 9)
 MATERIAL = {SKIN: 0, EYES: 1, TEETH: 3, TONGUE: 3, CLOTHES: 4, BROWS: 2, LASHES: 2, HAIR: 2}
 
-HAIR_STYLES = {
-    True: ("short01", "short02", "short03", "short04", "afro01", "curly2", None),
+HAIR_STYLES = {  # none that hides an eye: a detector would lose the face
+    True: ("short01", "short02", "short04", "afro01", None),
     False: ("long01", "ponytail01", "Braid01", "short04", "afro01", "short02", "curly", "Wig_bun_blonde"),
 }
 CLOTHES_STYLES = {
     True: ("male_casualsuit01", "male_casualsuit02", "male_casualsuit03", "male_casualsuit04", "male_casualsuit05",
-           "male_casualsuit06", "male_elegantsuit01", "male_worksuit01"),
+           "male_casualsuit06", "male_elegantsuit01", "male_worksuit01", "Harvey_Sweater2"),
     False: ("female_casualsuit01", "female_casualsuit02", "female_elegantsuit01", "female_sportsuit01", "VNeckTop",
-            "Sleeveless", "Rolled_neck_blouse", "Tank_Top_01"),
+            "Sleeveless", "Coat", "Tank_Top_01", "female_top_01", "spaghetti-top", "Harvey_Sweater2"),
 }  # fmt: skip
 BROW_STYLES = tuple(f"eyebrow{i:03d}" for i in range(1, 13))
 LASH_STYLES = ("Eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
