@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utils.config import FacesConfig, Profile
 from utils.paths import atomic

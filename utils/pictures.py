@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,11 +11,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image
 
+from utils.paths import atomic
 from utils.plots import CLASS_COLORS, PAGE, outside_legend
 
 GAIN = 4  # differences are shown this much stronger
+JPEG = {"pil_kwargs": {"quality": 92, "subsampling": 0}}  # photographs as PNG would be ten times as large
+
+
+def use_jpeg() -> None:
+    """Let a notebook keep its pictures as JPEG, which holds it below one megabyte."""
+    set_matplotlib_formats("jpeg", **JPEG)
+
+
+def save_picture(fig: Figure, path: Path | str) -> Path:
+    """Write a figure made of photographs as JPEG; the same data give the same bytes."""
+    with atomic(path) as temporary:
+        fig.savefig(temporary, **JPEG)
+    return Path(path)
 
 
 def thumbnail(picture: np.ndarray, height: int) -> np.ndarray:
