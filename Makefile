@@ -22,7 +22,7 @@ report: $(VENV)/.ready ## tables, figures and report/report.pdf from the committ
 	$(RUN) -m utils.report --profile $(PROFILE)
 
 synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (hours; the built set is committed)
-	$(RUN) -m utils.synthff.build
+	$(RUN) -m utils.synthff
 
 grid: $(VENV)/.ready ## the 18 cases of the original project on SynthFF (hours, resumes)
 	$(RUN) -m utils.grid --profile $(PROFILE)
@@ -30,7 +30,7 @@ grid: $(VENV)/.ready ## the 18 cases of the original project on SynthFF (hours, 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks
 
-test: $(VENV)/.ready ## all tests, every notebook under the smoke profile among them
+test: $(VENV)/.ready-synthff ## all tests, every notebook under the smoke profile among them
 	$(RUN) -m pytest
 
 lint: $(VENV)/.ready ## check the code's style

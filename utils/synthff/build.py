@@ -1,14 +1,12 @@
 """Build SynthFF: choose people, warm NeuralTextures up, then render, reenact and encode one identity after the other.
 
-`python -m utils.synthff.build` (or `make synthff`) makes what is missing and leaves what is there. Each identity owes five
+`make synthff` (`python -m utils.synthff`) makes what is missing and leaves what is there. Each identity owes five
 files: its real clip and its fake at both qualities, and the mask of the changed region.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,20 +18,23 @@ import torch
 import torch._dynamo  # noqa: F401  before the first GL context: Mesa's LLVM and torch's crash each other otherwise
 from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
+from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
-from utils.config import DataConfig, SynthFFConfig
+from utils.config import SynthFFConfig
 from utils.paths import ROOT, atomic
 from utils.synthff import assets, neural_textures
+from utils.synthff.card import write_card
 from utils.synthff.encode import encode, loss
 from utils.synthff.motion import Track, draw_track
 from utils.synthff.person import Person
 from utils.synthff.renderer import Renderer
 from utils.synthff.scene import develop, draw_backdrop, draw_camera, draw_lights
-from utils.synthff.similarity import embedding, portrait
+from utils.synthff.similarity import embedding, portrait, same_person_distances
 
 WORK = ROOT / "build" / "synthff"  # people and metadata rows while the build runs
 METHOD = "NeuralTextures"
+DLIB_SAME = 0.6  # dlib's own threshold for photographs (King 2017)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,22 @@ def choose_people(config: SynthFFConfig, count: int, jobs: int, batch: int = 32)
         kept = dict(seed=config.seed, look_alike=config.look_alike, tried=tried, seeds=chosen)
         temporary.write_text(json.dumps(kept))
     return chosen
+
+
+def measure_people(path: Path, seeds: list[int], config: SynthFFConfig, jobs: int) -> None:
+    """Write how far apart different people and pictures of one person are in dlib's embedding, for the data card."""
+    if path.is_file():
+        return
+    first = config.seed * 100_000
+    drawn = Parallel(n_jobs=jobs)(delayed(_embed)(first + i, config) for i in range(64))
+    distances = pdist(np.array([vector for vector in drawn if vector is not None]))
+    same = same_person_distances(_renderer(config.size, 1), seeds[:12])
+    found = dict(
+        tried=json.loads((WORK / "people.json").read_text())["tried"], close_share=float((distances < DLIB_SAME).mean()),
+        same_pairs=len(same), same_median=float(np.median(same)), same_max=float(same.max()),
+    )  # fmt: skip
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def plan(config: SynthFFConfig, seeds: list[int]) -> tuple[list[Target], dict[str, list[list[str]]]]:
@@ -221,22 +238,5 @@ def build(root: Path, config: SynthFFConfig, jobs: int = 2, only: list[str] | No
     if only is None:
         with atomic(root / "metadata.csv") as temporary:
             pd.DataFrame(rows).sort_values(["video_id", "quality"]).to_csv(temporary, index=False)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one core each")
-    parser.add_argument("--only", nargs="*", help="video ids to make, all others left alone")
-    parser.add_argument("--root", type=Path, default=Path(DataConfig().root), help="where the tree is written")
-    options = parser.parse_args(arguments)
-    try:
-        assets.fetch()
-        build(options.root, SynthFFConfig(), options.jobs, options.only)
-    except (RuntimeError, FileNotFoundError, ValueError) as error:
-        print(f"synthff: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        measure_people(root / "people.json", seeds, config, jobs)
+        write_card(root, config)

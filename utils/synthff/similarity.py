@@ -1,4 +1,4 @@
-"""Which people look alike: dlib's face embedding of a portrait, 0.6 apart or the same person (King 2017)."""
+"""Which people look alike: distances of portraits in dlib's face embedding (King 2017)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 import dlib
 import numpy as np
 
-from utils.synthff.motion import Track
+from utils.synthff.motion import Track, draw_track
 from utils.synthff.person import Person
-from utils.synthff.scene import Camera, Lights, develop, perspective
-
-SAME_PERSON = 0.6  # distance in dlib's embedding below which two pictures count as one person
+from utils.synthff.scene import Camera, Lights, develop, draw_backdrop, draw_camera, draw_lights, perspective
 
 
 @lru_cache(None)
@@ -34,7 +32,8 @@ def portrait(renderer, person: Person) -> np.ndarray:
     camera = Camera(eye, perspective(eye, centre, 2 * np.arctan(1.5 / 18)), 0.4, 0.0, 0, 1.0)
     front = [np.array([0.3, 0.4, 0.85]), np.array([-0.6, 0.2, 0.75]), np.array([0, 0.5, -0.85])]
     grey = np.ones(3)
-    lights = Lights([d / np.linalg.norm(d) for d in front], [0.8 * grey, 0.3 * grey, 0.2 * grey], 0.3 * grey, 0.2 * grey, centre)
+    directions, colours = [d / np.linalg.norm(d) for d in front], [0.8 * grey, 0.3 * grey, 0.2 * grey]
+    lights = Lights(directions, colours, sky=0.3 * grey, ground=0.2 * grey, centre=centre)
     rest = Track([{}], [{"browInnerUp": 0.25}], np.zeros((1, 3)))
     return develop(renderer.render(person.geometry(rest.eyes[0], rest.angles[0]), camera, lights), camera, 0)
 
@@ -47,3 +46,23 @@ def embedding(image: np.ndarray) -> np.ndarray | None:
         return None
     largest = max(faces, key=lambda box: box.area())
     return np.array(embed.compute_face_descriptor(image, landmarks(image, largest)))
+
+
+def same_person_distances(renderer, seeds: list[int], scenes: int = 4) -> np.ndarray:
+    """Return the embedding distances (k,) between pictures of one person in different light, camera and motion."""
+    distances = []
+    for seed in seeds:
+        person = Person(seed)
+        person.bake(renderer)
+        vectors = []
+        for scene in range(scenes):
+            rng = np.random.default_rng([seed, 5, scene])
+            lights, camera = draw_lights(rng, person.centre), draw_camera(rng, person.centre)
+            renderer.set_backdrop(draw_backdrop(rng))
+            track = draw_track(seed + scene + 1, 10)
+            geometry = person.geometry(track.mouth[-1] | track.eyes[-1], track.angles[-1])
+            vectors.append(embedding(develop(renderer.render(geometry, camera, lights), camera, 0)))
+        found = np.array([vector for vector in vectors if vector is not None])
+        pairwise = np.linalg.norm(found[:, None] - found[None], axis=2)
+        distances.append(pairwise[np.triu_indices(len(found), 1)])
+    return np.concatenate(distances)
