@@ -1,0 +1,48 @@
+"""Fabricated faces for tests: fakes carry a brighter mouth, so that a tiny network can tell them apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.config import SMOKE_MODELS, DataConfig, ModelConfig, Profile, TrainConfig
+from utils.dataset import FaceSet
+from utils.paths import Workspace
+
+
+def make_faces(train=4, val=2, test=2, frames=3, size=16, seed=0) -> FaceSet:
+    """Return faces of so many identity pairs a split, two identities a pair, both labels, c23 and c40."""
+    rng, rows, number = np.random.default_rng(seed), [], 0
+    for split, pairs in {"train": train, "val": val, "test": test}.items():
+        for _ in range(pairs):
+            a, b = f"{number:03d}", f"{number + 1:03d}"
+            number += 2
+            for target, source in ((a, b), (b, a)):
+                for label, video_id in ((0, target), (1, f"{target}_{source}")):
+                    about = dict(video_id=video_id, method="NeuralTextures" if label else "original", label=label)
+                    about |= dict(target=target, source=source if label else "", pair=f"{a}_{b}", split=split)
+                    rows += [about | dict(quality=q, frame=5 * i) for q in ("c23", "c40") for i in range(frames)]
+    index = pd.DataFrame(rows).assign(status="found", row=range(len(rows)))
+    pixels = rng.integers(60, 140, (len(rows), size, size, 3), dtype=np.uint8)
+    pixels[index["label"] == 1, size // 2 :] += 80
+    return FaceSet(index, pixels)
+
+
+class TinyProfile(Profile):
+    """A profile whose workspace is a temporary folder."""
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(Path(self.name))
+
+
+def tiny_profile(folder: Path, **student) -> TinyProfile:
+    models = {name: replace(config, px=32, steps=2, batch_size=4) for name, config in SMOKE_MODELS.items()}
+    models["resnet18"] = ModelConfig(px=16, steps=3, batch_size=4)
+    train = TrainConfig(eval_every=2, ema=0.5)
+    profile = TinyProfile(name=str(folder), data=DataConfig(labelled_fraction=0.5), train=train, models=models)
+    settings = replace(profile.student, **{"iterations": 2, "mu": 1, "threshold": 0.5} | student)
+    return replace(profile, student=settings, student_model="resnet18")

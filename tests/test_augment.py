@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from utils.augment import OPERATIONS, basic, jitter_colour, randaugment, random_affine, random_jpeg, resize, warp
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Smooth random pictures (6, 3, 24, 24) in [0, 1]."""
+    coarse = torch.rand(6, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.interpolate(coarse, 24, mode="bilinear")
+
+
+def test_resize_to_the_same_side_changes_nothing_and_else_averages_neighbours(images):
+    assert torch.equal(resize(images, 24), images)
+    assert torch.allclose(resize(images, 12), torch.nn.functional.avg_pool2d(images, 2), atol=1e-5)
+
+
+def test_warp_mirrors_and_shifts_exactly(images):
+    mirror = torch.tensor([[-1.0, 0, 0], [0, 1, 0]]).expand(6, 2, 3)
+    assert torch.allclose(warp(images, mirror, 24), images.flip(3), atol=1e-5)
+    four_px = torch.tensor([[1.0, 0, 2 * 4 / 24], [0, 1, 0]]).expand(6, 2, 3)
+    assert torch.allclose(warp(images, four_px, 24)[..., :20], images[..., 4:], atol=1e-5)
+
+
+def test_random_affine_stays_within_its_limits():
+    theta = random_affine(500, torch.Generator().manual_seed(0), shift=0.05, scale=0.1, degrees=10)
+    size = torch.linalg.det(theta[:, :, :2]).abs().sqrt()
+    assert theta.shape == (500, 2, 3) and 0.9 <= size.min() and size.max() <= 1.1
+    assert theta[:, :, 2].abs().max() <= 0.1
+    mirrored = (torch.linalg.det(theta[:, :, :2]) < 0).float().mean()
+    assert 0.4 < mirrored < 0.6
+    turn = torch.atan2(theta[:, 1, 0] * torch.sign(theta[:, 0, 0]), theta[:, 0, 0].abs())
+    assert turn.abs().max() <= np.radians(10) + 1e-6
+
+
+def test_colour_jitter_of_a_grey_picture_keeps_it_grey():
+    grey = torch.full((8, 3, 4, 4), 0.5)
+    out = jitter_colour(grey, torch.Generator().manual_seed(0))
+    assert torch.allclose(out[:, 0], out[:, 1], atol=1e-6) and 0.4 <= out.min() and out.max() <= 0.6
+    assert len(out[:, 0, 0, 0].unique()) == 8  # each image has its own draw
+
+
+@pytest.mark.parametrize("augment", [
+    lambda x, g: basic(x, 20, g), lambda x, g: randaugment(x, 2, 9, g), lambda x, g: random_jpeg(x, g)
+])  # fmt: skip
+def test_augmentation_keeps_shape_and_range_and_follows_its_seed(images, augment):
+    first, same, other = (augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape[:2] == (6, 3) and first.dtype == torch.float32
+    assert 0 <= first.min() and first.max() <= 1
+    assert torch.equal(first, same) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_works_on_batches_as_on_single_images(images, name):
+    for sign in (-1, 1):
+        batch = OPERATIONS[name](images, 0.9, sign)
+        single = torch.cat([OPERATIONS[name](image[None], 0.9, sign) for image in images])
+        assert batch.shape == images.shape and torch.allclose(batch, single, atol=1e-5)
+        assert name == "identity" or not torch.equal(batch, images)
+
+
+def test_randaugment_leaves_its_input_alone_and_zero_operations_do_nothing(images):
+    before = images.clone()
+    randaugment(images, 2, 9, torch.Generator().manual_seed(0))
+    assert torch.equal(images, before)
+    assert torch.equal(randaugment(images, 0, 9, torch.Generator()), before)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+from fake_faces import make_faces
+
+from utils import models
+from utils.config import MODEL_NAMES, ModelConfig
+from utils.models import WeightsUnavailable, create_model, frozen_copy, load_by_order, probabilities, use_bf16
+
+TINY = ModelConfig(px=32, dropout=0.1, drop_path=0.1)
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_one_training_step_of_each_network_lowers_the_loss_on_its_batch(name):
+    torch.manual_seed(0)
+    model = create_model(name, ModelConfig(px=32, dropout=0.0), seed=1)
+    images, labels = torch.rand(8, 3, 32, 32), torch.tensor([0, 1] * 4)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-2)
+    model.train()
+    losses = []
+    for _ in range(2):
+        logits = model(images)
+        assert logits.shape == (8, 2)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert abs(losses[0] - np.log(2)) < 0.02 and losses[1] < losses[0]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_the_seed_fixes_the_start_and_leaves_the_global_stream_alone():
+    state = torch.random.get_rng_state()
+    one, same, other = (create_model("resnet18", TINY, seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["network.conv1.weight"], other["network.conv1.weight"])
+
+
+def test_noise_is_on_in_training_only_and_stochastic_depth_only_where_it_exists():
+    images = torch.rand(4, 3, 32, 32)
+    for name in ("xception", "resnet18", "efficientnet-b0", "efficientnet-lite0"):
+        model = create_model(name, ModelConfig(px=32, dropout=0.5, drop_path=0.5)).eval()
+        assert torch.equal(model(images), model(images))
+        drops = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+        assert name != "resnet18" or drops[0].p == 0.5
+        assert model.has_stochastic_depth == name.startswith("efficientnet")
+    lite = create_model("efficientnet-lite0", ModelConfig(px=32, dropout=0.0, drop_path=0.5)).train()
+    for module in lite.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    assert not torch.equal(lite(images), lite(images))
+
+
+def test_head_only_freezes_everything_else_with_its_statistics():
+    model = create_model("efficientnet-lite0", TINY)
+    model.head_only()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model.train()
+    model(torch.rand(4, 3, 32, 32)).square().sum().backward()
+    optimiser.step()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"network.classifier.weight", "network.classifier.bias"}
+    model.all_layers()
+    assert model.train().network.bn1.training
+
+
+def test_lite0_gets_the_packages_imagenet_weights():
+    weights = torch.load(models.lite0_weights(), weights_only=True)
+    model = create_model("efficientnet-lite0", ModelConfig(px=32, weights="package")).network
+    assert torch.equal(model.conv_stem.weight, weights["_conv_stem.weight"])
+    assert torch.equal(model.bn1.running_mean, weights["_bn0.running_mean"])
+    assert torch.equal(model.blocks[3][1].conv_dw.weight, weights["_blocks.6._depthwise_conv.weight"])
+    assert torch.equal(model.bn2.running_var, weights["_bn1.running_var"])
+
+
+def test_lite0s_activations_have_the_statistics_it_was_trained_with():
+    """With misplaced weights the last layer's inputs would be far from the means that its batch norm has stored."""
+    torch.manual_seed(0)
+    coarse = torch.rand(16, 3, 12, 12)
+    images = torch.nn.functional.interpolate(coarse, 192, mode="bicubic").clamp(0, 1)
+    drift = {}
+    for weights in ("package", "shuffled"):
+        model = create_model("efficientnet-lite0", ModelConfig(px=192, weights="package")).eval()
+        if weights == "shuffled":
+            block = model.network.blocks[3][1].conv_pwl.weight
+            block.data = block.data[torch.randperm(len(block))]
+        seen = []
+        model.network.bn2.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[0]))
+        with torch.no_grad():
+            model(images)
+        last = model.network.bn2
+        difference = seen[0].mean(dim=(0, 2, 3)) - last.running_mean
+        drift[weights] = (difference / last.running_var.sqrt()).abs().median().item()
+    assert drift["package"] < 0.5, drift
+
+
+def test_weights_that_do_not_fit_are_refused_by_name():
+    network = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="do not fit a network of 2"):
+        load_by_order(network, {"a.weight": torch.zeros(2, 2)}, skip="-")
+    with pytest.raises(ValueError, match=r"a.weight \(3, 2\) does not fit weight"):
+        load_by_order(network, {"a.weight": torch.zeros(3, 2), "a.bias": torch.zeros(2)}, skip="-")
+    with pytest.raises(ValueError, match="does not fit"):
+        load_by_order(network, {"a.bias": torch.zeros(2, 2), "a.weight": torch.zeros(2)}, skip="-")
+
+
+def test_bad_requests_name_the_remedy():
+    with pytest.raises(ValueError, match="unknown model 'vgg'"):
+        create_model("vgg", TINY)
+    with pytest.raises(ValueError, match="unknown weights"):
+        create_model("resnet18", ModelConfig(weights="jft"))
+    with pytest.raises(ValueError, match="no package carries weights of resnet18"):
+        create_model("resnet18", ModelConfig(weights="package"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet-b4-noisy"])
+def test_a_failed_download_says_what_and_how_to_go_on(name, monkeypatch):
+    def offline(*arguments, **options):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(models.torchvision.models, "get_model", offline)
+    monkeypatch.setattr(models.timm, "create_model", offline)
+    with pytest.raises(WeightsUnavailable, match=rf"weights of {name} .*no route.*weights='none'"):
+        create_model(name, ModelConfig(weights="imagenet"))
+
+
+def test_bf16_is_chosen_by_hardware(monkeypatch):
+    cpu = torch.device("cpu")
+    for found in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=found: found, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+        assert use_bf16("auto", cpu) == found
+        assert use_bf16("bf16", cpu) and not use_bf16("fp32", cpu)
+    with pytest.raises(ValueError, match="unknown precision"):
+        use_bf16("fp8", cpu)
+
+
+def test_probabilities_do_not_depend_on_the_batch_and_keep_the_mode():
+    faces = make_faces().select(split="val")
+    model = create_model("resnet18", ModelConfig(px=16))
+    model.train()
+    p = probabilities(model, faces, batch_size=5)
+    assert model.training and p.shape == (len(faces), 2)
+    assert torch.allclose(p.sum(1), torch.ones(len(faces)), atol=1e-5)
+    assert torch.allclose(p, probabilities(model, faces, batch_size=100), atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in frozen_copy(model).parameters())

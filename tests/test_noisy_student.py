@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fake_faces import make_faces, tiny_profile
+
+from utils import noisy_student as ns
+from utils import runs
+from utils.config import ModelConfig, NoisyStudentConfig
+from utils.dataset import FaceSet
+from utils.models import create_model, probabilities
+
+
+@pytest.fixture
+def faces():
+    return make_faces()
+
+
+def probabilities_of(*fake) -> torch.Tensor:
+    return torch.tensor([[1 - p, p] for p in fake])
+
+
+def test_the_students_loss_by_hand():
+    logits_x, targets_x = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
+    logits_u, targets_u = torch.tensor([[0.0, 0.5]]), probabilities_of(0.8)
+    got = ns.student_loss(logits_x, targets_x, logits_u, targets_u, lambda_u=0.5)
+    sigmoid = [1 / (1 + math.exp(-z)) for z in (1.0, 2.0, 0.5)]
+    Lx = -(math.log(sigmoid[0]) + math.log(sigmoid[1])) / 2
+    Lu = -(0.8 * math.log(sigmoid[2]) + 0.2 * math.log(1 - sigmoid[2]))
+    assert got["Lx"].item() == pytest.approx(Lx) and got["Lu"].item() == pytest.approx(Lu)
+    assert got["loss"].item() == pytest.approx(Lx + 0.5 * Lu)
+
+
+def test_sharpening_by_hand():
+    p = probabilities_of(0.8, 0.5)
+    assert torch.allclose(ns.sharpen(p, 1.0), p)
+    assert torch.allclose(ns.sharpen(p, 0.5), probabilities_of(0.64 / 0.68, 0.5))
+
+
+def test_clip_means_and_filter_against_slow_loops():
+    rng = np.random.default_rng(0)
+    fake, clip = rng.uniform(size=40), rng.integers(0, 7, 40) * 3
+    p = probabilities_of(*fake).float()
+    means = ns.clip_mean(p, torch.from_numpy(clip))
+    slow = [np.mean([fake[j] for j in range(40) if clip[j] == clip[i]]) for i in range(40)]
+    assert np.allclose(means[:, 1], slow, atol=1e-6)
+    kept = [i for i in range(40) if max(fake[i], 1 - fake[i]) >= 0.8]
+    assert torch.nonzero(ns.confident(p, 0.8)).flatten().tolist() == kept
+
+
+def test_balance_duplicates_the_rarer_class_evenly():
+    items, classes = torch.arange(10, 17), torch.tensor([0, 0, 0, 0, 0, 1, 1])
+    drawn = ns.balance(items, classes, torch.Generator().manual_seed(0)).tolist()
+    copies = {item: drawn.count(item) for item in items.tolist()}
+    assert [copies[item] for item in range(10, 15)] == [1] * 5
+    assert sorted([copies[15], copies[16]]) == [2, 3]
+    with pytest.warns(UserWarning, match="one class"):
+        assert ns.balance(items, torch.zeros(7), torch.Generator()).tolist() == items.tolist()
+
+
+def test_the_teacher_is_not_noised_and_looks_at_the_view_it_is_told_to(faces):
+    inputs_u = faces.select(split="train").hide_labels(0)
+    teacher = create_model("resnet18", ModelConfig(px=16, dropout=0.9)).train()
+    config = NoisyStudentConfig(threshold=0.5, clip_level=False, student_views=("c23", "c40"))
+    same = ns.label_pool(teacher, inputs_u, replace(config, teacher_view="same"), seed=0)
+    clean = ns.label_pool(teacher, inputs_u, replace(config, teacher_view="c23"), seed=0)
+    expected = {view: probabilities(teacher, inputs_u.view(view)) for view in ("c23", "c40")}
+    assert all(torch.allclose(same.p[view], expected[view], atol=1e-5) for view in expected)
+    assert all(torch.allclose(clean.p[view], expected["c23"], atol=1e-5) for view in expected)
+    assert not torch.allclose(expected["c23"], expected["c40"], atol=1e-5)
+    with pytest.raises(ValueError, match="threshold 1.0"):
+        ns.label_pool(teacher, inputs_u, replace(config, threshold=1.0), seed=0)
+
+
+def test_unlabelled_images_are_shared_out_over_the_views():
+    assert ns.shares(NoisyStudentConfig(mu=2, student_views=("c40",)), 8) == [16]
+    assert ns.shares(NoisyStudentConfig(mu=1, student_views=("c23", "c40")), 5) == [3, 2]
+
+
+def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
+    train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
+    seen = []
+    real_loss = ns.student_loss
+    monkeypatch.setattr(ns, "student_loss", lambda *a: seen.append(a) or real_loss(*a))
+    for soft in (True, False):
+        config = NoisyStudentConfig(mu=3, threshold=0.5, soft=soft, balance=False)
+        make = ns.noised(teacher, train.hide_labels(0), config, 0, tmp_path)
+        objective = make(train, ModelConfig(px=16, batch_size=4), tiny_profile(tmp_path).train, torch.Generator())
+        objective(teacher.train())["loss"].backward()
+    (_, targets_x, logits_u, soft, *_), (*_, hard, _, _) = seen
+    assert targets_x.sum() == 2 and logits_u.shape == soft.shape == hard.shape == (12, 2)
+    assert set(hard.flatten().tolist()) == {0.0, 1.0} and not set(soft.flatten().tolist()) <= {0.0, 1.0}
+
+
+def test_students_iterate_and_the_last_one_has_the_name_of_the_phase(faces, tmp_path):
+    profile = tiny_profile(tmp_path)
+    ns.student_compression(profile, faces, seed=1)
+    folders = [profile.workspace.runs / f"{phase}-resnet18-s1" for phase in (
+        "teacher_both", "student_compression_it1", "student_compression"
+    )]  # fmt: skip
+    configs = [runs.read_json(folder / "config.json") for folder in folders]
+    assert [config.get("taught_by") for config in configs] == [None, configs[0]["hash"], configs[1]["hash"]]
+    assert configs[2]["student"]["teacher_view"] == "c23" and configs[2]["model_config"]["dropout"] == 0.3
+    assert all(config["data"]["pairs"] == configs[0]["data"]["pairs"] for config in configs)
+    labelled, pool = ns.split_labels(profile, faces, seed=1)
+    assert sorted(labelled.pairs) == configs[0]["data"]["pairs"] and not labelled.pairs & pool.pairs
+    judged = ns.judge_pseudo_labels(folders[1], pool, seed=1)
+    assert judged["label"].mean() == 0.5 and judged["p_fake"].between(0, 1).all() and judged["copies"].sum() > 0
+    # A clip's name ends with its source where it is fake: the order of the key is the order of the pool.
+    assert judged.groupby("clip")["label"].nunique().max() == 1
+
+
+def test_a_students_run_is_the_same_whatever_the_labels_of_the_pool(faces, tmp_path):
+    """The proof that self-training never reads a hidden label: turn all of them round, and nothing changes."""
+    weights = []
+    for turned in (False, True):
+        profile = tiny_profile(tmp_path / str(turned), iterations=1)
+        _, pool = ns.split_labels(profile, faces)
+        hidden = faces.index["pair"].isin(pool.pairs)
+        label = faces.index["label"].where(~hidden | (not turned), 1 - faces.index["label"])
+        model = ns.student_classic(profile, FaceSet(faces.index.assign(label=label), faces.pixels))
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_original_settings_students_see_c40_alone(faces, tmp_path):
+    profile = tiny_profile(tmp_path, iterations=1)
+    ns.student_classic(profile, faces)
+    log = runs.read_log(profile.workspace.runs / "student_classic-resnet18-s0")
+    assert "val_auc_c40" in log[0] and "val_auc_c23" not in log[0]
+    table = pd.read_csv(profile.workspace.runs / "student_classic-resnet18-s0" / "pseudo_labels.csv")
+    assert set(table["view"]) == {"c40"}
+
+
+def test_phase_three_learns_from_three_quarters_of_the_labels_and_all_videos(faces, tmp_path):
+    profile = tiny_profile(tmp_path, iterations=1)
+    ns.noisy_trained(profile, "resnet18", faces)
+    folder = profile.workspace.runs / "noisy_trained-resnet18-s0"
+    assert len(runs.read_json(folder / "config.json")["data"]["pairs"]) == 3
+    table = pd.read_csv(folder / "pseudo_labels.csv")
+    assert set(table["view"]) == {"c23", "c40"} and table["clip"].nunique() == 4  # 1 pair: 2 real and 2 fake clips
+
+
+def test_the_oracle_has_every_label(faces, tmp_path):
+    profile = tiny_profile(tmp_path)
+    ns.supervise(profile, "oracle", faces)
+    config = runs.read_json(profile.workspace.runs / "oracle-resnet18-s0" / "config.json")
+    assert set(config["data"]["pairs"]) == faces.select(split="train").pairs

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fake_faces import make_faces, tiny_profile
+from safetensors.torch import load_file
+
+from utils import runs, training
+from utils.config import ModelConfig, TrainConfig
+from utils.models import create_model, frozen_copy, probabilities
+from utils.training import fit, post_trained, trained, update_average, validate, warmup_cosine
+
+CONFIG = ModelConfig(px=16, steps=3, batch_size=4)
+SHARED = TrainConfig(eval_every=2, ema=0.5)
+
+
+@pytest.fixture
+def faces():
+    return make_faces()
+
+
+def fit_tiny(faces, folder, seed=0, **changes):
+    train, val = faces.select(split="train"), faces.select(split="val")
+    config, shared = changes.pop("config", CONFIG), changes.pop("shared", SHARED)
+    return fit(create_model("resnet18", config, seed), train, val, config, shared, folder, seed=seed, **changes)
+
+
+def test_a_run_saves_what_is_needed_to_load_it_again(faces, tmp_path):
+    model = fit_tiny(faces, tmp_path / "run", about={"phase": "trained"})
+    loaded = runs.load_model(tmp_path / "run")
+    val = faces.select(split="val")
+    assert torch.equal(probabilities(loaded, val), probabilities(model, val))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["seed"] == 0 and config["phase"] == "trained"
+    assert torch.__version__.startswith(config["versions"]["torch"])
+    assert {"git_commit", "hash", "model_config", "train_config"} <= set(config)
+    log = runs.read_log(tmp_path / "run")
+    assert [line["step"] for line in log] == [2, 3]
+    assert {"loss", "val_loss", "val_auc", "val_auc_c23", "val_auc_c40", "seconds"} <= set(log[0])
+    result = runs.read_json(tmp_path / "run" / "result.json")
+    assert result["val_auc"] == max(line["val_auc"] for line in log)
+
+
+def test_the_same_seed_gives_the_same_run(faces, tmp_path):
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(7)  # the global stream may stand anywhere
+        fit_tiny(faces, tmp_path / name, seed=seed)
+        weights.append(load_file(tmp_path / name / "model.safetensors"))
+    key = "network.layer1.0.conv1.weight"
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0][key], weights[2][key])
+
+
+def test_a_finished_run_is_loaded_and_another_request_trains_again(faces, tmp_path, monkeypatch):
+    fit_tiny(faces, tmp_path / "run")
+    loop = training._loop
+    calls = []
+    monkeypatch.setattr(training, "_loop", lambda *arguments: calls.append(1) or loop(*arguments))
+    again = fit_tiny(faces, tmp_path / "run")
+    assert not calls and not again.training
+    fit_tiny(faces, tmp_path / "run", shared=replace(SHARED, num_threads=1))
+    assert not calls  # how many threads does not change what is learned
+    fit_tiny(faces, tmp_path / "run", config=replace(CONFIG, lr=2e-3))
+    assert len(calls) == 1
+    (tmp_path / "run" / "result.json").unlink()
+    fit_tiny(faces, tmp_path / "run", config=replace(CONFIG, lr=2e-3))
+    assert len(calls) == 2
+
+
+def test_fit_refuses_every_face_outside_train_and_val(faces, tmp_path):
+    model = create_model("resnet18", CONFIG)
+    train, val, test = (faces.select(split=split) for split in ("train", "val", "test"))
+    wrong = [(train, test), (test, val), (train, train), (val, val), (faces, val), (train, faces)]
+    wrong.append((train.hide_labels(0), val))
+    for first, second in wrong:
+        with pytest.raises(ValueError, match="training takes faces of the split"):
+            fit(model, first, second, CONFIG, SHARED, tmp_path / "run", seed=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(faces, tmp_path):
+    def broken(*arguments):
+        return lambda model: {"loss": model.head[-1].weight.sum() * float("nan")}
+
+    with pytest.raises(FloatingPointError, match="run, step 1.*lower the learning rate"):
+        fit_tiny(faces, tmp_path / "run", make_objective=broken)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_patience_ends_a_run_that_gains_nothing(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "validate", lambda *arguments: {"val_auc": 0.5})
+    shared = replace(SHARED, eval_every=1, patience=2)
+    fit_tiny(faces, tmp_path / "run", config=replace(CONFIG, steps=10), shared=shared)
+    assert [line["step"] for line in runs.read_log(tmp_path / "run")] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_small_network_learns_the_bright_mouth(tmp_path):
+    config = ModelConfig(px=16, steps=30, batch_size=16)
+    model = fit_tiny(make_faces(train=6), tmp_path / "run", config=config, shared=replace(SHARED, eval_every=10))
+    test = make_faces(train=6).select(split="test")
+    assert validate(model, test, SHARED)["val_auc"] > 0.95
+
+
+def test_learning_rate_rises_and_falls():
+    factors = [warmup_cosine(step, 100, 0.1) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1) and factors[9] == factors[10] == 1
+    assert np.all(np.diff(factors[10:]) < 0) and factors[55] == pytest.approx(0.5) and factors[100] == pytest.approx(0)
+    assert warmup_cosine(0, 1, 0.0) == 1
+
+
+def test_average_of_the_weights_by_hand():
+    model = create_model("resnet18", CONFIG)
+    average = frozen_copy(model)
+    with torch.no_grad():
+        model.head[-1].bias.fill_(1.0)
+        model.network.bn1.running_mean.fill_(3.0)
+    update_average(average, model, 0.9)
+    update_average(average, model, 0.9)
+    assert torch.allclose(average.head[-1].bias, torch.full((2,), 0.19))
+    assert torch.allclose(average.network.bn1.running_mean, torch.full((64,), 3 * 0.19))
+
+
+def test_validation_against_a_loop_over_pairs_of_faces(faces):
+    val = faces.select(split="val")
+    model = create_model("resnet18", CONFIG).eval()
+    record, p = validate(model, val, SHARED), probabilities(model, val)
+    for quality in ("c23", "c40"):
+        rows = np.flatnonzero(val.index["quality"] == quality)
+        real = [p[i, 1].item() for i in rows if val.labels[i] == 0]
+        fake = [p[i, 1].item() for i in rows if val.labels[i] == 1]
+        wins = np.mean([(f > r) + 0.5 * (f == r) for f in fake for r in real])
+        assert record[f"val_auc_{quality}"] == pytest.approx(wins)
+    assert record["val_auc"] == pytest.approx((record["val_auc_c23"] + record["val_auc_c40"]) / 2)
+    loss = -np.mean([math.log(p[i, label].item()) for i, label in enumerate(val.labels)])
+    assert record["val_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_phases_one_and_two(faces, tmp_path, monkeypatch):
+    profile = tiny_profile(tmp_path)
+    post_trained(profile, "resnet18", faces, seed=3)
+    configs = {
+        phase: runs.read_json(profile.workspace.runs / f"{phase}-resnet18-s3" / "config.json")
+        for phase in ("trained", "post_trained")
+    }
+    assert configs["trained"]["layers"] == configs["post_trained"]["layers"] == "all"  # no ImageNet weights here
+    assert configs["post_trained"]["starts_from"] == configs["trained"]["hash"]
+    assert len(configs["trained"]["data"]["pairs"]) == 4 and len(configs["post_trained"]["data"]["pairs"]) == 3
+    # With ImageNet weights phase 1 learns the last layer alone.
+    asked = {}
+    monkeypatch.setattr(training, "fit", lambda *arguments, **options: asked.update(options))
+    monkeypatch.setattr(training, "create_model", lambda *arguments: create_model("resnet18", CONFIG))
+    profile.models["resnet18"] = replace(CONFIG, weights="imagenet")
+    trained(profile, "resnet18", faces)
+    assert asked["layers"] == "head"

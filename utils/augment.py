@@ -1,0 +1,126 @@
+"""Augmentation of whole batches: every function takes and returns float images (B, 3, H, W) in [0, 1].
+
+All random numbers come from a `torch.Generator` handed in, so that a seed fixes the run.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torchvision.transforms.v2 import functional as tv
+
+GREY = (0.299, 0.587, 0.114)  # luma weights of ITU-R BT.601
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images (B, 3, S, S) as floats in [0, 1]."""
+    return images.to(torch.float32).div_(255)
+
+
+def resize(images: torch.Tensor, px: int) -> torch.Tensor:
+    """Resample to (B, 3, px, px), bilinear: the same path as `basic`, with nothing random."""
+    theta = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+    return warp(images, theta, px)
+
+
+def warp(images: torch.Tensor, theta: torch.Tensor, px: int) -> torch.Tensor:
+    """Sample images at the affine grids `theta` (B, 2, 3), in torch's [-1, 1] coordinates; the border is reflected."""
+    if px == images.shape[-1] and torch.equal(theta, torch.eye(2, 3, device=theta.device).expand_as(theta)):
+        return images
+    grid = F.affine_grid(theta, [len(images), images.shape[1], px, px], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def random_affine(count: int, generator: torch.Generator, shift=0.05, scale=0.08, degrees=8.0) -> torch.Tensor:
+    """Return (count, 2, 3) matrices: mirror half of the images, shift, scale and turn all of them a little.
+
+    `shift` in fractions of the side, `scale` relative, both uniform around none.
+    """
+    turn = _uniform(count, -degrees, degrees, generator) * math.pi / 180
+    size = 1 + _uniform(count, -scale, scale, generator)
+    mirror = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
+    move = torch.stack([_uniform(count, -2 * shift, 2 * shift, generator) for _ in range(2)], dim=1)  # the side is 2
+    cos, sin = torch.cos(turn) * size, torch.sin(turn) * size
+    rows = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)  # (B, 2, 2)
+    return torch.cat([rows, move.unsqueeze(2)], dim=2)
+
+
+def jitter_colour(images: torch.Tensor, generator: torch.Generator, strength: float = 0.2) -> torch.Tensor:
+    """Change brightness, contrast and saturation of each image by up to +-`strength`."""
+    count = len(images)
+    bright, contrast, colour = (
+        (1 + _uniform(count, -strength, strength, generator)).view(-1, 1, 1, 1).to(images.device) for _ in range(3)
+    )
+    images = images * bright
+    images = torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast)
+    grey = (images * torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return torch.lerp(grey, images, colour).clamp(0, 1)
+
+
+def basic(images: torch.Tensor, px: int, generator: torch.Generator) -> torch.Tensor:
+    """Return images mirrored, moved and re-coloured a little, at (B, 3, px, px)."""
+    theta = random_affine(len(images), generator).to(images.device)
+    return jitter_colour(warp(images, theta, px), generator)
+
+
+# RandAugment (Cubuk et al. 2020): name -> function(image batch, magnitude in [0, 1], sign). The ranges are those of its
+# released code; magnitude 1 is the paper's 10. Every image of a group gets the same sign and magnitude.
+OPERATIONS = {
+    "identity": lambda x, m, s: x,
+    "autocontrast": lambda x, m, s: tv.autocontrast(x),
+    "equalize": lambda x, m, s: tv.equalize(x),
+    "rotate": lambda x, m, s: tv.rotate(x, s * 30 * m, fill=0.5),
+    "solarize": lambda x, m, s: tv.solarize(x, 1 - m),
+    "colour": lambda x, m, s: tv.adjust_saturation(x, 1 + s * 0.9 * m),
+    "posterize": lambda x, m, s: tv.posterize(x, 8 - round(4 * m)),
+    "contrast": lambda x, m, s: tv.adjust_contrast(x, 1 + s * 0.9 * m),
+    "brightness": lambda x, m, s: tv.adjust_brightness(x, 1 + s * 0.9 * m),
+    "sharpness": lambda x, m, s: tv.adjust_sharpness(x, 1 + s * 0.9 * m),
+    "shear_x": lambda x, m, s: _affine(x, shear=[s * math.degrees(math.atan(0.3 * m)), 0.0]),
+    "shear_y": lambda x, m, s: _affine(x, shear=[0.0, s * math.degrees(math.atan(0.3 * m))]),
+    "translate_x": lambda x, m, s: _affine(x, translate=[round(s * 0.3 * m * x.shape[-1]), 0]),
+    "translate_y": lambda x, m, s: _affine(x, translate=[0, round(s * 0.3 * m * x.shape[-1])]),
+}
+
+
+def randaugment(images: torch.Tensor, n: int, m: float, generator: torch.Generator) -> torch.Tensor:
+    """Apply `n` operations of magnitude `m` (0 to 10), drawn for each image.
+
+    Images that drew the same operation and sign are done together.
+    """
+    names = list(OPERATIONS)
+    out = images.clone()
+    for _ in range(n):
+        drawn = torch.randint(0, 2 * len(names), (len(images),), generator=generator)  # operation and sign
+        for value in drawn.unique().tolist():
+            members = torch.nonzero(drawn == value).flatten()
+            operation = OPERATIONS[names[value // 2]]
+            out[members] = operation(out[members], m / 10, 1 if value % 2 else -1).clamp(0, 1)
+    return out
+
+
+def random_jpeg(images: torch.Tensor, generator: torch.Generator, quality: tuple[int, int] = (20, 80)) -> torch.Tensor:
+    """Send each image through JPEG at a random quality: a cheap stand-in for video compression."""
+    draws = torch.randint(quality[0], quality[1] + 1, (len(images),), generator=generator).tolist()
+    as_bytes = images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    packed = np.stack([_jpeg(image, draw) for image, draw in zip(as_bytes, draws, strict=True)])
+    return to_float(torch.from_numpy(packed).permute(0, 3, 1, 2)).to(images.device)
+
+
+def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def _affine(images: torch.Tensor, translate=(0, 0), shear=(0.0, 0.0)) -> torch.Tensor:
+    return tv.affine(images, angle=0.0, translate=list(translate), scale=1.0, shear=list(shear), fill=0.5)
+
+
+def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    return low + (high - low) * torch.rand(count, generator=generator)

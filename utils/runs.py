@@ -1,0 +1,121 @@
+"""Folders of training runs.
+
+`config.json` says what was asked, `log.jsonl` has one line an evaluation, `model.safetensors` the best weights (tensors
+only, no code), and `result.json` the best evaluation: it is written last, so that its presence means "finished".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from dataclasses import fields, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from utils.config import ModelConfig, Profile
+from utils.models import Detector, create_model
+from utils.paths import ROOT, atomic
+
+PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
+NOT_IN_HASH = ("num_threads",)  # changes the time a run takes, not what is learned
+
+
+def run_name(phase: str, model: str, seed: int) -> str:
+    return f"{phase}-{model}-s{seed}"
+
+
+def run_hash(profile: Profile, phase: str, model: str, seed: int) -> str:
+    """Return the hash of a run that exists, so that the runs built on it can name it."""
+    return read_json(profile.workspace.runs / run_name(phase, model, seed) / "config.json")["hash"]
+
+
+def digest(request: dict) -> str:
+    """Return a short hash of what a run was asked for; two requests with the same hash give the same run."""
+    return hashlib.sha256(json.dumps(_hashed(request), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _hashed(value):
+    if isinstance(value, dict):
+        return {key: _hashed(item) for key, item in value.items() if key not in NOT_IN_HASH}
+    return value
+
+
+def start(folder: Path, request: dict) -> None:
+    """Open a run folder: save the request with hash, git commit and versions, and empty the log of a broken run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("result.json", "log.jsonl", "model.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+    record = {"run": folder.name, "hash": digest(request), "git_commit": git_commit(), "versions": versions()}
+    write_json(folder / "config.json", {**record, **request})
+
+
+def log(folder: Path, record: dict) -> None:
+    """Append one JSON line to the run's log."""
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
+def finish(folder: Path, model: Detector, result: dict) -> None:
+    """Save the weights, then the result: after this the run counts as finished."""
+    with atomic(folder / "model.safetensors") as path:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, path)
+    write_json(folder / "result.json", result)
+
+
+def is_finished(folder: Path, request: dict) -> bool:
+    """Tell whether this very request has been trained to its end."""
+    files = [folder / name for name in ("config.json", "result.json", "model.safetensors")]
+    return all(path.is_file() for path in files) and read_json(files[0])["hash"] == digest(request)
+
+
+def load_model(folder: Path) -> Detector:
+    """Return the trained detector of a run; raise FileNotFoundError where the run is missing or unfinished."""
+    folder = Path(folder)
+    if not (folder / "result.json").is_file():
+        raise FileNotFoundError(f"no finished run at {folder}: train it first (notebooks 03 to 05, or `make grid`)")
+    config = read_json(folder / "config.json")
+    known = {field.name for field in fields(ModelConfig)}
+    start_config = ModelConfig(**{name: value for name, value in config["model_config"].items() if name in known})
+    model = create_model(config["model"], replace(start_config, weights="none"))
+    load_weights(model, folder)
+    return model.eval()
+
+
+def load_weights(model: Detector, folder: Path) -> None:
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+
+
+def read_log(folder: Path) -> list[dict]:
+    """Return the evaluations of a run, first to last."""
+    return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: dict) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str:
+    """Return the commit checked out, with "+" behind it where tracked files differ from it; "" outside of git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", "--", "utils") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
