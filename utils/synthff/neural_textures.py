@@ -147,9 +147,10 @@ class NeuralTextures:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return all weights as one flat dict."""
-        out = {"texture": self.texture.detach().contiguous()}
+        out = {"texture": self.texture.detach()}
         out |= {f"unet.{k}": v for k, v in self.unet.state_dict().items()}
-        return out | {f"critic.{k}": v for k, v in self.critic.state_dict().items()}
+        out |= {f"critic.{k}": v for k, v in self.critic.state_dict().items()}
+        return {name: value.contiguous() for name, value in out.items()}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         part = lambda p: {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)}  # noqa: E731

@@ -1,0 +1,73 @@
+"""The numbers of README.md: every block between `<!-- name -->` and `<!-- /name -->` is written from the report's tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from utils.config import Profile
+from utils.metrics import Evaluation, by_method
+from utils.paths import ROOT, atomic
+from utils.plots import COMPARISON, MODELS, PHASES, one_run_a_model
+
+BASELINE = "xception"  # what everything is measured against
+BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+
+
+def _interval(row, digits: int = 3) -> str:
+    return f"{row.value:.{digits}f} [{row.lo:.{digits}f}, {row.hi:.{digits}f}]"
+
+
+def _auc(evaluation: Evaluation, level: str = "video") -> pd.DataFrame:
+    """Return test AUC with interval, one row a phase, model and quality."""
+    return by_method(evaluation, "auc", level=level)
+
+
+def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -> str:
+    """Return the first sentence of the README: the compression student against the baseline and against its teacher."""
+    table = _auc(evaluation).query("quality == 'c40'").set_index(["phase", "model"])
+    student = ("student_compression", profile.student_model)
+    baselines = [key for key in table.index if key[1] == BASELINE and key[0] in PHASES]
+    if student not in table.index or not baselines:
+        return "The runs that the claim needs are not in `data/predictions` yet: `make reproduce` makes them.\n"
+    baseline = table.loc[baselines[0]]
+    against = differences.query("question == 'student' and phase == 'student_compression' and quality == 'c40'")
+    text = (
+        f"On faces of people it has never seen, in {profile.data.name} video at c40, a Noisy Student whose teacher looks at the\n"
+        f"c23 view reaches a video-level AUC of **{_interval(table.loc[student])}** with the labels of "
+        f"{profile.data.labelled_fraction:.0%} of the\ntraining people; {MODELS[BASELINE]} with all labels reaches "
+        f"{_interval(baseline)}"
+    )
+    for row in against.itertuples():
+        versus = COMPARISON[row.versus]
+        text += f".\nThat is {row.verdict} its {versus} ({_interval(row).replace(f'{row.value:.3f}', f'{row.value:+.3f}', 1)})"
+    return text + ".\n(In brackets: 95 % intervals by bootstrap over pairs of identities.)\n"
+
+
+def results(evaluation: Evaluation) -> str:
+    """Return test AUC at video level as a Markdown table, one row a phase and model."""
+    table = _auc(evaluation)
+    lines = ["| phase | network | c23 | c40 |", "|---|---|---|---|"]
+    names = {**PHASES, **COMPARISON}
+    for phase in names:
+        part = table[table.phase == phase]
+        for model in [name for name in MODELS if name in set(part.model)]:
+            cells = part[part.model == model].set_index("quality")
+            values = [_interval(cells.loc[q]) if q in cells.index else "" for q in ("c23", "c40")]
+            lines.append(f"| {names[phase]} | {MODELS[model]} | {' | '.join(values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def update(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame, path: Path = ROOT / "README.md") -> None:
+    """Rewrite the README's blocks; raise ValueError for a README that lacks one."""
+    text = path.read_text(encoding="utf-8")
+    blocks = {"claim": claim(profile, evaluation, differences), "results": results(evaluation)}
+    for name, block in blocks.items():
+        pattern = re.compile(BLOCK.format(name=name), re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"{path} has no block <!-- {name} --> ... <!-- /{name} -->: put it back")
+        text = pattern.sub(lambda match, block=block: match[1] + block + match[2], text)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
