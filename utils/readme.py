@@ -10,7 +10,7 @@ import pandas as pd
 from utils.config import Profile
 from utils.metrics import Evaluation, by_method
 from utils.paths import ROOT, atomic
-from utils.plots import COMPARISON, MODELS, PHASES, one_run_a_model
+from utils.plots import COMPARISON, MODELS, PHASES
 
 BASELINE = "xception"  # what everything is measured against
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
@@ -35,14 +35,14 @@ def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -
     baseline = table.loc[baselines[0]]
     against = differences.query("question == 'student' and phase == 'student_compression' and quality == 'c40'")
     text = (
-        f"On faces of people it has never seen, in {profile.data.name} video at c40, a Noisy Student whose teacher looks at the\n"
-        f"c23 view reaches a video-level AUC of **{_interval(table.loc[student])}** with the labels of "
+        f"On faces of people it has never seen, in {profile.data.name} video at c40, a Noisy Student whose teacher looks\n"
+        f"at the c23 view reaches a video-level AUC of **{_interval(table.loc[student])}** with the labels of "
         f"{profile.data.labelled_fraction:.0%} of the\ntraining people; {MODELS[BASELINE]} with all labels reaches "
         f"{_interval(baseline)}"
     )
     for row in against.itertuples():
         versus = COMPARISON[row.versus]
-        text += f".\nThat is {row.verdict} its {versus} ({_interval(row).replace(f'{row.value:.3f}', f'{row.value:+.3f}', 1)})"
+        text += f".\nThat is {row.verdict} its {versus}: {row.value:+.3f} [{row.lo:+.3f}, {row.hi:+.3f}]"
     return text + ".\n(In brackets: 95 % intervals by bootstrap over pairs of identities.)\n"
 
 
