@@ -70,7 +70,7 @@ def test_every_network_has_a_name_and_a_color():
 
 def test_roc_curves_enclose_their_auc(predictions, evaluation):
     fig = plots.roc_by_quality(predictions, evaluation, "SynthFF")
-    table = plots.one_phase(evaluation).query("level == 'video'")
+    table = plots.one_run_a_model(evaluation).query("level == 'video'")
     assert [ax.get_title() for ax in fig.axes] == ["SynthFF, c23, test videos", "SynthFF, c40, test videos"]
     for ax, quality in zip(fig.axes, ("c23", "c40"), strict=True):
         rows = table[table["quality"] == quality]
@@ -78,9 +78,19 @@ def test_roc_curves_enclose_their_auc(predictions, evaluation):
             assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(auc)
 
 
+def test_each_model_is_shown_in_the_phase_that_validated_best(evaluation):
+    table = evaluation.table.query("split == 'val' and level == 'frame' and phase in @plots.PHASES")
+    expected = {}
+    for model in ("xception", "efficientnet-lite0"):
+        runs = {run: part["auc"].mean() for run, part in table[table["model"] == model].groupby("run")}
+        expected[model] = max(runs, key=runs.get)
+    shown = plots.one_run_a_model(evaluation)
+    assert (shown["split"] == "test").all() and dict(zip(shown["model"], shown["run"], strict=True)) == expected
+
+
 def test_confusion_counts_are_those_at_the_validation_threshold(predictions, evaluation):
     fig = plots.confusion(predictions, evaluation, "SynthFF")
-    row = plots.one_phase(evaluation).query("level == 'video' and quality == 'c23'").iloc[0]
+    row = plots.one_run_a_model(evaluation).query("level == 'video' and quality == 'c23'").iloc[0]
     videos = metrics.video_scores(predictions)
     part = videos[(videos["run"] == row["run"]) & (videos["quality"] == "c23") & (videos["split"] == "test")]
     expected = confusion_matrix(part["label"], part["score"] >= row["threshold"])

@@ -65,14 +65,22 @@ def save_figure(fig: Figure, path: Path | str) -> Path:
     return path
 
 
-def one_phase(evaluation: Evaluation, phase: str | None = None) -> pd.DataFrame:
-    """Return the test rows of one run a model: `phase` (None: the first there of `PHASES`), the least seed."""
-    table = evaluation.table[evaluation.table["split"] == "test"]
-    phases = [phase] if phase else [name for name in PHASES if name in set(table["phase"])][:1]
-    table = table[table["phase"].isin(phases)]
-    table = table[table["seed"] == table.groupby("model")["seed"].transform("min")]
+def one_run_a_model(evaluation: Evaluation) -> pd.DataFrame:
+    """Return the test rows of one run a model: of its runs in `PHASES`, the one with the best validation AUC.
+
+    Validation AUC is that of frames, averaged over the qualities; models come in the order of `MODELS`.
+    """
+    table = evaluation.table[evaluation.table["phase"].isin(PHASES)]
+    valid = table[(table["split"] == "val") & (table["level"] == "frame")]
+    auc = valid.groupby(["model", "run"], as_index=False)["auc"].mean().sort_values("auc", kind="stable")
+    table = table[(table["split"] == "test") & table["run"].isin(auc.groupby("model")["run"].last())]
     order = {model: index for index, model in enumerate(MODELS)}
     return table.sort_values("model", key=lambda names: names.map(order), kind="stable")
+
+
+def method_label(row) -> str:
+    """Return "network, phase" of a table's row."""
+    return f"{MODELS[row.model]}, {PHASES.get(row.phase) or COMPARISON.get(row.phase, row.phase)}"
 
 
 def quality_panels(qualities: list[str], name: str, height: float, **options) -> tuple[Figure, np.ndarray]:
@@ -91,7 +99,7 @@ def outside_legend(fig: Figure, ax: plt.Axes, title: str | None = None) -> None:
 
 def roc_by_quality(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """ROC curves of the models at each quality, per video."""
-    table = one_phase(evaluation).query("level == 'video'")
+    table = one_run_a_model(evaluation).query("level == 'video'")
     if table.empty:
         return None
     videos = video_scores(predictions.query("split == 'test'"))
@@ -101,7 +109,7 @@ def roc_by_quality(predictions: pd.DataFrame, evaluation: Evaluation, name: str)
         for row in table[table["quality"] == quality].itertuples():
             part = videos[(videos["run"] == row.run) & (videos["quality"] == quality)]
             fpr, tpr, _ = roc_curve(part["label"], part["score"], drop_intermediate=False)
-            ax.plot(fpr, tpr, color=COLORS[row.model], label=f"{MODELS[row.model]}: {row.auc:.3f}")
+            ax.plot(fpr, tpr, color=COLORS[row.model], label=f"{method_label(row)}: {row.auc:.3f}")
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
         ax.set(xlabel="false alarms on real videos", aspect="equal")
         ax.legend(title="AUC", loc="lower right")
@@ -123,11 +131,10 @@ def auc_intervals(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
     table = by_method(evaluation).query("phase in @PHASES")
     if table.empty:
         return None
-    known = [(model, phase) for model in MODELS for phase in PHASES]
-    labels = {key: f"{MODELS[key[0]]}, {PHASES[key[1]]}" for key in known}
-    table = table.assign(row=[labels[key] for key in zip(table["model"], table["phase"], strict=True)])
-    rows = [labels[key] for key in known if labels[key] in set(table["row"])]
-    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 0.9 + 0.26 * len(rows)))
+    table = table.assign(row=[method_label(row) for row in table.itertuples()])
+    known = [f"{model}, {phase}" for model in MODELS.values() for phase in PHASES.values()]
+    rows = [row for row in known if row in set(table["row"])]
+    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 0.9 + 0.19 * len(rows)))
     for index, (quality, part) in enumerate(table.groupby("quality")):
         dots_with_intervals(ax, part, rows, 0.24 * (index - 0.5), color=QUALITY_COLORS.get(quality), label=quality)
     ax.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":")
@@ -138,7 +145,7 @@ def auc_intervals(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
 
 def accuracy_bars(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """Accuracy over all, real and fake videos at the threshold chosen on validation."""
-    table = one_phase(evaluation).query("level == 'video'")
+    table = one_run_a_model(evaluation).query("level == 'video'")
     if table.empty:
         return None
     kinds = {"accuracy": ("all", "0.55"), "accuracy_real": ("real", CLASS_COLORS["real"]),
@@ -160,7 +167,7 @@ def accuracy_bars(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
 
 def confusion(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """Confusion matrices of test videos at the threshold chosen on validation."""
-    table = one_phase(evaluation).query("level == 'video'")
+    table = one_run_a_model(evaluation).query("level == 'video'")
     if table.empty:
         return None
     videos = video_scores(predictions.query("split == 'test'"))
@@ -183,12 +190,12 @@ def confusion(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> F
 
 def score_histograms(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """Scores of real and fake test videos, with the threshold chosen on validation."""
-    table = one_phase(evaluation).query("level == 'video'")
+    table = one_run_a_model(evaluation).query("level == 'video'")
     if table.empty:
         return None
     videos = video_scores(predictions.query("split == 'test'"))
     models, qualities = list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
-    fig, axes = plt.subplots(len(models), len(qualities), figsize=(PAGE, 0.5 + 1.0 * len(models)), squeeze=False,
+    fig, axes = plt.subplots(len(models), len(qualities), figsize=(PAGE, 0.6 + 0.8 * len(models)), squeeze=False,
                              sharex=True, sharey="row")
     for row in table.itertuples():
         ax = axes[models.index(row.model), qualities.index(row.quality)]
@@ -206,7 +213,7 @@ def score_histograms(predictions: pd.DataFrame, evaluation: Evaluation, name: st
 
 def frame_to_video(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """AUC per frame (hollow) and per video (full): what averaging a video's frames is worth."""
-    table = one_phase(evaluation)
+    table = one_run_a_model(evaluation)
     if table.empty:
         return None
     rows = list(dict.fromkeys(table["model"]))
@@ -226,7 +233,7 @@ def frame_to_video(predictions: pd.DataFrame, evaluation: Evaluation, name: str)
 def original_results(reference: pd.DataFrame | None = None) -> Figure:
     """The original project's 18 cases: accuracy on its validation and on unseen test videos."""
     table = load_original() if reference is None else reference
-    rows = [f"{MODELS[row.model]}, {PHASES[row.phase]}" for row in table.itertuples()]
+    rows = [method_label(row) for row in table.itertuples()]
     fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 4.4))
     y = np.arange(len(rows))[::-1]
     ax.hlines(y, table["test_acc_all"], table["val_acc_all"], color="0.75")

@@ -1,0 +1,168 @@
+"""The report: its tables against hand-made ones, its verdicts, and the PDF itself, set from made-up predictions."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pymupdf
+import pytest
+from mock_predictions import make_predictions, make_run, write_predictions
+
+from utils import metrics, report
+from utils.config import Profile, get_profile
+from utils.paths import REPORT, ROOT, Workspace
+
+
+def profile_in(folder, **changes):
+    class Elsewhere(Profile):
+        workspace = Workspace(folder)
+
+    smoke = dataclasses.replace(get_profile("smoke"), **changes)
+    return Elsewhere(**{field.name: getattr(smoke, field.name) for field in dataclasses.fields(smoke)})
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return make_predictions(models=("xception", "efficientnet-lite0"), n_pairs=6)
+
+
+@pytest.fixture(scope="module")
+def evaluation(predictions):
+    return metrics.evaluate(predictions, resamples=100)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, predictions):
+    profile = profile_in(tmp_path_factory.mktemp("workspace"))
+    write_predictions(profile.workspace.predictions, predictions)
+    report.build(profile)
+    return profile
+
+
+def text_of(pdf):
+    text = "\n".join(page.get_text() for page in pymupdf.open(pdf))
+    return re.sub(r"\s+", " ", text.replace("-\n", ""))
+
+
+def test_the_report_prints_the_numbers_of_the_tables(built):
+    text = text_of(built.workspace.report / "report.pdf")
+    facts = json.loads((built.workspace.tables / "facts.json").read_text())
+    assert "All results of this report are on SynthFF" in text and "not on FaceForensics++ itself" in text
+    assert facts["networks"]["xception"]["c40"] in text
+    assert facts["student"]["student_compression_c40"]["verdict"] in text
+    cases = pd.read_csv(built.workspace.tables / "cases.csv", dtype=str)
+    assert len(cases) == 18 and all(row.test_acc_all in text for row in cases.itertuples())
+    results = pd.read_csv(built.workspace.tables / "results.csv", dtype=str)
+    assert all(row.auc in text for row in results[results["level"] == "video"].itertuples())
+    for author in ("Rössler", "Thies", "Xie", "Tan", "Chollet", "King", "Cubuk", "Huang", "He,"):
+        assert author in text, author
+
+
+def test_the_report_is_byte_stable_and_needs_no_fonts_of_the_machine(built):
+    pdf = built.workspace.report / "report.pdf"
+    before = pdf.read_bytes()
+    report.compile_report(built)
+    assert pdf.read_bytes() == before
+    fonts = {font[3].split("+")[-1] for page in pymupdf.open(pdf) for font in page.get_fonts()}
+    assert fonts and all(name.startswith(("Libertinus", "NewCM", "DejaVu")) for name in fonts)
+
+
+def test_one_run_is_enough_for_a_report(tmp_path):
+    profile = profile_in(tmp_path)
+    write_predictions(profile.workspace.predictions, make_run("resnet18", n_pairs=3))
+    text = text_of(report.build(profile))
+    assert "The comparison was not run" in text and "ResNet-18" in text
+
+
+def test_the_prose_adapts_to_the_sign(built, tmp_path):
+    profile = profile_in(tmp_path)
+    weak = make_run("efficientnet-lite0", "teacher_both", strength=0.0, n_pairs=20)
+    strong = make_run("efficientnet-lite0", "student_compression", strength=3.0, n_pairs=20)
+    swapped = {"teacher_both": "student_compression", "student_compression": "teacher_both"}
+    phrases = []
+    for phases in ({phase: phase for phase in swapped}, swapped):
+        runs = [run.assign(phase=run["phase"].map(phases)) for run in (weak, strong)]
+        runs = [run.assign(run=run["phase"] + "-efficientnet-lite0-s0") for run in runs]
+        evaluation = metrics.evaluate(pd.concat(runs), 100)
+        report.write_tables(profile, evaluation, profile.workspace.tables)
+        phrases.append(text_of(report.compile_report(profile)))
+    assert "AUC at c40 is higher than its teacher’s" in phrases[0]
+    assert "AUC at c40 is lower than its teacher’s" in phrases[1]
+
+
+def test_verdicts_follow_the_interval():
+    assert report.verdict(0.01, 0.2) == "higher than" and report.verdict(-0.2, -0.01) == "lower than"
+    assert report.verdict(-0.1, 0.1) == "not distinguishable from" and report.verdict(0.45, 0.6, chance=0.5).startswith("not")
+
+
+def test_cases_stand_beside_the_originals(evaluation):
+    cases = report.cases_table(evaluation)
+    assert list(cases["method"][:2]) == ["Xception, trained", "ResNet-18, trained"]
+    row = cases.query("phase == 'trained' and model == 'xception'").iloc[0]
+    ours = evaluation.table.query("run == 'trained-xception-s0' and level == 'frame' and quality == 'c40'")
+    ours = ours.set_index("split")["accuracy_half"]
+    assert (row["c40_val"], row["c40_test"]) == pytest.approx((100 * ours["val"], 100 * ours["test"]))
+    assert row["test_acc_all"] == 64.034 and cases.query("model == 'resnet50'")["c40_test"].isna().all()
+
+
+def test_differences_name_who_was_compared(evaluation):
+    table = report.differences_table(evaluation)
+    row = table.query("question == 'student' and phase == 'student_compression' and quality == 'c40'").iloc[0]
+    auc = evaluation.table.query("split == 'test' and level == 'video' and quality == 'c40'").set_index("phase")["auc"]
+    assert row["versus"] == "teacher_both"
+    assert row["value"] == pytest.approx(auc["student_compression"] - auc["teacher_both"])
+    compression = table.query("question == 'compression'")
+    assert len(compression) == 12 and (compression["value"] > 0).mean() > 0.8  # made-up scores are better at c23
+    assert set(table.query("question == 'phase'")["versus"]) == {"trained", "post_trained"}
+
+
+def test_data_tables_come_from_the_metadata(tmp_path):
+    rows = [
+        (video, quality, label, video[:3], split, 50, 25, size, 40.0, 0.9)
+        for split, ids in (("train", "01"), ("test", "23"))
+        for video, label in [(f"00{ids[0]}", 0), (f"00{ids[1]}", 0), (f"00{ids[0]}_00{ids[1]}", 1)]
+        for quality, size in (("c23", 20_000), ("c40", 5_000))
+    ]
+    columns = ["video_id", "quality", "label", "target", "split", "frames", "fps", "bytes", "psnr", "ssim"]
+    pd.DataFrame(rows, columns=columns).assign(source="").to_csv(tmp_path / "metadata.csv", index=False)
+    data = dataclasses.replace(get_profile("smoke").data, root=str(tmp_path))
+    tables = report.data_tables(profile_in(tmp_path, data=data))
+    assert tables["data"].to_dict("records")[0] == {
+        "split": "train", "identities": 2, "real": 2, "fake": 1, "frames": 150
+    }
+    assert tables["compression"]["kbits"].tolist() == pytest.approx([80, 20])
+    nothing = report.data_tables(profile_in(tmp_path, data=dataclasses.replace(data, root=str(tmp_path / "none"))))
+    assert all(table.empty for table in nothing.values())
+
+
+def test_every_decimal_and_percentage_of_the_report_comes_from_its_tables(built):
+    text = text_of(built.workspace.report / "report.pdf")
+    text = text[: text.index("References")].replace("95 %", "")  # the level of all intervals
+    printed = set(re.findall(r"(?<![\w.])\d+\.\d+|\d+(?= ?%)", text))
+    tables = built.workspace.tables.iterdir()
+    known = set(re.findall(r"\d+\.\d+|\d+", " ".join(path.read_text(encoding="utf-8") for path in tables)))
+    assert len(printed) > 100 and printed <= known
+
+
+def test_missing_input_fails_with_one_line(tmp_path, capsys, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="make figures"):
+        report.compile_report(profile_in(tmp_path))
+    monkeypatch.setattr(report, "get_profile", lambda name: profile_in(tmp_path))
+    assert report.main([]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no predictions in") and error.count("\n") == 1
+
+
+def test_the_report_needs_no_torch():
+    code = "import sys, utils.report; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_numbers_are_finite(evaluation):
+    table = report.results_table(evaluation)
+    assert np.isfinite(table.select_dtypes("number").to_numpy()).all()
+    assert (table["n_real"] > 0).all() and set(table["level"]) == {"video", "frame"}

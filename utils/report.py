@@ -1,0 +1,283 @@
+"""Tables, numbers and verdicts for the report, and the report itself: `python -m utils.report --profile synthff`.
+
+report/report.typ holds the prose and no number; it reads report/tables/*.csv and facts.json, which come from here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import typst
+
+from utils.config import Profile, get_profile
+from utils.metrics import Evaluation, by_method, difference, evaluate, load_predictions
+from utils.paths import REPORT, atomic
+from utils.plots import COMPARISON, MODELS, PHASES, accuracy_gaps, draw_results, load_original, method_label, one_run_a_model
+
+SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
+CONTRASTS = {  # of the Noisy Student experiment: who against whom
+    "student_classic": "teacher_c40",
+    "student_compression": "teacher_both",
+    "teacher_both": "teacher_c40",
+    "oracle": "student_compression",
+}
+
+
+def results_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return one row a phase, model, quality and level on test: metrics with intervals, and the class balance."""
+    key = ["phase", "model", "quality"]
+    table = evaluation.table[evaluation.table["phase"].isin([*PHASES, *COMPARISON])]
+    parts = []
+    for level in ("video", "frame"):
+        part = table[(table["split"] == "test") & (table["level"] == level)]
+        part = part.groupby(key, sort=False, as_index=False)[["n_pairs", "n_real", "n_fake"]].first()
+        for metric in SHOWN:
+            values = by_method(evaluation, metric, level=level)
+            names = {"value": metric, "lo": f"{metric}_lo", "hi": f"{metric}_hi"}
+            part = part.merge(values.rename(columns=names).drop(columns="seeds" if metric != "auc" else []), on=key)
+        parts.append(part.assign(level=level))
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(0, "method", [method_label(row) for row in table.itertuples()])
+    order = {name: index for index, name in enumerate([*PHASES, *COMPARISON, *MODELS, "video", "frame"])}
+    by = ["level", "phase", "model", "quality"]
+    return table.sort_values(by, key=lambda column: column.map(order).fillna(0), kind="stable", ignore_index=True)
+
+
+def cases_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return the original's 18 cases beside ours: accuracy over faces in %, at one half, validation and test.
+
+    Two data sets: the columns are not to be subtracted from each other. Ours are empty where a case was not run.
+    """
+    table = load_original()
+    ours = evaluation.table.query("level == 'frame'").copy()
+    ours["column"] = ours["quality"] + "_" + ours["split"]
+    ours["percent"] = 100 * ours["accuracy_half"]
+    wide = ours.pivot_table(index=["phase", "model"], columns="column", values="percent").reset_index()
+    table = table.merge(wide, on=["phase", "model"], how="left")
+    table.insert(0, "method", [method_label(row) for row in table.itertuples()])
+    return table
+
+
+def keys(evaluation: Evaluation, phase: str, model: str, quality: str, level: str = "video") -> list[tuple]:
+    """Return the keys of a method's test results, one a seed."""
+    runs = evaluation.table.query("phase == @phase and model == @model and split == 'test'")["run"].unique()
+    found = [(run, "test", quality, level) for run in runs]
+    return [key for key in found if key in evaluation.values]
+
+
+def verdict(low: float, high: float, chance: float = 0.0) -> str:
+    """Put an interval into words: it lies above `chance`, below it, or on both sides of it."""
+    return "higher than" if low > chance else "lower than" if high < chance else "not distinguishable from"
+
+
+def differences_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return every paired difference in AUC that the report speaks of, with interval and verdict.
+
+    `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before) and
+    "student" (`CONTRASTS`).
+    """
+    methods = evaluation.table.query("split == 'test'")[["phase", "model"]].drop_duplicates()
+    methods = [tuple(row) for row in methods.itertuples(index=False) if row.phase in {*PHASES, *COMPARISON}]
+    qualities = sorted(evaluation.table["quality"].unique())
+    before = dict(zip(list(PHASES)[1:], list(PHASES), strict=False))
+    asked = []
+    for phase, model in methods:
+        asked.append(("compression", phase, phase, model, "c40", ("c23", "video"), ("c40", "video")))
+        for quality in qualities:
+            asked.append(("averaging", phase, phase, model, quality, (quality, "video"), (quality, "frame")))
+            for question, contrasts in (("phase", before), ("student", CONTRASTS)):
+                if phase in contrasts:
+                    same = (quality, "video")
+                    asked.append((question, phase, contrasts[phase], model, quality, same, same))
+    rows = []
+    for question, phase, versus, model, quality, this, that in asked:
+        these, those = keys(evaluation, phase, model, *this), keys(evaluation, versus, model, *that)
+        if these and those:
+            found = difference(evaluation, these, those)
+            rows.append((question, phase, versus, model, quality, *found.values(), verdict(found["lo"], found["hi"])))
+    columns = ["question", "phase", "versus", "model", "quality", "value", "lo", "hi", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:
+    """Return what metadata.csv tells per split (`data`) and per quality (`compression`); empty where there is none."""
+    path = Path(profile.data.root) / "metadata.csv"
+    if not path.is_file():
+        return {"data": pd.DataFrame(columns=["split"]), "compression": pd.DataFrame(columns=["quality"])}
+    clips = pd.read_csv(path, dtype={"video_id": str, "target": str, "source": str})
+    clips["seconds"] = clips["frames"] / clips["fps"]
+    clips["kbits"] = clips["bytes"] * 8 / clips["seconds"] / 1000
+    one = clips[clips["quality"] == clips["quality"].min()]
+    splits = one.groupby("split").agg(
+        identities=("target", "nunique"), real=("label", lambda label: (label == 0).sum()), fake=("label", "sum"),
+        frames=("frames", "sum"),
+    )
+    order = [name for name in ("train", "val", "test") if name in splits.index]
+    means = clips.groupby("quality", as_index=False)[["kbits", "psnr", "ssim"]].mean()
+    return {"data": splits.loc[order].reset_index(), "compression": means}
+
+
+def settings_table(profile: Profile) -> pd.DataFrame:
+    """Return the settings of each network of the profile."""
+    rows = [(MODELS[name], c.px, c.weights, c.steps, c.batch_size, f"{c.lr:g}") for name, c in profile.models.items()]
+    return pd.DataFrame(rows, columns=["network", "px", "weights", "steps", "batch", "lr"])
+
+
+def _signed(row) -> str:
+    return f"{row.value:+.3f} (95 % interval {row.lo:+.3f} to {row.hi:+.3f})".replace("-", "\N{MINUS SIGN}")
+
+
+def _interval(row) -> str:
+    return f"{row.auc:.3f} (95 % interval {row.auc_lo:.3f} to {row.auc_hi:.3f})"
+
+
+def _network_facts(evaluation: Evaluation) -> dict:
+    """Return XceptionNet's and the best-validated EfficientNet's AUC, in the phase that validated best."""
+    table = one_run_a_model(evaluation).query("level == 'video'")
+    valid = evaluation.table.query("split == 'val' and level == 'frame'").groupby("run")["auc"].mean()
+    facts = {}
+    for family in ("xception", "efficientnet"):
+        part = table[table["model"].str.startswith(family)]
+        if len(part):
+            part = part[part["run"] == max(part["run"], key=valid.get)]
+            facts[family] = {"network": MODELS[part["model"].iloc[0]], "phase": PHASES[part["phase"].iloc[0]]}
+            facts[family] |= {row.quality: _interval(row) for row in part.itertuples()}
+    return facts
+
+
+def _result_facts(results: pd.DataFrame, differences: pd.DataFrame) -> dict:
+    """Return counts of methods above chance and of what compression costs and averaging gains."""
+    videos = results.query("level == 'video' and phase in @PHASES")
+    compression = differences.query("question == 'compression' and phase in @PHASES")
+    facts = {"methods": len(compression), "better_at_c23": int((compression["lo"] > 0).sum())}
+    for quality, part in videos.groupby("quality"):
+        facts[f"above_chance_{quality}"] = int((part["auc_lo"] > 0.5).sum())
+    if len(compression):
+        facts["compression_mean"] = f"{compression['value'].mean():.3f}"
+    for quality, part in differences.query("question == 'averaging' and phase in @PHASES").groupby("quality"):
+        facts[f"averaging_{quality}"] = f"{part['value'].mean():.3f}"
+    return facts
+
+
+def _student_facts(differences: pd.DataFrame) -> dict:
+    part = differences[differences["question"] == "student"]
+    return {
+        f"{row.phase}_{row.quality}": {"verdict": row.verdict, "difference": _signed(row)} for row in part.itertuples()
+    }
+
+
+def _original_facts(evaluation: Evaluation, name: str) -> dict:
+    """Return the original's best accuracies and the points lost from validation to test, there and here, in %."""
+    original = load_original()
+    best = original.groupby("phase")["test_acc_all"].max()
+    gaps = accuracy_gaps(evaluation, name)
+    return {
+        "cases": len(original),
+        "best_val": f"{original['val_acc_all'].max():.1f}",
+        "best_test": f"{original['test_acc_all'].max():.1f}",
+        "best_noisy": f"{best['noisy_trained']:.1f}",
+        "best_supervised": f"{best.drop('noisy_trained').max():.1f}",
+        "gap": {group.split(", ")[-1]: f"{part['gap'].mean():.1f}" for group, part in gaps.groupby("group")},
+    }
+
+
+def collect_facts(profile: Profile, evaluation: Evaluation, tables: dict[str, pd.DataFrame]) -> dict:
+    """Return every number and verdict of the prose, as text ready to print."""
+    test = evaluation.table.query("split == 'test'").groupby("level")[["n_pairs", "n_real", "n_fake"]].max()
+    student, first = profile.student, next(iter(profile.models.values()))
+    return {
+        "dataset": profile.data.name,
+        "profile": profile.name,
+        "resamples": profile.bootstrap,
+        "test": {level: {name: int(row[name]) for name in test} for level, row in test.iterrows()},
+        "networks": _network_facts(evaluation),
+        "results": _result_facts(tables["results"], tables["differences"]),
+        "student": _student_facts(tables["differences"]),
+        "original": _original_facts(evaluation, profile.data.name),
+        "settings": {
+            "frame_step": profile.faces.frame_step, "scale": profile.faces.scale, "size": profile.faces.size,
+            "detector": profile.faces.detector, "px": first.px, "student_model": MODELS[profile.student_model],
+            "labelled": f"{100 * profile.data.labelled_fraction:.0f}", "iterations": student.iterations,
+            "mu": student.mu, "threshold": student.threshold, "n": student.randaugment_n, "m": student.randaugment_m,
+            "dropout": student.dropout, "drop_path": student.drop_path, "soft": student.soft,
+            "balance": student.balance, "clip_level": student.clip_level, "lambda_u": student.lambda_u, "T": student.T,
+        },
+    }
+
+
+def write_tables(profile: Profile, evaluation: Evaluation, folder: Path) -> dict[str, pd.DataFrame]:
+    """Write every table of the report as CSV and facts.json into `folder`; return the tables."""
+    tables = {
+        "results": results_table(evaluation),
+        "cases": cases_table(evaluation),
+        "differences": differences_table(evaluation),
+        "settings": settings_table(profile),
+        **data_tables(profile),
+    }
+    for name, table in tables.items():
+        digits = "%.1f" if name == "cases" else "%.3f"
+        with atomic(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format=digits, lineterminator="\n")
+    with atomic(folder / "facts.json") as temporary:
+        text = json.dumps(collect_facts(profile, evaluation, tables), indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return tables
+
+
+def compile_report(profile: Profile) -> Path:
+    """Set report.typ with the profile's tables and figures; return the PDF, byte for byte the same for equal input.
+
+    Raises FileNotFoundError where the tables are missing and ValueError where Typst refuses the source.
+    """
+    workspace = profile.workspace
+    if not (workspace.tables / "facts.json").is_file():
+        raise FileNotFoundError(f"no tables in {workspace.tables}: run notebook 07 (`make figures`)")
+    figures = sorted(path.name for path in workspace.figures.glob("[!.]*") if path.suffix in {".svg", ".png"})
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Path(folder)
+        for source in [*REPORT.glob("*.typ"), *REPORT.glob("*.bib")]:
+            (stage / "report").mkdir(exist_ok=True)
+            shutil.copy(source, stage / "report")
+        shutil.copytree(workspace.tables, stage / "report" / "tables")
+        if figures:
+            shutil.copytree(workspace.figures, stage / "figures")
+        compiler = typst.Compiler(root=stage, ignore_system_fonts=True, sys_inputs={"figures": ",".join(figures)})
+        try:
+            pdf = compiler.compile(stage / "report" / "report.typ", format="pdf", timestamp=0)
+        except typst.TypstError as error:
+            raise ValueError(f"report.typ does not compile: {error.message}\n{error.diagnostic}") from error
+    with atomic(workspace.report / "report.pdf") as temporary:
+        temporary.write_bytes(pdf)
+    return workspace.report / "report.pdf"
+
+
+def build(profile: Profile) -> Path:
+    """Rebuild tables, figures and report from the profile's predictions; return the PDF."""
+    predictions = load_predictions(profile.workspace.predictions)
+    evaluation = evaluate(predictions, profile.bootstrap)
+    write_tables(profile, evaluation, profile.workspace.tables)
+    draw_results(predictions, evaluation, profile.data.name, profile.workspace.figures)
+    return compile_report(profile)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m utils.report", description="Rebuild the report from predictions.")
+    parser.add_argument("--profile", default="synthff", help="smoke, synthff or ffpp (default: synthff)")
+    args = parser.parse_args(argv)
+    try:
+        path = build(get_profile(args.profile))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
