@@ -38,6 +38,11 @@ def test_files_are_byte_stable_and_whole(tmp_path, predictions, evaluation, suff
     assert len(list(tmp_path.iterdir())) == 2  # no temporary file stays
 
 
+def test_a_notebook_draws_some_and_keeps_them_open(tmp_path, predictions, evaluation):
+    written = plots.draw_results(predictions, evaluation, "SynthFF", tmp_path, only=["noisy_student"], close=False)
+    assert list(written) == ["noisy_student"] and len(plt.get_fignums()) == 1
+
+
 def test_a_failed_save_leaves_nothing_behind(tmp_path):
     class Broken:
         def savefig(self, path, **_):
@@ -51,7 +56,7 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path):
 
 def test_every_figure_is_written(tmp_path, predictions, evaluation):
     written = plots.draw_results(predictions, evaluation, "SynthFF", tmp_path)
-    assert set(written) == {*plots.RESULT_FIGURES, "original_results"}
+    assert set(written) == set(plots.RESULT_FIGURES) and not plt.get_fignums()
     assert all(path.stat().st_size > 2000 for path in written.values())
 
 

@@ -14,7 +14,7 @@ from mock_predictions import make_predictions, make_run, write_predictions
 
 from utils import metrics, report
 from utils.config import Profile, get_profile
-from utils.paths import REPORT, ROOT, Workspace
+from utils.paths import ROOT, Workspace
 
 
 def profile_in(folder, **changes):

@@ -12,6 +12,7 @@ DATA = ROOT / "data"
 REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases)
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
+WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # of all profiles but the default; tests point it elsewhere
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Workspace:
 
 def workspace(profile: str, default: str = "synthff") -> Workspace:
     """Return the workspace of a profile: the repository itself for the default profile."""
-    return Workspace(ROOT if profile == default else DATA / "work" / profile)
+    return Workspace(ROOT if profile == default else WORK / profile)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ return None where there is nothing to show.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -230,9 +230,9 @@ def frame_to_video(predictions: pd.DataFrame, evaluation: Evaluation, name: str)
     return fig
 
 
-def original_results(reference: pd.DataFrame | None = None) -> Figure:
+def original_results(*_) -> Figure:
     """The original project's 18 cases: accuracy on its validation and on unseen test videos."""
-    table = load_original() if reference is None else reference
+    table = load_original()
     rows = [method_label(row) for row in table.itertuples()]
     fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 4.4))
     y = np.arange(len(rows))[::-1]
@@ -314,17 +314,24 @@ RESULT_FIGURES: dict[str, Callable[[pd.DataFrame, Evaluation, str], Figure | Non
     function.__name__: function
     for function in (
         roc_by_quality, auc_intervals, accuracy_bars, confusion, score_histograms, frame_to_video,
-        validation_minus_test, noisy_student,
+        original_results, validation_minus_test, noisy_student,
     )
 }
 
 
-def draw_results(predictions: pd.DataFrame, evaluation: Evaluation, name: str, folder: Path) -> dict[str, Path]:
-    """Draw every result figure that has something to show into `folder`; return name -> file."""
-    figures = {key: function(predictions, evaluation, name) for key, function in RESULT_FIGURES.items()}
-    figures["original_results"] = original_results()
-    written = {key: save_figure(fig, folder / f"{key}.svg") for key, fig in figures.items() if fig is not None}
-    for fig in figures.values():
+def draw_results(
+    predictions: pd.DataFrame, evaluation: Evaluation, name: str, folder: Path, only: Sequence[str] = (),
+    close: bool = True,
+) -> dict[str, Path]:
+    """Write the result figures (or `only` some) that have something to show into `folder`; return name -> file.
+
+    A notebook passes `close=False` and so shows them as well. Raises KeyError for an unknown name.
+    """
+    written = {}
+    for key in only or RESULT_FIGURES:
+        fig = RESULT_FIGURES[key](predictions, evaluation, name)
         if fig is not None:
-            plt.close(fig)
+            written[key] = save_figure(fig, folder / f"{key}.svg")
+            if close:
+                plt.close(fig)
     return written
