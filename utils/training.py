@@ -198,6 +198,16 @@ def post_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> 
     return learn(profile, model, labelled, faces, "post_trained", seed, about=about)
 
 
+def train_phases(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> list[str]:
+    """Run phase 1, and phase 2 where phase 1 learned the last layer alone; return the names of the runs."""
+    trained(profile, name, faces, seed)
+    phases = ["trained"]
+    if profile.model(name).weights != "none":
+        post_trained(profile, name, faces, seed)
+        phases.append("post_trained")
+    return [runs.run_name(phase, name, seed) for phase in phases]
+
+
 def draw_part(profile: Profile, faces: FaceSet, phase: str, seed: int) -> tuple[FaceSet, FaceSet | None]:
     """Return the training faces of a phase's part of the identity pairs, and those of the other pairs (None if all)."""
     train, part = faces.select(split="train"), profile.phases[phase].part
