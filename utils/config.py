@@ -52,7 +52,7 @@ class FacesConfig:
     frame_step: int = 5  # every 5th frame (original project)
     max_frames: int | None = None  # sampled frames a video; None: all
     detector: str = "hog"  # "hog" (dlib, CPU) or "mmod" (dlib's CNN)
-    upsample: int = 1  # times the frame is doubled before detection
+    upsample: int = 1  # times the frame may be doubled while no face is found in it
     scale: float = 1.3  # side of the square crop over the detector's box (FF++ paper)
     size: int = 96  # px, side of the stored crops
 
