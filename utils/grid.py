@@ -14,7 +14,7 @@ from itertools import product
 
 import joblib
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utils.config import MODEL_NAMES, PROFILES, get_profile
 from utils.dataset import load_faces

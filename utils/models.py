@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from efficientnet_pytorch import EfficientNet
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utils.augment import resize, to_float
 from utils.config import MODEL_NAMES, ModelConfig

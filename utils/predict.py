@@ -33,6 +33,10 @@ def prediction_table(name: str, config: dict, faces: FaceSet, scores: np.ndarray
     return table[COLUMNS].sort_values(["split", "quality", "video_id", "frame"], ignore_index=True)
 
 
+def read_predictions(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"video_id": str})  # "007" is not 7
+
+
 def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFrame:
     """Score the validation and test faces with a finished run, write `<predictions>/<run>.csv`, and return the table.
 
@@ -41,14 +45,14 @@ def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFram
     folder, path = profile.workspace.runs / name, profile.workspace.predictions / f"{name}.csv"
     result = folder / "result.json"
     if path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime:
-        return pd.read_csv(path, dtype={"video_id": str})
+        return read_predictions(path)
     model = runs.load_model(folder).to(pick_device())
     held_out = faces.select(split=("val", "test"))
     scores = predict_faces(model, held_out, profile.train.precision, progress=f"scores of {name}")
     table = prediction_table(name, runs.read_json(folder / "config.json"), held_out, scores)
     with atomic(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.5f", lineterminator="\n")
-    return table
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    return read_predictions(path)  # what later notebooks will read, rounding included
 
 
 def score_video(path: Path | str, run: str, profile: Profile) -> pd.DataFrame:
