@@ -82,8 +82,8 @@ def differences_table(evaluation: Evaluation) -> pd.DataFrame:
     `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before) and
     "student" (`CONTRASTS`).
     """
-    methods = evaluation.table.query("split == 'test'")[["phase", "model"]].drop_duplicates()
-    methods = [tuple(row) for row in methods.itertuples(index=False) if row.phase in {*PHASES, *COMPARISON}]
+    found = set(zip(evaluation.table["phase"], evaluation.table["model"], strict=True))
+    methods = [(phase, model) for phase in [*PHASES, *COMPARISON] for model in MODELS if (phase, model) in found]
     qualities = sorted(evaluation.table["quality"].unique())
     before = dict(zip(list(PHASES)[1:], list(PHASES), strict=False))
     asked = []
@@ -102,7 +102,9 @@ def differences_table(evaluation: Evaluation) -> pd.DataFrame:
             found = difference(evaluation, these, those)
             rows.append((question, phase, versus, model, quality, *found.values(), verdict(found["lo"], found["hi"])))
     columns = ["question", "phase", "versus", "model", "quality", "value", "lo", "hi", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(1, "method", [method_label(row) for row in table.itertuples()])
+    return table
 
 
 def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:

@@ -1,0 +1,90 @@
+"""The notebooks: well-formed as committed, and every one of them runs under the smoke profile through the runner."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from mock_predictions import make_predictions, write_predictions
+
+from utils import runner
+from utils.paths import NOTEBOOKS, ROOT, Workspace
+
+ALL = runner.find_notebooks(NOTEBOOKS)
+
+
+def code_cells(notebook):
+    return [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+
+
+def run(work, *arguments):
+    command = [sys.executable, "-m", "utils.runner", "--profile", "smoke", *arguments]
+    environment = os.environ | {"DEEPFAKE_WORK": str(work)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def tracked_changes():
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout
+
+
+def test_all_seven_notebooks_are_there():
+    assert [path.name[:2] for path in ALL] == ["01", "02", "03", "04", "05", "06", "07"]
+
+
+@pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)
+def test_notebook_keeps_the_house_rules(notebook):
+    cells = code_cells(notebook)
+    defaults = runner.read_parameters(notebook)  # exactly one `parameters` cell, literals only
+    assert defaults["profile"] == "synthff" and defaults["seed"] == 0
+    for cell in cells:
+        assert len(cell.source.splitlines()) <= 20, cell.source
+        assert not cell.source.lstrip().startswith(("!", "%")) and "sys.path" not in cell.source
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(cell.source)))
+    text = notebook.read_text(encoding="utf-8")
+    assert str(ROOT) not in text and '"papermill"' not in text
+    assert notebook.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)
+def test_notebook_is_committed_executed_from_top_to_bottom(notebook):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert outputs and not [output for output in outputs if output.output_type == "error"]
+
+
+@pytest.mark.slow
+def test_every_notebook_runs_under_smoke(tmp_path):
+    before = tracked_changes()
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    workspace = Workspace(tmp_path / "smoke")
+    executed = sorted(workspace.notebooks.glob("*.ipynb"))
+    assert [path.name for path in executed] == [path.name for path in ALL]
+    for notebook in executed:
+        assert all(cell.execution_count for cell in code_cells(notebook))
+    assert list(workspace.predictions.glob("*.csv")) and list(workspace.figures.glob("*.svg"))
+    assert (workspace.report / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert all(f"{path.stem}: " in done.stdout for path in ALL)  # minutes of each
+    assert tracked_changes() == before  # the committed results stay untouched
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_notebook_and_its_files_do_not_differ(tmp_path):
+    contents = []
+    for name in ("first", "second"):
+        workspace = Workspace(tmp_path / name / "smoke")
+        write_predictions(workspace.predictions, make_predictions(models=("xception",), n_pairs=4))
+        done = run(tmp_path / name, "--only", "07")
+        assert done.returncode == 0, done.stdout + done.stderr
+        files = sorted(path for path in workspace.root.rglob("*") if path.is_file())
+        contents.append({str(path.relative_to(workspace.root)): path.read_bytes() for path in files})
+    assert contents[0] == contents[1] and "report/report.pdf" in contents[0] and len(contents[0]) > 15
+
+
+def test_figures_without_predictions_fail_at_once(tmp_path):
+    done = run(tmp_path, "--only", "07")
+    assert done.returncode == 2 and "no predictions" in done.stderr and done.stderr.count("\n") == 1
