@@ -141,6 +141,6 @@ def test_rendered_frames_repeat():
     row = json.loads(pd.read_csv(f"{ROOT}/metadata.csv").iloc[[0]].to_json(orient="records"))[0]
     digests = set()
     for _ in range(2):
-        frames, uv, _ = build.render_clip(row["scene_seed"], row["mouth_seed"], 2, config)
+        frames, uv, _, _ = build.render_clip(row["scene_seed"], row["mouth_seed"], 2, config)
         digests.add(hashlib.sha256(frames.tobytes() + uv.tobytes()).hexdigest())
     assert len(digests) == 1

@@ -30,7 +30,7 @@ class DataConfig:
 class SynthFFConfig:
     """How SynthFF is made (`make synthff`)."""
 
-    pairs: dict[str, int] = field(default_factory=lambda: {"train": 30, "val": 6, "test": 14})  # of identities
+    pairs: dict[str, int] = field(default_factory=lambda: {"train": 22, "val": 5, "test": 13})  # of identities
     seed: int = 2020  # people, scenes, motion and splits all follow from it
     size: int = 256  # px, side of the pictures
     frames: int = 48  # a clip
@@ -209,7 +209,7 @@ PROFILES = {
     "ffpp": Profile(
         name="ffpp",
         data=DataConfig(name="FaceForensics++", root=os.environ.get("FFPP_ROOT", str(DATA / "ffpp"))),
-        faces=FacesConfig(size=380),
+        faces=FacesConfig(size=380, max_frames=32),  # 4000 videos: 55 GB of crops
         train=TrainConfig(ema=0.999, eval_every=1000, patience=8),
         student=NoisyStudentConfig(iterations=3, mu=3),
         models=FFPP_MODELS,

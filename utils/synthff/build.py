@@ -137,10 +137,11 @@ def plan(config: SynthFFConfig, seeds: list[int]) -> tuple[list[Target], dict[st
 # ---- one identity -------------------------------------------------------------------------------------------------
 
 
-def render_clip(seed: int, source_seed: int, frames: int, config: SynthFFConfig) -> tuple[np.ndarray, ...]:
+def render_clip(seed: int, source_seed: int, frames: int, config: SynthFFConfig) -> tuple:
     """Render a person's clip.
 
-    Returns the camera's frames (n, H, W, 3) uint8 and the UV buffers (n, H, W, 4) with their own and the source's mouth.
+    Returns the camera's frames (n, H, W, 3) uint8, the UV buffers (n, H, W, 4) with their own and the source's mouth, and the
+    person's recipe.
     """
     renderer = _renderer(config.size, config.supersample)
     person = Person(seed)
@@ -156,7 +157,7 @@ def render_clip(seed: int, source_seed: int, frames: int, config: SynthFFConfig)
         own.append(renderer.render_uv(geometry, camera))
         swapped = reenacted_expression(track, source, t)
         other.append(renderer.render_uv(person.geometry(swapped, track.angles[t]), camera))
-    return np.stack(pictures), np.stack(own), np.stack(other)
+    return np.stack(pictures), np.stack(own), np.stack(other), person.recipe()
 
 
 def reenacted_expression(target: Track, source: Track, t: int) -> dict[str, float]:
@@ -177,14 +178,14 @@ def build_identity(target: Target, root: Path, warm: Path, config: SynthFFConfig
     files, row_file = _files(root, target, config), WORK / "rows" / f"{target.fake_id}.json"
     if row_file.is_file() and all(path.is_file() for path in files.values()):
         return json.loads(row_file.read_text())
-    real, uv, uv_source = render_clip(target.seed, target.source_seed, config.frames, config)
+    real, uv, uv_source, recipe = render_clip(target.seed, target.source_seed, config.frames, config)
     clip = neural_textures.prepare(real, uv, uv_source)
     fake, l1 = neural_textures.reenact(clip, load_file(warm), config.tune_steps, target.seed % 2**31)
     masks = np.stack([neural_textures.soft_mask(region) > 0 for region in clip.region])
     if not np.array_equal(real[~masks], fake[~masks]):
         raise RuntimeError(f"{target.fake_id}: the fake differs from the original outside its mask")
     rows = []
-    recipe = Person(target.seed).recipe() | dict(scene_seed=target.seed, motion_seed=target.seed)
+    recipe = recipe | dict(scene_seed=target.seed, motion_seed=target.seed)
     for (kind, quality), path in files.items():
         if kind == "mask":
             continue
@@ -195,7 +196,7 @@ def build_identity(target: Target, root: Path, warm: Path, config: SynthFFConfig
         faked = kind == METHOD
         rows.append(dict(
             video_id=target.fake_id if faked else target.video_id, method=kind, quality=quality, label=int(faked),
-            target=target.video_id, source=target.source_id if faked else "", split=target.split, **recipe,
+            target=target.video_id, source=target.source_id if faked else "", **recipe,
             mouth_seed=target.source_seed if faked else target.seed, l1=round(l1, 5) if faked else None,
             frames=len(frames), width=config.size, height=config.size, fps=config.fps, crf=config.crf[quality],
             bytes=path.stat().st_size, psnr=round(psnr, 3), ssim=round(ssim, 4),
@@ -215,7 +216,7 @@ def ensure_warm_start(path: Path, config: SynthFFConfig) -> Path:
     first = config.seed * 100_000 - 1000  # below every candidate of choose_people
     clips = []
     for k in tqdm(range(config.warm_people), desc="warm start: people"):
-        clips.append(neural_textures.prepare(*render_clip(first + k, first + 500 + k, config.warm_frames, config)))
+        clips.append(neural_textures.prepare(*render_clip(first + k, first + 500 + k, config.warm_frames, config)[:3]))
     show = lambda steps: tqdm(steps, desc="warm start: training")  # noqa: E731
     model = neural_textures.warm_start(clips, config.warm_steps, config.seed, show)
     with atomic(path) as temporary:
@@ -234,7 +235,8 @@ def build(root: Path, config: SynthFFConfig, jobs: int = 2, only: list[str] | No
     warm = ensure_warm_start(root / "warm_start.safetensors", config)
     todo = [target for target in targets if only is None or target.video_id in only]
     work = Parallel(n_jobs=jobs, return_as="generator")(delayed(build_identity)(t, root, warm, config) for t in todo)
-    rows = [row for identity in tqdm(work, total=len(todo), desc="identities") for row in identity]
+    made = zip(todo, tqdm(work, total=len(todo), desc="identities"), strict=True)
+    rows = [row | {"split": target.split} for target, identity in made for row in identity]
     if only is None:
         with atomic(root / "metadata.csv") as temporary:
             pd.DataFrame(rows).sort_values(["video_id", "quality"]).to_csv(temporary, index=False)
