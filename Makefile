@@ -10,6 +10,7 @@ PROFILE := synthff
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "PROFILE=smoke or PROFILE=ffpp runs another profile of utils/config.py than synthff"
 
 reproduce: $(VENV)/.ready ## the main job: all notebooks in order, then the report
 	$(RUN) -m utils.runner --profile $(PROFILE)
@@ -44,6 +45,7 @@ clean: ## remove caches, checkpoints and what other profiles wrote; keep what is
 $(VENV)/.ready: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed: install it, or name it by make PYTHON=..." >&2; exit 1; }
+	@echo "setting up $(VENV) (several minutes, once)"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .

@@ -11,6 +11,7 @@ import pandas as pd
 import pymupdf
 import pytest
 from mock_predictions import make_predictions, make_run, write_predictions
+from PIL import Image
 
 from utils import metrics, report
 from utils.config import Profile, get_profile
@@ -76,6 +77,16 @@ def test_one_run_is_enough_for_a_report(tmp_path):
     write_predictions(profile.workspace.predictions, make_run("resnet18", n_pairs=3))
     text = text_of(report.build(profile))
     assert "The comparison was not run" in text and "ResNet-18" in text
+
+
+def test_what_the_data_notebooks_left_is_shown(tmp_path):
+    profile = profile_in(tmp_path)
+    write_predictions(profile.workspace.predictions, make_run("resnet18", n_pairs=3))
+    assert "faces found" not in text_of(report.build(profile))
+    (profile.workspace.tables / "extraction.csv").write_text("quality,class,sampled,found,rate\nc40,fake,768,761,0.9909\n")
+    Image.new("RGB", (40, 10)).save(profile.workspace.figures / "samples.jpg")
+    text = text_of(report.compile_report(profile))
+    assert "faces found" in text and "0.9909" in text and "their difference (amplified)" in text
 
 
 def test_the_prose_adapts_to_the_sign(built, tmp_path):

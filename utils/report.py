@@ -131,8 +131,12 @@ def settings_table(profile: Profile) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "px", "weights", "steps", "batch", "lr"])
 
 
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def _signed(row) -> str:
-    return f"{row.value:+.3f} (95 % interval {row.lo:+.3f} to {row.hi:+.3f})".replace("-", "\N{MINUS SIGN}")
+    return _minus(f"{row.value:+.3f} (95 % interval {row.lo:+.3f} to {row.hi:+.3f})")
 
 
 def _interval(row) -> str:
@@ -161,9 +165,9 @@ def _result_facts(results: pd.DataFrame, differences: pd.DataFrame) -> dict:
     for quality, part in videos.groupby("quality"):
         facts[f"above_chance_{quality}"] = int((part["auc_lo"] > 0.5).sum())
     if len(compression):
-        facts["compression_mean"] = f"{compression['value'].mean():.3f}"
+        facts["compression_mean"] = _minus(f"{compression['value'].mean():.3f}")
     for quality, part in differences.query("question == 'averaging' and phase in @PHASES").groupby("quality"):
-        facts[f"averaging_{quality}"] = f"{part['value'].mean():.3f}"
+        facts[f"averaging_{quality}"] = _minus(f"{part['value'].mean():.3f}")
     return facts
 
 
@@ -185,7 +189,7 @@ def _original_facts(evaluation: Evaluation, name: str) -> dict:
         "best_test": f"{original['test_acc_all'].max():.1f}",
         "best_noisy": f"{best['noisy_trained']:.1f}",
         "best_supervised": f"{best.drop('noisy_trained').max():.1f}",
-        "gap": {group.split(", ")[-1]: f"{part['gap'].mean():.1f}" for group, part in gaps.groupby("group")},
+        "gap": {group.split(", ")[-1]: _minus(f"{part['gap'].mean():.1f}") for group, part in gaps.groupby("group")},
     }
 
 
@@ -240,16 +244,17 @@ def compile_report(profile: Profile) -> Path:
     workspace = profile.workspace
     if not (workspace.tables / "facts.json").is_file():
         raise FileNotFoundError(f"no tables in {workspace.tables}: run notebook 07 (`make figures`)")
-    figures = sorted(path.name for path in workspace.figures.glob("[!.]*") if path.suffix in {".svg", ".png"})
+    inputs = {kind: ",".join(sorted(path.name for path in folder.glob("[!.]*.*")))
+              for kind, folder in (("figures", workspace.figures), ("tables", workspace.tables))}
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder)
         for source in [*REPORT.glob("*.typ"), *REPORT.glob("*.bib")]:
             (stage / "report").mkdir(exist_ok=True)
             shutil.copy(source, stage / "report")
         shutil.copytree(workspace.tables, stage / "report" / "tables")
-        if figures:
+        if workspace.figures.is_dir():
             shutil.copytree(workspace.figures, stage / "figures")
-        compiler = typst.Compiler(root=stage, ignore_system_fonts=True, sys_inputs={"figures": ",".join(figures)})
+        compiler = typst.Compiler(root=stage, ignore_system_fonts=True, sys_inputs=inputs)
         try:
             pdf = compiler.compile(stage / "report" / "report.typ", format="pdf", timestamp=0)
         except typst.TypstError as error:
