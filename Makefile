@@ -38,7 +38,7 @@ lint: $(VENV)/.ready ## check the code's style
 	$(RUN) -m ruff check utils tests
 
 clean: ## remove caches, checkpoints and what other profiles wrote; keep what is committed and the environment
-	rm -rf data/faces data/work build .pytest_cache .ruff_cache
+	rm -rf data/faces data/work build/failed .pytest_cache .ruff_cache
 	find data/runs -name '*.safetensors' -delete 2>/dev/null || true
 	find utils tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
