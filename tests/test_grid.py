@@ -4,7 +4,7 @@ import pytest
 from fake_faces import make_faces, tiny_profile
 
 from utils import grid
-from utils.config import MODEL_NAMES
+from utils.config import MODEL_NAMES, get_profile
 from utils.models import WeightsUnavailable
 
 
@@ -13,6 +13,7 @@ def test_the_grid_is_every_network_in_every_phase_once():
     cases = [(model, phase, seed) for model, phases, seed in tasks for phase in phases]
     assert len(cases) == len(set(cases)) == 2 * 3 * len(MODEL_NAMES)
     assert all(phases in (["trained", "post_trained"], ["noisy_trained"]) for _, phases, _ in tasks)
+    assert all(set(MODEL_NAMES) == set(get_profile(name).models) for name in ("synthff", "ffpp"))
     assert grid.chains(["xception"], ["post_trained"], [0]) == [("xception", ["post_trained"], 0)]
 
 

@@ -176,6 +176,7 @@ SYNTHFF_MODELS = {
     "resnet50": ModelConfig(px=64, steps=200, batch_size=16),
     "efficientnet-b0": ModelConfig(steps=300, batch_size=16),
     "efficientnet-b4": ModelConfig(px=64, steps=150, batch_size=16),
+    "efficientnet-b4-noisy": ModelConfig(px=64, steps=150, batch_size=16, weights="imagenet"),  # its weights are its point
     "efficientnet-lite0": ModelConfig(steps=120, weights="package"),
 }
 
