@@ -93,7 +93,8 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
     if shared.num_threads:
         torch.set_num_threads(shared.num_threads)
     head = not all(parameter.requires_grad for parameter in model.parameters())
-    optimiser = torch.optim.AdamW(_groups(model, shared.weight_decay), lr=shared.head_lr if head else config.lr)
+    lr, fused = shared.head_lr if head else config.lr, device.type in ("cpu", "cuda")
+    optimiser = torch.optim.AdamW(_groups(model, shared.weight_decay), lr=lr, fused=fused)
     factor = partial(warmup_cosine, steps=config.steps, warmup=shared.warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
     average, best, result = frozen_copy(model), None, {"val_auc": -1.0}
