@@ -165,13 +165,18 @@ def accuracy_bars(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
     return fig
 
 
+def _videos_by_model(predictions: pd.DataFrame, evaluation: Evaluation) -> tuple:
+    """Return the video rows of `one_run_a_model`, the test videos' scores, and the models and qualities of the panels."""
+    table = one_run_a_model(evaluation).query("level == 'video'")
+    videos = video_scores(predictions.query("split == 'test'"))
+    return table, videos, list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
+
+
 def confusion(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """Confusion matrices of test videos at the threshold chosen on validation."""
-    table = one_run_a_model(evaluation).query("level == 'video'")
+    table, videos, models, qualities = _videos_by_model(predictions, evaluation)
     if table.empty:
         return None
-    videos = video_scores(predictions.query("split == 'test'"))
-    models, qualities = list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
     size = (1.25 * len(models) + 0.5, 1.25 * len(qualities) + 0.4)
     fig, axes = plt.subplots(len(qualities), len(models), figsize=size, squeeze=False, sharex=True, sharey=True)
     for row in table.itertuples():
@@ -190,11 +195,9 @@ def confusion(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> F
 
 def score_histograms(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """Scores of real and fake test videos, with the threshold chosen on validation."""
-    table = one_run_a_model(evaluation).query("level == 'video'")
+    table, videos, models, qualities = _videos_by_model(predictions, evaluation)
     if table.empty:
         return None
-    videos = video_scores(predictions.query("split == 'test'"))
-    models, qualities = list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
     fig, axes = plt.subplots(len(models), len(qualities), figsize=(PAGE, 0.6 + 0.8 * len(models)), squeeze=False,
                              sharex=True, sharey="row")
     for row in table.itertuples():

@@ -16,18 +16,13 @@ BASELINE = "xception"  # what everything is measured against
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
 
 
-def _interval(row, digits: int = 3) -> str:
-    return f"{row.value:.{digits}f} [{row.lo:.{digits}f}, {row.hi:.{digits}f}]"
-
-
-def _auc(evaluation: Evaluation, level: str = "video") -> pd.DataFrame:
-    """Return test AUC with interval, one row a phase, model and quality."""
-    return by_method(evaluation, "auc", level=level)
+def _interval(row) -> str:
+    return f"{row.value:.3f} [{row.lo:.3f}, {row.hi:.3f}]"
 
 
 def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -> str:
     """Return the first sentence of the README: the compression student against the baseline and against its teacher."""
-    table = _auc(evaluation).query("quality == 'c40'").set_index(["phase", "model"])
+    table = by_method(evaluation).query("quality == 'c40'").set_index(["phase", "model"])
     student = ("student_compression", profile.student_model)
     baselines = [key for key in table.index if key[1] == BASELINE and key[0] in PHASES]
     if student not in table.index or not baselines:
@@ -48,7 +43,7 @@ def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -
 
 def results(evaluation: Evaluation) -> str:
     """Return test AUC at video level as a Markdown table, one row a phase and model."""
-    table = _auc(evaluation)
+    table = by_method(evaluation)
     lines = ["| phase | network | c23 | c40 |", "|---|---|---|---|"]
     names = {**PHASES, **COMPARISON}
     for phase in names:

@@ -9,7 +9,7 @@ from pathlib import Path
 import dlib
 import numpy as np
 
-from utils.synthff.motion import Track, draw_track
+from utils.synthff.motion import draw_track
 from utils.synthff.person import Person
 from utils.synthff.scene import Camera, Lights, develop, draw_backdrop, draw_camera, draw_lights, perspective
 
@@ -26,7 +26,7 @@ def _networks():
 
 
 def portrait(renderer, person: Person) -> np.ndarray:
-    """Return a frontal picture (256, 256, 3) uint8 of a person at rest in even light; the person must be baked."""
+    """Return a frontal picture (256, 256, 3) uint8 of a person at rest in even light; the renderer must have the parts."""
     centre = person.centre
     eye = centre + np.array([0, 0, 18.0])
     camera = Camera(eye, perspective(eye, centre, 2 * np.arctan(1.5 / 18)), 0.4, 0.0, 0, 1.0)
@@ -34,8 +34,8 @@ def portrait(renderer, person: Person) -> np.ndarray:
     grey = np.ones(3)
     directions, colours = [d / np.linalg.norm(d) for d in front], [0.8 * grey, 0.3 * grey, 0.2 * grey]
     lights = Lights(directions, colours, sky=0.3 * grey, ground=0.2 * grey, centre=centre)
-    rest = Track([{}], [{"browInnerUp": 0.25}], np.zeros((1, 3)))
-    return develop(renderer.render(person.geometry(rest.eyes[0], rest.angles[0]), camera, lights), camera, 0)
+    at_rest = person.geometry({"browInnerUp": 0.25}, np.zeros(3))
+    return develop(renderer.render(at_rest, camera, lights), camera, 0)
 
 
 def embedding(image: np.ndarray) -> np.ndarray | None:
