@@ -12,7 +12,12 @@ from utils.metrics import COLUMNS
 STRENGTH = {"c23": 2.0, "c40": 1.0}  # distance of the classes' logits, in standard deviations
 PHASES = ("trained", "post_trained", "noisy_trained")
 TEACHERS = (
-    "teacher_c23", "teacher_c40", "teacher_both", "student_classic", "student_compression_it1", "student_compression",
+    "teacher_c23",
+    "teacher_c40",
+    "teacher_both",
+    "student_classic",
+    "student_compression_it1",
+    "student_compression",
     "oracle",
 )
 

@@ -64,8 +64,7 @@ def test_the_two_views_of_a_pool_show_the_same_frames():
     by_crop = {faces.pixels[row].tobytes(): key for row, key in where.items()}
     everything = {quality: pool.view(quality).images(range(len(pool))) for quality in ("c23", "c40")}
     keys = [
-        [by_crop[image.permute(1, 2, 0).contiguous().numpy().tobytes()] for image in images]
-        for images in everything.values()
+        [by_crop[image.permute(1, 2, 0).contiguous().numpy().tobytes()] for image in images] for images in everything.values()
     ]
     assert keys[0] == keys[1]
     clips = pd.DataFrame({"clip": pool.clip, "video": [video for video, _ in keys[0]]}).drop_duplicates()

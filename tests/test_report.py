@@ -142,9 +142,7 @@ def test_data_tables_come_from_the_metadata(tmp_path):
     pd.DataFrame(rows, columns=columns).assign(source="").to_csv(tmp_path / "metadata.csv", index=False)
     data = dataclasses.replace(get_profile("smoke").data, root=str(tmp_path))
     tables = report.data_tables(profile_in(tmp_path, data=data))
-    assert tables["data"].to_dict("records")[0] == {
-        "split": "train", "identities": 2, "real": 2, "fake": 1, "frames": 150
-    }
+    assert tables["data"].to_dict("records")[0] == {"split": "train", "identities": 2, "real": 2, "fake": 1, "frames": 150}
     assert tables["compression"]["kbits"].tolist() == pytest.approx([80, 20])
     nothing = report.data_tables(profile_in(tmp_path, data=dataclasses.replace(data, root=str(tmp_path / "none"))))
     assert all(table.empty for table in nothing.values())

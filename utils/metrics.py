@@ -14,7 +14,14 @@ import pandas as pd
 
 COLUMNS = ("run", "model", "phase", "seed", "split", "quality", "video_id", "frame", "label", "score")
 METRICS = (
-    "accuracy", "accuracy_real", "accuracy_fake", "balanced_accuracy", "accuracy_half", "auc", "eer", "log_loss"
+    "accuracy",
+    "accuracy_real",
+    "accuracy_fake",
+    "balanced_accuracy",
+    "accuracy_half",
+    "auc",
+    "eer",
+    "log_loss",
 )  # `accuracy_half` is the accuracy at a threshold of one half, as in the original project; the others use validation's
 LEVELS = ("frame", "video")
 SMALLEST = 1e-6  # scores are kept this far from 0 and 1 in the log loss
@@ -131,7 +138,10 @@ def _eer(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarra
 
 
 def measure(
-    labels: np.ndarray, scores: np.ndarray, threshold: float, groups: np.ndarray | None = None,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    groups: np.ndarray | None = None,
     weights: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Return every metric of `METRICS` as an array (R,), one value for each row of weights.
@@ -147,8 +157,10 @@ def measure(
     np.add.at(counts, (labels, rank, groups), 1)
     clipped = np.clip(scores, SMALLEST, 1 - SMALLEST)
     loss = np.bincount(groups, -np.log(np.where(labels == 1, clipped, 1 - clipped)), weights.shape[1])
+
     def count(chosen: np.ndarray) -> np.ndarray:
         return weights @ np.bincount(groups[chosen], minlength=weights.shape[1])  # (R,)
+
     real, fake = count(labels == 0), count(labels == 1)
     right_real, right_fake = count((labels == 0) & (scores < threshold)), count((labels == 1) & (scores >= threshold))
     right_half = count((scores >= 0.5) == (labels == 1))
@@ -229,8 +241,16 @@ def _describe(part: pd.DataFrame, key: tuple[str, str, str, str], threshold: flo
     first = part.iloc[0]
     fakes = int(part["label"].sum())
     return {
-        "run": run, "model": first["model"], "phase": first["phase"], "seed": int(first["seed"]), "split": split,
-        "quality": quality, "level": level, "n_pairs": n_pairs, "n_real": len(part) - fakes, "n_fake": fakes,
+        "run": run,
+        "model": first["model"],
+        "phase": first["phase"],
+        "seed": int(first["seed"]),
+        "split": split,
+        "quality": quality,
+        "level": level,
+        "n_pairs": n_pairs,
+        "n_real": len(part) - fakes,
+        "n_fake": fakes,
         "threshold": threshold,
     }
 

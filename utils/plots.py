@@ -46,11 +46,20 @@ COLUMN, PAGE = 3.4, 7.0  # inches: width of a column and of a page of the report
 def use_house_style() -> None:
     """Set fonts, lines and the byte-stable file options of every figure."""
     sns.set_theme(context="paper", style="ticks", font="DejaVu Sans", font_scale=0.85)
-    plt.rcParams.update({
-        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "legend.frameon": False,
-        "figure.constrained_layout.use": True, "figure.dpi": 110, "savefig.dpi": 200, "svg.fonttype": "path",
-        "svg.hashsalt": "figures", "lines.linewidth": 1.3,
-    })
+    plt.rcParams.update(
+        {
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "savefig.dpi": 200,
+            "svg.fonttype": "path",
+            "svg.hashsalt": "figures",
+            "lines.linewidth": 1.3,
+        }
+    )
 
 
 use_house_style()
@@ -148,8 +157,11 @@ def accuracy_bars(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
     table = one_run_a_model(evaluation).query("level == 'video'")
     if table.empty:
         return None
-    kinds = {"accuracy": ("all", "0.55"), "accuracy_real": ("real", CLASS_COLORS["real"]),
-             "accuracy_fake": ("fake", CLASS_COLORS["fake"])}
+    kinds = {
+        "accuracy": ("all", "0.55"),
+        "accuracy_real": ("real", CLASS_COLORS["real"]),
+        "accuracy_fake": ("fake", CLASS_COLORS["fake"]),
+    }
     qualities = sorted(table["quality"].unique())
     fig, axes = quality_panels(qualities, name, 2.6)
     for ax, quality in zip(axes, qualities, strict=True):
@@ -157,8 +169,15 @@ def accuracy_bars(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
         x = np.arange(len(part))
         for index, (metric, (label, color)) in enumerate(kinds.items()):
             error = [part[metric] - part[f"{metric}_lo"], part[f"{metric}_hi"] - part[metric]]
-            ax.bar(x + 0.27 * (index - 1), part[metric], 0.25, color=color, label=label,
-                   yerr=np.clip(error, 0, None), error_kw={"linewidth": 0.7})
+            ax.bar(
+                x + 0.27 * (index - 1),
+                part[metric],
+                0.25,
+                color=color,
+                label=label,
+                yerr=np.clip(error, 0, None),
+                error_kw={"linewidth": 0.7},
+            )
         ax.set_xticks(x, [MODELS[model] for model in part["model"]], rotation=25, ha="right")
     axes[0].set(ylabel="accuracy", ylim=(0, 1.02))
     outside_legend(fig, axes[0])
@@ -183,8 +202,19 @@ def confusion(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> F
         ax = axes[qualities.index(row.quality), models.index(row.model)]
         part = videos[(videos["run"] == row.run) & (videos["quality"] == row.quality)]
         counts = confusion_matrix(part["label"], part["score"] >= row.threshold, labels=[0, 1])
-        sns.heatmap(counts, ax=ax, annot=True, fmt="d", cbar=False, vmin=0, vmax=counts.sum(axis=1).max(),
-                    cmap="Blues", xticklabels=["real", "fake"], yticklabels=["real", "fake"], square=True)
+        sns.heatmap(
+            counts,
+            ax=ax,
+            annot=True,
+            fmt="d",
+            cbar=False,
+            vmin=0,
+            vmax=counts.sum(axis=1).max(),
+            cmap="Blues",
+            xticklabels=["real", "fake"],
+            yticklabels=["real", "fake"],
+            square=True,
+        )
         if row.quality == qualities[0]:
             ax.set_title(MODELS[row.model])
     for ax, quality in zip(axes[:, 0], qualities, strict=True):
@@ -198,14 +228,14 @@ def score_histograms(predictions: pd.DataFrame, evaluation: Evaluation, name: st
     table, videos, models, qualities = _videos_by_model(predictions, evaluation)
     if table.empty:
         return None
-    fig, axes = plt.subplots(len(models), len(qualities), figsize=(PAGE, 0.6 + 0.8 * len(models)), squeeze=False,
-                             sharex=True, sharey="row")
+    fig, axes = plt.subplots(
+        len(models), len(qualities), figsize=(PAGE, 0.6 + 0.8 * len(models)), squeeze=False, sharex=True, sharey="row"
+    )
     for row in table.itertuples():
         ax = axes[models.index(row.model), qualities.index(row.quality)]
         part = videos[(videos["run"] == row.run) & (videos["quality"] == row.quality)]
         for label, (kind, color) in enumerate(CLASS_COLORS.items()):
-            ax.hist(part.loc[part["label"] == label, "score"], bins=np.linspace(0, 1, 21), color=color, alpha=0.6,
-                    label=kind)
+            ax.hist(part.loc[part["label"] == label, "score"], bins=np.linspace(0, 1, 21), color=color, alpha=0.6, label=kind)
         ax.axvline(row.threshold, color="0.2", linewidth=1, linestyle="--", label="threshold")
         ax.set_title(f"{MODELS[row.model]}, {row.quality}")
     outside_legend(fig, axes[0, 0])
@@ -316,15 +346,21 @@ def learning_curves(logs: dict[str, pd.DataFrame]) -> Figure:
 RESULT_FIGURES: dict[str, Callable[[pd.DataFrame, Evaluation, str], Figure | None]] = {
     function.__name__: function
     for function in (
-        roc_by_quality, auc_intervals, accuracy_bars, confusion, score_histograms, frame_to_video,
-        original_results, validation_minus_test, noisy_student,
+        roc_by_quality,
+        auc_intervals,
+        accuracy_bars,
+        confusion,
+        score_histograms,
+        frame_to_video,
+        original_results,
+        validation_minus_test,
+        noisy_student,
     )
 }
 
 
 def draw_results(
-    predictions: pd.DataFrame, evaluation: Evaluation, name: str, folder: Path, only: Sequence[str] = (),
-    close: bool = True,
+    predictions: pd.DataFrame, evaluation: Evaluation, name: str, folder: Path, only: Sequence[str] = (), close: bool = True
 ) -> dict[str, Path]:
     """Write the result figures (or `only` some) that have something to show into `folder`; return name -> file.
 

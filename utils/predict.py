@@ -1,6 +1,6 @@
 """Scores, P(fake) per face: of the validation and test faces for the results, and of anybody's own video.
 
-    python -m utils.predict VIDEO --run trained-xception-s0
+On the command line: `python -m utils.predict VIDEO --run trained-xception-s0`.
 """
 
 from __future__ import annotations

@@ -117,7 +117,9 @@ def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:
     clips["kbits"] = clips["bytes"] * 8 / clips["seconds"] / 1000
     one = clips[clips["quality"] == clips["quality"].min()]
     splits = one.groupby("split").agg(
-        identities=("target", "nunique"), real=("label", lambda label: (label == 0).sum()), fake=("label", "sum"),
+        identities=("target", "nunique"),
+        real=("label", lambda label: (label == 0).sum()),
+        fake=("label", "sum"),
         frames=("frames", "sum"),
     )
     order = [name for name in ("train", "val", "test") if name in splits.index]
@@ -173,9 +175,7 @@ def _result_facts(results: pd.DataFrame, differences: pd.DataFrame) -> dict:
 
 def _student_facts(differences: pd.DataFrame) -> dict:
     part = differences[differences["question"] == "student"]
-    return {
-        f"{row.phase}_{row.quality}": {"verdict": row.verdict, "difference": _signed(row)} for row in part.itertuples()
-    }
+    return {f"{row.phase}_{row.quality}": {"verdict": row.verdict, "difference": _signed(row)} for row in part.itertuples()}
 
 
 def _original_facts(evaluation: Evaluation, name: str) -> dict:
@@ -207,12 +207,25 @@ def collect_facts(profile: Profile, evaluation: Evaluation, tables: dict[str, pd
         "student": _student_facts(tables["differences"]),
         "original": _original_facts(evaluation, profile.data.name),
         "settings": {
-            "frame_step": profile.faces.frame_step, "scale": profile.faces.scale, "size": profile.faces.size,
-            "detector": profile.faces.detector, "px": first.px, "student_model": MODELS[profile.student_model],
-            "labelled": f"{100 * profile.data.labelled_fraction:.0f}", "iterations": student.iterations,
-            "mu": student.mu, "threshold": student.threshold, "n": student.randaugment_n, "m": student.randaugment_m,
-            "dropout": student.dropout, "drop_path": student.drop_path, "soft": student.soft,
-            "balance": student.balance, "clip_level": student.clip_level, "lambda_u": student.lambda_u, "T": student.T,
+            "frame_step": profile.faces.frame_step,
+            "scale": profile.faces.scale,
+            "size": profile.faces.size,
+            "detector": profile.faces.detector,
+            "px": first.px,
+            "student_model": MODELS[profile.student_model],
+            "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
+            "iterations": student.iterations,
+            "mu": student.mu,
+            "threshold": student.threshold,
+            "n": student.randaugment_n,
+            "m": student.randaugment_m,
+            "dropout": student.dropout,
+            "drop_path": student.drop_path,
+            "soft": student.soft,
+            "balance": student.balance,
+            "clip_level": student.clip_level,
+            "lambda_u": student.lambda_u,
+            "T": student.T,
         },
     }
 
@@ -244,8 +257,10 @@ def compile_report(profile: Profile) -> Path:
     workspace = profile.workspace
     if not (workspace.tables / "facts.json").is_file():
         raise FileNotFoundError(f"no tables in {workspace.tables}: run notebook 07 (`make figures`)")
-    inputs = {kind: ",".join(sorted(path.name for path in folder.glob("[!.]*.*")))
-              for kind, folder in (("figures", workspace.figures), ("tables", workspace.tables))}
+    inputs = {
+        kind: ",".join(sorted(path.name for path in folder.glob("[!.]*.*")))
+        for kind, folder in (("figures", workspace.figures), ("tables", workspace.tables))
+    }
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder)
         for source in [*REPORT.glob("*.typ"), *REPORT.glob("*.bib")]:
