@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
-REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases)
+REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases, FF++'s humans)
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
 WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # of all profiles but the default; tests point it elsewhere
@@ -35,6 +35,11 @@ class Workspace:
     def predictions(self) -> Path:
         """One CSV a run; committed for the default profile."""
         return self.root / "data" / "predictions"
+
+    @property
+    def user_study(self) -> Path:
+        """Key and empty answer form of the user study; committed for the default profile."""
+        return self.root / "data" / "user_study"
 
     @property
     def figures(self) -> Path:
