@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.metrics import COLUMNS
+from utils.ffpp import PREDICTION_COLUMNS
 
 STRENGTH = {"c23": 2.0, "c40": 1.0}  # distance of the classes' logits, in standard deviations
 PHASES = ("trained", "post_trained", "noisy_trained")
@@ -22,21 +22,22 @@ TEACHERS = (
 )
 
 
-def make_run(model="xception", phase="trained", seed=0, n_pairs=8, n_frames=4, strength=1.0, rng_seed=0):
-    """Return one run's predictions: val pairs come first, then as many test pairs."""
+def make_run(model="xception", phase="trained", seed=0, n_pairs=8, n_frames=4, strength=1.0, rng_seed=0, hard_pairs=0):
+    """Return one run's predictions: val pairs come first, then as many test pairs, then those of test_hard, if any."""
     rng = np.random.default_rng([rng_seed, sum(map(ord, model + phase)), seed])
     rows = []
-    for index in range(2 * n_pairs):
+    splits = ["val"] * n_pairs + ["test"] * n_pairs + ["test_hard"] * hard_pairs
+    for index, split in enumerate(splits):
         a, b = f"{2 * index:03d}", f"{2 * index + 1:03d}"
-        split = "val" if index < n_pairs else "test"
         for quality, distance in STRENGTH.items():
+            distance *= 0.5 if split == "test_hard" else 1
             for video, label in ((a, 0), (b, 0), (f"{a}_{b}", 1), (f"{b}_{a}", 1)):
                 logit = (label - 0.5) * distance * strength + rng.normal() * 0.7
                 for frame in range(n_frames):
                     score = 1 / (1 + np.exp(-(logit + rng.normal() * 0.7)))
                     run = f"{phase}-{model}-s{seed}"
                     rows.append((run, model, phase, seed, split, quality, video, 5 * frame, label, round(score, 6)))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
 
 
 def make_predictions(models=("xception", "resnet18", "efficientnet-lite0"), teachers=True, **options):

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fake_faces import make_faces
+from fake_faces import make_faces, tiny_profile
 
+from utils.config import ModelConfig, TrainConfig
 from utils.dataset import FaceSet, answer_key, balanced_batches, endless_batches
+from utils.models import create_model
+from utils.training import draw_part, fit, validation_faces
 
 
 def test_images_are_the_crops_of_the_rows_in_the_order_asked_for():
@@ -96,6 +99,37 @@ def test_a_pool_keeps_nothing_that_tells_the_label():
 def test_pools_are_drawn_from_the_training_split_only():
     with pytest.raises(ValueError, match="training split only"):
         make_faces().select(split="test").hide_labels(seed=0)
+
+
+def with_hard_faces() -> FaceSet:
+    """Return faces of which the last pair's are held back as test_hard."""
+    faces = make_faces(test=3)
+    hard = faces.index["pair"] == max(faces.pairs)
+    return FaceSet(faces.index.assign(split=faces.index["split"].mask(hard, "test_hard")), faces.pixels)
+
+
+def test_fit_and_pools_refuse_the_harder_videos(tmp_path):
+    faces, config, shared = with_hard_faces(), ModelConfig(px=16, steps=3, batch_size=4), TrainConfig()
+    train, val, hard = (faces.select(split=split) for split in ("train", "val", "test_hard"))
+    assert len(hard) == 24
+    both = [faces.select(split=(split, "test_hard")) for split in ("train", "val")]
+    for first, second in [(hard, val), (train, hard), (both[0], val), (train, both[1])]:
+        with pytest.raises(ValueError, match="training takes faces of the split .* not .*test_hard"):
+            fit(create_model("resnet18", config), first, second, config, shared, tmp_path / "run", seed=0)
+    assert not (tmp_path / "run").exists()
+    for pool in (hard, both[0]):
+        with pytest.raises(ValueError, match="training split only.*test_hard"):
+            pool.hide_labels(seed=0)
+
+
+def test_phases_do_not_reach_the_harder_videos(tmp_path):
+    """What a phase draws from all faces is the same as if the harder videos were not there."""
+    faces, profile = with_hard_faces(), tiny_profile(tmp_path)
+    without = faces.select(split=("train", "val", "test"))
+    drawn = [draw_part(profile, each, "noisy_trained", seed=0) for each in (faces, without)]
+    for one, other in zip(*drawn, strict=True):
+        assert one.fingerprint() == other.fingerprint() and set(one.index["split"]) == {"train"}
+    assert set(validation_faces(faces, profile.train).index["split"]) == {"val"}
 
 
 def test_frames_that_lack_one_view_are_left_out_of_a_pool():

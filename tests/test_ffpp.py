@@ -140,11 +140,41 @@ def test_sources_that_straddle_splits_are_listed(tree, tmp_path):
     }
 
 
+def test_a_tree_may_hold_back_harder_videos(tmp_path):
+    hard = [["020", "021"], ["022", "023"]]
+    tree = empty_tree(tmp_path / "tree", {**SPLITS, "test_hard": hard})
+    assert list(ffpp.load_splits(tree)) == ["train", "val", "test", "test_hard"]
+    index = ffpp.build_index(tree, ["NeuralTextures"], ["c23", "c40"])
+    part = index[index["split"] == "test_hard"]
+    assert set(part["pair"]) == {"020_021", "022_023"} and len(part) == 2 * 2 * 2 * 2
+    without = ffpp.build_index(empty_tree(tmp_path / "without", SPLITS), ["NeuralTextures"], ["c23", "c40"])
+    names = [name for name in ffpp.COLUMNS if name != "path"]
+    assert index.loc[index["split"] != "test_hard", names].equals(without[names])
+    assert ffpp.labelled_pairs(index, 1.0, seed=0) == ffpp.labelled_pairs(without, 1.0, seed=0)
+    first = ffpp.build_index(tree, ["NeuralTextures"], ["c23"], pairs_per_split=1)
+    assert first.groupby("split")["pair"].unique().map(list)["test_hard"] == ["020_021"]
+    lost = ffpp.video_path(tree, "NeuralTextures", "c40", "023_022")
+    lost.unlink()
+    assert list(ffpp.missing_counterparts(ffpp.build_index(tree, ["NeuralTextures"], ["c40"]))["path"]) == [str(lost)]
+
+
+def test_harder_videos_show_nobody_of_the_other_splits(tmp_path):
+    tree = empty_tree(tmp_path / "tree", SPLITS)
+    for pairs, message in [
+        ('[["030", "001"]]', "identity 001 is in train and again in test_hard"),
+        ('[["030", "031"], ["005", "032"]]', "identity 005 is in test and again in test_hard"),
+        ('["030"]', "test_hard.json must be a list of pairs"),
+    ]:
+        (tree / "splits" / "test_hard.json").write_text(pairs)
+        with pytest.raises(ValueError, match=message):
+            ffpp.load_splits(tree)
+
+
 def test_default_profile_reads_the_committed_tree():
     profile = Profile(name="synthff")
     root = require_data(profile)
     index = ffpp.load_index(profile)
     assert ffpp.missing_counterparts(index).empty
-    assert set(index["split"]) == {"train", "val", "test"} and index["label"].mean() == 0.5
+    assert set(index["split"]) == set(ffpp.load_splits(root)) >= {"train", "val", "test"} and index["label"].mean() == 0.5
     fakes = index[index["label"] == 1]
     assert all(ffpp.mask_path(root, m, v).is_file() for m, v in zip(fakes["method"], fakes["video_id"], strict=True))

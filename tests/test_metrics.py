@@ -188,6 +188,101 @@ def test_differences_are_paired():
         metrics.difference(evaluation, [a], [(a[0], "val", "c40", "video")])
 
 
+def hard_and_test(evaluation, quality="c40", run="trained-xception-s0"):
+    return [(run, split, quality, "video") for split in ("test_hard", "test")]
+
+
+def test_harder_videos_are_measured_like_the_others_and_change_nothing_there():
+    run = make_run(n_pairs=6, hard_pairs=4)
+    evaluation = metrics.evaluate(run, 60)
+    table = evaluation.table
+    hard = table[table["split"] == "test_hard"]
+    assert len(hard) == 4 and (hard["n_pairs"] == 4).all() and (hard.query("level == 'video'")["n_fake"] == 8).all()
+    without = metrics.evaluate(run[run["split"] != "test_hard"], 60).table
+    pd.testing.assert_frame_equal(table[table["split"] != "test_hard"].reset_index(drop=True), without)
+    thresholds = table.pivot(index=["quality", "level"], columns="split", values="threshold")
+    assert (thresholds["test_hard"] == thresholds["val"]).all()  # chosen on validation, held fixed
+    part = metrics.video_scores(run[(run["split"] == "test_hard") & (run["quality"] == "c40")])
+    key, _ = hard_and_test(evaluation)
+    pair_of = metrics.identity_pairs(part["video_id"].tolist())
+    slow = slow_bootstrap(part, pair_of, thresholds.loc[("c40", "video"), "val"], metrics.resample_pairs(4, 60))
+    for name in metrics.METRICS:
+        np.testing.assert_allclose(evaluation.values[key][name][1:], slow[name], atol=1e-9, err_msg=name)
+
+
+def test_unpaired_differences_against_a_loop_over_all_draws():
+    evaluation = metrics.evaluate(make_run(n_pairs=6, hard_pairs=4), 30)
+    hard, test = hard_and_test(evaluation)
+    found = metrics.unpaired_difference(evaluation, [hard], [test])
+    a, b = (evaluation.values[key]["auc"] for key in (hard, test))
+    every = [x - y for x in a[1:] for y in b[1:]]
+    assert found["value"] == pytest.approx(a[0] - b[0])
+    assert (found["lo"], found["hi"]) == pytest.approx(tuple(np.quantile(every, [0.025, 0.975])))
+    assert np.var(every) == pytest.approx(np.var(a[1:]) + np.var(b[1:]))  # as of independent quantities
+    back = metrics.unpaired_difference(evaluation, [test], [hard])
+    assert [back[name] for name in ("value", "lo", "hi")] == pytest.approx([-found[name] for name in ("value", "hi", "lo")])
+
+
+def test_unpaired_differences_do_not_match_the_draws_of_equally_many_pairs():
+    """Other people with the very same scores: draw by draw the difference would be zero, and its interval a point."""
+    run = make_run(n_pairs=8)
+    test = run[run["split"] == "test"]
+    others = test["video_id"].str.replace(r"\b0|(?<=_)0", "9", regex=True)  # 012_013 becomes 912_913
+    twins = test.assign(split="test_hard", video_id=others)
+    evaluation = metrics.evaluate(pd.concat([run, twins]), 400)
+    hard, test = hard_and_test(evaluation)
+    assert evaluation.pairs[hard][0] != evaluation.pairs[test][0]
+    np.testing.assert_array_equal(evaluation.values[hard]["auc"], evaluation.values[test]["auc"])
+    found = metrics.unpaired_difference(evaluation, [hard], [test])
+    spread = np.std(evaluation.values[test]["auc"][1:])
+    assert found["value"] == 0 and found["lo"] < -1.5 * spread and found["hi"] > 1.5 * spread
+
+
+def test_unpaired_differences_agree_with_two_bootstraps_of_their_own():
+    run = make_run(n_pairs=8, hard_pairs=5)
+    evaluation = metrics.evaluate(run, 2000)
+    hard, test = hard_and_test(evaluation)
+    found = metrics.unpaired_difference(evaluation, [hard], [test])
+    rng, draws = np.random.default_rng(5), []
+    for split in ("test_hard", "test"):
+        part = metrics.video_scores(run[(run["split"] == split) & (run["quality"] == "c40")])
+        pair_of = metrics.identity_pairs(part["video_id"].tolist())
+        groups = [rows for _, rows in part.groupby(part["video_id"].map(pair_of))]
+        tables = [pd.concat([groups[i] for i in rng.integers(0, len(groups), len(groups))]) for _ in range(400)]
+        draws.append(np.array([roc_auc_score(table["label"], table["score"]) for table in tables]))
+    low, high = np.quantile(draws[0] - draws[1], [0.025, 0.975])
+    assert (found["lo"], found["hi"]) == pytest.approx((low, high), abs=0.06)
+
+
+def test_unpaired_differences_are_between_other_people_only():
+    runs = pd.concat([make_run(seed=seed, n_pairs=4, hard_pairs=3) for seed in (0, 1)])
+    evaluation = metrics.evaluate(runs, 40)
+    hard, test = hard_and_test(evaluation)
+    with pytest.raises(ValueError, match="share identity pairs .*use `difference`"):
+        metrics.unpaired_difference(evaluation, [test], [(test[0], "test", "c23", "video")])
+    with pytest.raises(ValueError, match="not measured on the same identity pairs"):
+        metrics.unpaired_difference(evaluation, [test, hard], [(test[0], "val", "c40", "video")])
+    seeds = [[(f"trained-xception-s{seed}", *key[1:]) for seed in (0, 1)] for key in (hard, test)]
+    both = metrics.unpaired_difference(evaluation, *seeds)["value"]
+    alone = [metrics.unpaired_difference(evaluation, [a], [b])["value"] for a, b in zip(*seeds, strict=True)]
+    assert both == pytest.approx(np.mean(alone))
+
+
+def test_each_method_is_set_beside_itself_on_harder_videos():
+    runs = [make_run(seed=seed, n_pairs=5, hard_pairs=4) for seed in (0, 1)] + [make_run("resnet18", n_pairs=5)]
+    evaluation = metrics.evaluate(pd.concat(runs), 50)
+    table = metrics.hard_against_test(evaluation)
+    assert table[["model", "quality"]].to_numpy().tolist() == [["xception", "c23"], ["xception", "c40"]]  # resnet18 has none
+    for split, name in (("test", "test"), ("test_hard", "hard")):
+        expected = metrics.by_method(evaluation, split=split).query("model == 'xception'")
+        columns = [name, f"{name}_lo", f"{name}_hi"]
+        np.testing.assert_allclose(table[columns], expected[["value", "lo", "hi"]])
+    assert table["change"].to_list() == pytest.approx((table["hard"] - table["test"]).to_list())
+    assert (table[["n_pairs", "n_real", "n_fake"]] == [4, 8, 8]).all(axis=None)
+    assert metrics.hard_against_test(metrics.evaluate(runs[2], 20)).empty
+    assert metrics.by_method(metrics.evaluate(runs[2], 20), split="test_hard").empty
+
+
 def test_evaluation_rejects_parts_it_cannot_measure():
     run = make_run(n_pairs=2)
     with pytest.raises(ValueError, match="no validation predictions"):
@@ -205,6 +300,14 @@ def test_predictions_come_back_as_written(tmp_path):
     assert loaded["video_id"].str.len().min() == 3  # "000" is not 0
 
 
+def test_runs_with_and_without_harder_videos_lie_side_by_side(tmp_path):
+    runs = [make_run(n_pairs=2, hard_pairs=1), make_run("resnet18", n_pairs=2)]
+    write_predictions(tmp_path, pd.concat(runs))
+    loaded = metrics.load_predictions(tmp_path)
+    splits = loaded.groupby("model")["split"].unique().map(set).to_dict()
+    assert splits == {"xception": {"val", "test", "test_hard"}, "resnet18": {"val", "test"}}
+
+
 def test_bad_predictions_fail_with_one_line_that_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebooks 03 to 05"):
         metrics.load_predictions(tmp_path)
@@ -214,7 +317,7 @@ def test_bad_predictions_fail_with_one_line_that_names_the_file(tmp_path):
         "empty cells": good.assign(score=np.nan),
         "labels other than": good.assign(label=2),
         "scores outside": good.assign(score=1.5),
-        "splits other than": good.assign(split="train"),
+        "splits other than val, test, test_hard": good.assign(split="train"),
         "no rows": good.iloc[:0],
         "two labels": pd.concat([good, good.assign(label=1 - good["label"])]),
     }

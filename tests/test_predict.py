@@ -9,8 +9,11 @@ import pytest
 from fake_faces import make_faces, tiny_profile
 
 from utils import predict, runs
+from utils.dataset import FaceSet
+from utils.ffpp import PREDICTION_COLUMNS
+from utils.metrics import read_predictions
 from utils.models import probabilities
-from utils.predict import COLUMNS, save_predictions, score_video
+from utils.predict import save_predictions, score_video
 from utils.training import trained
 
 
@@ -26,7 +29,8 @@ def test_predictions_have_the_agreed_columns_and_the_models_scores(profile, monk
     table = save_predictions(profile, "trained-resnet18-s0", faces)
     path = profile.workspace.predictions / "trained-resnet18-s0.csv"
     saved = pd.read_csv(path, dtype={"video_id": str})
-    assert list(saved.columns) == COLUMNS == "run,model,phase,seed,split,quality,video_id,frame,label,score".split(",")
+    assert ",".join(saved.columns) == "run,model,phase,seed,split,quality,video_id,frame,label,score"
+    assert tuple(saved.columns) == PREDICTION_COLUMNS
     assert set(saved["split"]) == {"val", "test"} and len(saved) == len(faces.select(split=("val", "test")))
     assert set(saved["run"]) == {"trained-resnet18-s0"} and set(saved["phase"]) == {"trained"}
     assert np.allclose(saved["score"], table["score"], atol=1e-5)
@@ -36,6 +40,19 @@ def test_predictions_have_the_agreed_columns_and_the_models_scores(profile, monk
     assert np.allclose(rows["score"], probabilities(model, one)[:, 1], atol=1e-4)
     monkeypatch.setattr(predict, "predict_faces", None)  # a second call reads the file
     assert save_predictions(profile, "trained-resnet18-s0", faces).equals(saved)
+
+
+def test_harder_videos_are_scored_where_there_are_some(profile):
+    faces, name = make_faces(), "trained-resnet18-s0"
+    before = save_predictions(profile, name, faces)
+    hard = faces.index["pair"] == max(faces.pairs)
+    faces = FaceSet(faces.index.assign(split=faces.index["split"].mask(hard, "test_hard")), faces.pixels)
+    table = save_predictions(profile, name, faces)  # the same run, but the file on disk lacks the new split
+    assert set(table["split"]) == {"val", "test", "test_hard"} and (table["split"] == "test_hard").sum() == hard.sum()
+    key = ["quality", "video_id", "frame"]
+    same = before.merge(table, on=key, suffixes=("", "_now"))
+    assert len(same) == len(before) and np.allclose(same["score"], same["score_now"], atol=1e-5)
+    assert len(read_predictions(profile.workspace.predictions / f"{name}.csv")) == len(table)
 
 
 def test_missing_runs_and_videos_without_faces_are_one_clear_line(profile, monkeypatch):

@@ -3,7 +3,8 @@
 The layout is that of Rössler et al. 2019: `original_sequences/youtube/QUALITY/videos/NNN.mp4`,
 `manipulated_sequences/METHOD/QUALITY/videos/TARGET_SOURCE.mp4`, masks in `manipulated_sequences/METHOD/masks/videos/`
 and `splits/{train,val,test}.json`, lists of pairs [a, b]. Each pair gives the fakes a_b and b_a, so that a split is
-closed over pairs.
+closed over pairs. A tree may have a fourth list, `test_hard.json`: other people in harder videos, held back to measure
+robustness. The real data set has none.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import pandas as pd
 from utils.config import Profile, require_data
 
 SPLITS = ("train", "val", "test")
+HARD = "test_hard"  # the optional fourth split
+HELD_OUT = ("val", "test", HARD)  # splits that finished runs are scored on, as far as the tree has them
 ORIGINAL = "original"
 COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "pair", "split", "path"]
+PREDICTION_COLUMNS = ("run", "model", "phase", "seed", "split", "quality", "video_id", "frame", "label", "score")
 SAME_QUALITY = {"c0": "raw", "raw": "c0"}  # the download script has called lossless videos both
 
 Splits = dict[str, list[tuple[str, str]]]
@@ -28,11 +32,12 @@ Splits = dict[str, list[tuple[str, str]]]
 def load_splits(root: Path | str) -> Splits:
     """Return the pairs of identities of each split: {"train": [("071", "054"), ...], "val": ..., "test": ...}.
 
-    Raises FileNotFoundError for a missing split file and ValueError for one that is not a list of pairs, or where an
-    identity is in two pairs.
+    `test_hard` comes last, where the tree has its file. Raises FileNotFoundError for another missing split file and
+    ValueError for one that is not a list of pairs, or where an identity is in two pairs.
     """
     folder = Path(root) / "splits"
-    splits = {name: _read_pairs(folder / f"{name}.json") for name in SPLITS}
+    names = (*SPLITS, HARD) if (folder / f"{HARD}.json").is_file() else SPLITS
+    splits = {name: _read_pairs(folder / f"{name}.json") for name in names}
     owner: dict[str, str] = {}
     for name, pairs in splits.items():
         for identity in (i for pair in pairs for i in pair):

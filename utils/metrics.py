@@ -5,6 +5,7 @@ Label 1 is fake, 0 real; a score is the probability of fake; a face or video cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-COLUMNS = ("run", "model", "phase", "seed", "split", "quality", "video_id", "frame", "label", "score")
+from utils.ffpp import HARD, HELD_OUT, PREDICTION_COLUMNS
+
 METRICS = (
     "accuracy",
     "accuracy_real",
@@ -29,7 +31,7 @@ CHUNK = 4_000_000  # entries of the largest temporary array of a bootstrap
 
 
 def load_predictions(folder: Path | str) -> pd.DataFrame:
-    """Return all predictions of a folder in one table, columns as in `COLUMNS`, sorted by run.
+    """Return all predictions of a folder in one table, columns as in `PREDICTION_COLUMNS`, sorted by run.
 
     Raises FileNotFoundError where there are none and ValueError for a malformed file.
     """
@@ -49,14 +51,14 @@ def read_predictions(file: Path) -> pd.DataFrame:
     """Read and check one file of predictions; raise ValueError that names the file and what is wrong."""
     text = {name: "str" for name in ("run", "model", "phase", "split", "quality", "video_id")}
     table = pd.read_csv(file, dtype=text)  # ids are text: "007" is not 7
-    if tuple(table.columns) != COLUMNS:
-        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(COLUMNS)}")
+    if tuple(table.columns) != PREDICTION_COLUMNS:
+        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(PREDICTION_COLUMNS)}")
     problems = {
         "no rows": table.empty,
         "empty cells": bool(table.isna().any().any()),
         "labels other than 0 and 1": not table["label"].isin([0, 1]).all(),
         "scores outside [0, 1]": not table["score"].between(0, 1).all(),
-        "splits other than val and test": not table["split"].isin(["val", "test"]).all(),
+        f"splits other than {', '.join(HELD_OUT)}": not table["split"].isin(HELD_OUT).all(),
         "a video with two labels": bool((table.groupby(["run", "video_id"])["label"].nunique() > 1).any()),
     }
     for problem, found in problems.items():
@@ -270,22 +272,79 @@ def difference(evaluation: Evaluation, these: Sequence[tuple], those: Sequence[t
     Both are sequences of (run, split, quality, level), several where a method was run with several seeds. Raises
     ValueError where they were not measured on the same identity pairs.
     """
-    if len({evaluation.pairs[key] for key in [*these, *those]}) > 1:
+    if _pairs(evaluation, these) != _pairs(evaluation, those):
         raise ValueError(f"not measured on the same identity pairs: {these[0]} and {those[0]}")
-    draws = [np.mean([evaluation.values[key][metric] for key in keys], axis=0) for keys in (these, those)]
-    low, high = interval(draws[0][1:] - draws[1][1:])
-    return {"value": float(draws[0][0] - draws[1][0]), "lo": low, "hi": high}
+    draws = _draws(evaluation, these, metric) - _draws(evaluation, those, metric)
+    return _estimate(draws[0], draws[1:])
+
+
+def unpaired_difference(
+    evaluation: Evaluation, these: Sequence[tuple], those: Sequence[tuple], metric: str = "auc"
+) -> dict[str, float]:
+    """Return mean metric of `these` minus that of `those`, measured on other people, with its 95 % interval.
+
+    Keys and result are those of `difference`. Raises ValueError where an identity pair is on both sides: then the
+    difference is paired.
+    """
+    shared = set(_pairs(evaluation, these)) & set(_pairs(evaluation, those))
+    if shared:
+        raise ValueError(f"{these[0]} and {those[0]} share identity pairs ({min(shared)}): use `difference`")
+    this, that = (_draws(evaluation, keys, metric) for keys in (these, those))
+    # The n-th draws of both sides must not be matched: from equally many pairs both would draw the same positions.
+    # Independent draws may meet in any combination, so all are taken.
+    most = math.isqrt(CHUNK) + 1
+    return _estimate(this[0] - that[0], np.subtract.outer(this[1:most], that[1:most]))
+
+
+def _pairs(evaluation: Evaluation, keys: Sequence[tuple]) -> tuple[str, ...]:
+    """Return the identity pairs that `keys`, the runs of one method, were all measured on; ValueError if they differ."""
+    found = {evaluation.pairs[key] for key in keys}
+    if len(found) > 1:
+        raise ValueError(f"not measured on the same identity pairs: {', '.join(key[0] for key in keys)}")
+    return found.pop()
+
+
+def _draws(evaluation: Evaluation, keys: Sequence[tuple], metric: str) -> np.ndarray:
+    """Return the metric's mean over `keys`, the estimate first, then its bootstrap values (1 + R,)."""
+    return np.mean([evaluation.values[key][metric] for key in keys], axis=0)
+
+
+def _estimate(value: float, draws: np.ndarray) -> dict[str, float]:
+    """Return a value and the interval of its bootstrap values."""
+    low, high = interval(draws)
+    return {"value": float(value), "lo": low, "hi": high}
 
 
 def by_method(evaluation: Evaluation, metric: str = "auc", split: str = "test", level: str = "video") -> pd.DataFrame:
     """Return one row a phase, model and quality: the mean over seeds with its 95 % interval over identity pairs.
 
-    Columns phase, model, quality, seeds, value, lo, hi; the interval does not hold the spread between seeds.
+    Columns phase, model, quality, seeds, value, lo, hi; the interval does not hold the spread between seeds. No rows
+    where no run has the split.
     """
     table = evaluation.table[(evaluation.table["split"] == split) & (evaluation.table["level"] == level)]
     rows = []
     for (phase, model, quality), part in table.groupby(["phase", "model", "quality"], sort=False):
-        draws = np.mean([evaluation.values[(run, split, quality, level)][metric] for run in part["run"]], axis=0)
-        low, high = interval(draws[1:])
-        rows.append((phase, model, quality, len(part), float(draws[0]), low, high))
+        draws = _draws(evaluation, [(run, split, quality, level) for run in part["run"]], metric)
+        rows.append((phase, model, quality, len(part), *_estimate(draws[0], draws[1:]).values()))
     return pd.DataFrame(rows, columns=["phase", "model", "quality", "seeds", "value", "lo", "hi"])
+
+
+def hard_against_test(evaluation: Evaluation, metric: str = "auc", level: str = "video") -> pd.DataFrame:
+    """Return what each method loses on `test_hard`: one row a phase, model and quality, none where no run has the split.
+
+    Columns phase, model, quality, n_pairs, n_real, n_fake (of test_hard), `test` and `hard` (means over the seeds that
+    have both) and `change`, hard minus test, unpaired; each of the three with `_lo` and `_hi`.
+    """
+    counts, names = ["n_pairs", "n_real", "n_fake"], ["test", "hard", "change"]
+    table, rows = evaluation.table.query("split == @HARD and level == @level"), []
+    for (phase, model, quality), part in table.groupby(["phase", "model", "quality"], sort=False):
+        runs = [run for run in part["run"] if (run, "test", quality, level) in evaluation.values]
+        if not runs:
+            continue
+        hard, test = ([(run, split, quality, level) for run in runs] for split in (HARD, "test"))
+        change = unpaired_difference(evaluation, hard, test, metric)
+        triples = [_estimate(draws[0], draws[1:]) for draws in (_draws(evaluation, keys, metric) for keys in (test, hard))]
+        numbers = [number for triple in (*triples, change) for number in triple.values()]
+        rows.append((phase, model, quality, *part.iloc[0][counts], *numbers))
+    columns = ["phase", "model", "quality", *counts, *(name + end for name in names for end in ("", "_lo", "_hi"))]
+    return pd.DataFrame(rows, columns=columns)

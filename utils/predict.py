@@ -1,4 +1,4 @@
-"""Scores, P(fake) per face: of the validation and test faces for the results, and of anybody's own video.
+"""Scores, P(fake) per face: of the faces of the held-out splits for the results, and of anybody's own video.
 
 On the command line: `python -m utils.predict VIDEO --run trained-xception-s0`.
 """
@@ -15,10 +15,9 @@ from utils import runs
 from utils.config import PROFILES, Profile, get_profile
 from utils.dataset import FaceSet
 from utils.faces import extract_faces
+from utils.ffpp import HELD_OUT, PREDICTION_COLUMNS
 from utils.models import Detector, pick_device, probabilities
 from utils.paths import atomic
-
-COLUMNS = ["run", "model", "phase", "seed", "split", "quality", "video_id", "frame", "label", "score"]
 
 
 def predict_faces(model: Detector, faces, precision: str = "auto", progress: str = "scores") -> np.ndarray:
@@ -30,7 +29,7 @@ def prediction_table(name: str, config: dict, faces: FaceSet, scores: np.ndarray
     """Return one row a face in the columns that metrics.py reads; `config` is the run's config.json."""
     about = {"run": name, "model": config["model"], "phase": config["phase"], "seed": config["seed"]}
     table = faces.index[["split", "quality", "video_id", "frame", "label"]].assign(**about, score=scores)
-    return table[COLUMNS].sort_values(["split", "quality", "video_id", "frame"], ignore_index=True)
+    return table[list(PREDICTION_COLUMNS)].sort_values(["split", "quality", "video_id", "frame"], ignore_index=True)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -38,21 +37,29 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFrame:
-    """Score the validation and test faces with a finished run, write `<predictions>/<run>.csv`, and return the table.
+    """Score the faces of val, test and (where there are some) test_hard with a finished run; return the table.
 
-    Predictions that are newer than the run are read instead of being made again.
+    It is written to `<predictions>/<run>.csv`. Predictions that are newer than the run and hold exactly these faces are
+    read instead of being made again.
     """
     folder, path = profile.workspace.runs / name, profile.workspace.predictions / f"{name}.csv"
     result = folder / "result.json"
+    held_out = faces.select(split=HELD_OUT)
     if path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime:
-        return read_predictions(path)
+        table = read_predictions(path)
+        if _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since
+            return table
     model = runs.load_model(folder).to(pick_device())
-    held_out = faces.select(split=("val", "test"))
     scores = predict_faces(model, held_out, profile.train.precision, progress=f"scores of {name}")
     table = prediction_table(name, runs.read_json(folder / "config.json"), held_out, scores)
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     return read_predictions(path)  # what later notebooks will read, rounding included
+
+
+def _scored(table: pd.DataFrame) -> list[tuple]:
+    """Return which faces a table is about, in sorted order."""
+    return sorted(table[["split", "quality", "video_id", "frame"]].itertuples(index=False, name=None))
 
 
 def score_video(path: Path | str, run: str, profile: Profile) -> pd.DataFrame:
