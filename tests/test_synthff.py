@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from pathlib import Path
 
 import av
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from utils.config import DataConfig, SynthFFConfig
-from utils.ffpp import load_splits
+from utils.ffpp import load_splits, mask_path, video_path
 from utils.synthff import encode, motion, neural_textures
 from utils.synthff.person import SKIN, TEETH
+from utils.video import read_frames
 
 ROOT = DataConfig().root
 
@@ -43,12 +44,74 @@ def test_speech_moves_between_frames_but_never_jumps():
     assert jaw.std(axis=1).min() > 0.02
 
 
-def test_source_gives_the_mouth_and_target_the_rest():
-    build = pytest.importorskip("utils.synthff.build", reason="requirements-synthff.txt is not installed")
+def test_a_hard_track_turns_further_and_speaks_the_same():
+    usual, strong = motion.draw_track(5, 48), motion.draw_track(5, 48, turn=1.7, pace=1.6)
+    assert usual.mouth == strong.mouth and usual.eyes == strong.eyes
+    spread = [np.mean([motion.draw_track(s, 48, turn=t).angles[:, 0].std() for s in range(20)]) for t in (1.0, 1.7)]
+    assert 1.4 < spread[1] / spread[0] < 1.8
+    assert (np.abs(strong.angles) <= motion.MOST).all()
+
+
+@pytest.fixture(scope="module")
+def synthff():
+    """The generator's modules that need the packages of requirements-synthff.txt."""
+    pytest.importorskip("utils.synthff.build", reason="requirements-synthff.txt is not installed")
+    from utils.synthff import build, extras, people, scene, shot
+
+    return dict(build=build, extras=extras, people=people, scene=scene, shot=shot)
+
+
+def test_source_gives_the_mouth_and_target_the_rest(synthff):
     target, source = motion.draw_track(1, 5), motion.draw_track(2, 5)
-    swapped = build.reenacted_expression(target, source, 3)
+    swapped = synthff["shot"].reenacted_expression(target, source, 3)
     assert all(swapped[name] == value for name, value in source.mouth[3].items())
     assert all(swapped[name] == value for name, value in target.eyes[3].items())
+
+
+def test_plan_deals_whole_pairs_and_holds_the_hard_ones_back(synthff):
+    config = SynthFFConfig()
+    targets, splits = synthff["people"].plan(config, list(range(1000, 1330)))
+    assert {name: len(pairs) for name, pairs in splits.items()} == config.pairs | config.hard_pairs
+    people = [person for pairs in splits.values() for pair in pairs for person in pair]
+    assert sorted(people) == [f"{i:03d}" for i in range(330)] == [target.video_id for target in targets]
+    by_id = {target.video_id: target for target in targets}
+    for split, pairs in splits.items():
+        for a, b in pairs:
+            assert by_id[a].source_id == b and by_id[b].source_id == a
+            assert by_id[a].split == by_id[b].split == split
+            assert by_id[a].source_seed == by_id[b].seed
+    hard = [target for target in targets if target.style == "hard"]
+    assert {target.split for target in hard} == {"test_hard"} and min(target.video_id for target in hard) == "300"
+    assert {target.extra for target in hard} == set(synthff["scene"].STYLES["hard"].extras)
+    assert {target.extra for target in targets if target.style == "plain"} == {"none"}
+
+
+def test_a_wide_camera_shows_more_at_the_sides_and_as_much_above(synthff):
+    scene, eye, target = synthff["scene"], np.array([0, 0, 10.0]), np.zeros(3)
+    fov = 2 * np.arctan(0.2)  # two decimetres above and below, ten away
+
+    def corner(aspect, x, y):
+        clip = scene.perspective(eye, target, fov, aspect) @ [x, y, 0, 1]
+        return clip[:2] / clip[3]
+
+    np.testing.assert_allclose(corner(1.0, 2, 2), [1, 1], atol=1e-6)
+    np.testing.assert_allclose(corner(1.5, 3, 2), [1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["hand", "hair"])
+def test_occluder_lies_on_the_face_and_is_cut_out_of_the_uv_buffer(synthff, kind):
+    uv = np.zeros((120, 160, 4), np.float32)
+    u0, u1, v0, v1 = neural_textures.FACE_WINDOW
+    uv[30:90, 50:100] = ((u0 + u1) / 2, (v0 + v1) / 2, SKIN, 0.5)
+    assert synthff["extras"].face_box(uv).tolist() == [50, 30, 100, 90]
+    linear = np.full((120, 160, 3), 0.4)
+    occluder = synthff["extras"].Occluder(kind, np.random.default_rng(3), 5, 25)
+    covered_light, covered = occluder.cover(linear, uv, 2)
+    assert 0.02 < covered[30:90, 50:100].mean() < 0.6
+    clear = np.abs(covered_light - linear).max(-1) == 0
+    assert not (clear & covered).any() and clear[:20].mean() > 0.9
+    with pytest.raises(ValueError, match="no face in this frame"):
+        synthff["extras"].face_box(np.zeros((4, 4, 3)))
 
 
 def test_mouth_region_leaves_eyes_and_backdrop_alone():
@@ -101,46 +164,91 @@ def test_encoder_gives_h264_and_more_loss_at_a_higher_rate_factor(tmp_path):
     for crf in (23, 40):
         path = tmp_path / f"c{crf}.mp4"
         encode.encode(frames.astype(np.uint8), path, crf, 25)
-        losses[crf] = encode.loss(path, frames.astype(np.uint8))
+        losses[crf] = encode.loss(path, frames.astype(np.uint8), np.zeros(frames.shape[:3], bool))
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             assert (stream.codec_context.name, stream.pix_fmt, stream.frames) == ("h264", "yuv420p", 9)
     assert losses[23][0] > losses[40][0] and losses[23][1] > losses[40][1]
+    assert losses[23][2] == losses[23][0]  # nothing is masked
 
 
 def test_committed_splits_are_pairs_without_overlap():
     splits = load_splits(ROOT)
     people = [person for pairs in splits.values() for pair in pairs for person in pair]
-    assert len(people) == len(set(people)) >= 48
-    assert {split: len(pairs) for split, pairs in splits.items()} == SynthFFConfig().pairs
+    assert len(people) == len(set(people)) >= 300
+    config = SynthFFConfig()
+    assert {split: len(pairs) for split, pairs in splits.items()} == config.pairs | config.hard_pairs
 
 
-def test_metadata_describes_every_committed_clip():
-    table = pd.read_csv(f"{ROOT}/metadata.csv", dtype={"video_id": str, "target": str, "source": str}, keep_default_na=False)
-    people = 2 * sum(SynthFFConfig().pairs.values())
-    assert len(table) == 2 * people * len(SynthFFConfig().crf)
-    assert not table.duplicated(["video_id", "quality"]).any()
-    folder = {0: "original_sequences/youtube", 1: "manipulated_sequences/NeuralTextures"}
-    for row in table.itertuples():
-        path = f"{ROOT}/{folder[row.label]}/{row.quality}/videos/{row.video_id}.mp4"
-        with open(path, "rb") as file:
-            assert len(file.read()) == row.bytes, path
-    assert table.groupby("target").identity_seed.nunique().eq(1).all()
-    psnr = table.groupby("quality").psnr.mean()
+@pytest.fixture(scope="module")
+def metadata():
+    text = dict.fromkeys(("video_id", "target", "source"), str)
+    return pd.read_csv(f"{ROOT}/metadata.csv", dtype=text, keep_default_na=False)
+
+
+def test_metadata_describes_every_committed_clip(metadata):
+    config = SynthFFConfig()
+    people = 2 * sum((config.pairs | config.hard_pairs).values())
+    assert len(metadata) == 2 * people * len(config.crf)
+    assert not metadata.duplicated(["video_id", "quality"]).any()
+    for row in metadata.itertuples():
+        path = video_path(ROOT, row.method, row.quality, row.video_id)
+        assert path.stat().st_size == row.bytes, path
+        assert row.label == 0 or mask_path(ROOT, row.method, row.video_id).is_file()
+    assert metadata.groupby("target").identity_seed.nunique().eq(1).all()
+    psnr = metadata.groupby("quality").psnr.mean()
     assert psnr["c23"] > psnr["c40"] + 3
+    assert metadata.loc[metadata.label == 1, "outside_equal"].astype(float).eq(1).all()
 
 
-def test_rendered_frames_repeat():
-    build = pytest.importorskip("utils.synthff.build", reason="requirements-synthff.txt is not installed")
+def test_no_scene_is_used_twice_and_real_and_fake_share_theirs(metadata):
+    scene = ["scene_seed", "camera_seed", "camera_x", "camera_z", "light_azimuth", "light_elevation", "light_key"]
+    one = metadata[metadata.quality == "c23"]
+    assert one.groupby("target")[scene].nunique().eq(1).all(axis=None)  # a fake has its target's scene
+    for column in scene[:2]:
+        assert one.drop_duplicates("target")[column].is_unique, column
+    assert not one.drop_duplicates("target").duplicated(scene[2:]).any()
+    recipe = ["fps", "crf", "frames", "width", "height", "extra", "style"]
+    assert metadata.groupby(["target", "quality"])[recipe].nunique().eq(1).all(axis=None)
+
+
+def test_the_data_set_is_as_varied_as_its_card_says(metadata):
+    people = metadata.drop_duplicates("target")
+    assert people.clothes.nunique() >= 12 and people.scene_seed.nunique() >= 40
+    hard = people[people.split == "test_hard"]
+    assert (hard.width != hard.height).all() and hard[["width", "height"]].min(axis=None) >= 192
+    assert hard.extra.value_counts().min() >= 5
+    assert hard.camera_exposure.max() < people[people.style == "plain"].camera_exposure.min()
+
+
+def test_committed_data_set_stays_small():
+    assert sum(file.stat().st_size for file in Path(ROOT).rglob("*") if file.is_file()) < 45e6
+
+
+@pytest.fixture(scope="module")
+def studio(synthff):
+    """The build module, where it can render."""
     try:
-        build.assets.require()
-        config = SynthFFConfig()
-        build._renderer(config.size, config.supersample)
+        synthff["build"].assets.require()
+        synthff["shot"].renderer_for(SynthFFConfig().supersample)
     except (FileNotFoundError, RuntimeError) as error:
         pytest.skip(f"cannot render here: {error}")
-    row = json.loads(pd.read_csv(f"{ROOT}/metadata.csv").iloc[[0]].to_json(orient="records"))[0]
-    digests = set()
-    for _ in range(2):
-        frames, uv, _, _ = build.render_clip(row["scene_seed"], row["mouth_seed"], 2, config)
-        digests.add(hashlib.sha256(frames.tobytes() + uv.tobytes()).hexdigest())
-    assert len(digests) == 1
+    return synthff["build"]
+
+
+@pytest.mark.parametrize("video_id", ["004", "303"])  # a plain and a hard one
+def test_rebuilding_a_clip_gives_identical_frames(studio, metadata, video_id):
+    config = SynthFFConfig()
+    targets, _ = studio.prepare(Path(ROOT), config, jobs=1)
+    target = next(target for target in targets if target.video_id == video_id)
+    shot = studio.shoot(target, config)
+    row = metadata[(metadata.video_id == video_id) & (metadata.quality == "c23")].iloc[0]
+    assert studio.frames_hash(shot.frames) == row.sha256
+    decoded = read_frames(video_path(ROOT, "original", "c23", video_id), step=8)[1]
+    error = np.mean((decoded[0].astype(float) - shot.frames[0]) ** 2)
+    assert 10 * np.log10(255**2 / error) > 30  # the committed clip shows these frames
+    clip = neural_textures.prepare(shot.frames[:4], shot.uv[:4], shot.uv_source[:4])
+    start = load_file(f"{ROOT}/warm_start.safetensors")
+    torch.set_num_threads(1)
+    one, two = (studio.frames_hash(neural_textures.reenact(clip, start, 3, seed=1)[0]) for _ in range(2))
+    assert one == two != studio.frames_hash(shot.frames[:4])

@@ -30,18 +30,19 @@ class DataConfig:
 class SynthFFConfig:
     """How SynthFF is made (`make synthff`)."""
 
-    pairs: dict[str, int] = field(default_factory=lambda: {"train": 22, "val": 5, "test": 13})  # of identities
+    pairs: dict[str, int] = field(default_factory=lambda: {"train": 100, "val": 15, "test": 35})  # of identities
+    hard_pairs: dict[str, int] = field(default_factory=lambda: {"test_hard": 15})  # held back, shot in another style
     seed: int = 2020  # people, scenes, motion and splits all follow from it
-    size: int = 256  # px, side of the pictures
+    size: int = 256  # px, side of the pictures (test_hard has others)
     frames: int = 48  # a clip
     fps: int = 25
     supersample: int = 2  # rendered pixels a side of each pixel
     crf: dict[str, int] = field(default_factory=lambda: {"c23": 23, "c40": 40})  # H.264 qualities of FF++
     mask_crf: int = 18
     look_alike: float = 0.46  # least distance of two people in dlib's embedding; pictures of one person are closer
-    warm_people: int = 10  # outside the data set, for the shared start of NeuralTextures
+    warm_people: int = 24  # outside the data set, for the shared start of NeuralTextures
     warm_frames: int = 12
-    warm_steps: int = 500
+    warm_steps: int = 1200
     tune_steps: int = 60  # of each target's texture and U-Net
 
 
@@ -191,9 +192,7 @@ FFPP_MODELS = {
     "efficientnet-lite0": ModelConfig(px=224, weights="package", steps=20_000, lr=2e-4, batch_size=64),
 }
 
-SMOKE_MODELS = {
-    name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()
-}
+SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()}
 
 PROFILES = {
     "synthff": Profile(

@@ -21,13 +21,17 @@ def encode(frames: np.ndarray, path: Path, crf: int, fps: int) -> None:
         container.mux(stream.encode())
 
 
-def loss(path: Path, frames: np.ndarray, step: int = 8) -> tuple[float, float]:
-    """Return the mean PSNR in dB and SSIM of an encoded clip against its frames (n, H, W, 3), every `step`th frame."""
-    psnr, ssim = [], []
+def loss(path: Path, frames: np.ndarray, masks: np.ndarray, step: int = 8) -> tuple[float, float, float]:
+    """Compare an encoded clip with its frames (n, H, W, 3) uint8, every `step`th one.
+
+    Returns the mean PSNR in dB, SSIM, and PSNR where `masks` (n, H, W) is False.
+    """
+    psnr, ssim, outside = [], [], []
     with av.open(str(path)) as container:
         for index, decoded in enumerate(container.decode(video=0)):
             if index % step == 0:
-                picture = decoded.to_ndarray(format="rgb24")
+                picture, kept = decoded.to_ndarray(format="rgb24"), ~masks[index]
                 psnr.append(peak_signal_noise_ratio(frames[index], picture))
                 ssim.append(structural_similarity(frames[index], picture, channel_axis=2))
-    return float(np.mean(psnr)), float(np.mean(ssim))
+                outside.append(peak_signal_noise_ratio(frames[index][kept], picture[kept]))
+    return float(np.mean(psnr)), float(np.mean(ssim)), float(np.mean(outside))

@@ -159,8 +159,13 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 def pose(points: np.ndarray, follow: np.ndarray, pivot: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Turn `points` (n, 3) about `pivot` by yaw, pitch, roll in radians, each point by its share `follow` (n,)."""
     level = np.round(follow * POSE_LEVELS).astype(int)
-    turns = np.stack([rotation(*(angles * k / POSE_LEVELS)) for k in range(POSE_LEVELS + 1)]).astype(np.float32)
-    return np.einsum("nij,nj->ni", turns[level], points - pivot) + pivot
+    return np.einsum("nij,nj->ni", _turns(tuple(angles))[level], points - pivot) + pivot
+
+
+@lru_cache(2)  # all parts of a frame turn alike
+def _turns(angles: tuple[float, ...]) -> np.ndarray:
+    shares = np.arange(POSE_LEVELS + 1) / POSE_LEVELS
+    return np.stack([rotation(*(np.array(angles) * share)) for share in shares]).astype(np.float32)
 
 
 def unweld(f: np.ndarray, ft: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

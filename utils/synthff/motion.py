@@ -24,6 +24,7 @@ VISEMES: dict[str, dict[str, float]] = {
 SOUNDS = tuple(VISEMES)[1:]
 PAIRED = ("mouthLowerDown", "mouthUpperUp", "mouthStretch", "mouthSmile", "mouthPress", "mouthFrown", "mouthDimple")
 BLINK = np.array([0.35, 0.9, 1.0, 0.75, 0.35, 0.1])  # lid closure frame by frame at 25 fps
+MOST = np.array([0.62, 0.32, 0.28])  # radians: past them the mouth is hidden, or the face no longer found
 HEAD = dict(yaw=(0.6, 0.14), pitch=(0.6, 0.06), roll=(0.5, 0.045))  # Hz, radians
 
 
@@ -39,7 +40,7 @@ class Track:
         return len(self.angles)
 
 
-def _smooth(rng, frames: int, fps: float, hertz: float, amplitude: float) -> np.ndarray:
+def smooth(rng, frames: int, fps: float, hertz: float, amplitude: float) -> np.ndarray:
     """Return smooth noise (frames,) that wanders about `hertz` times a second."""
     knots = max(3, int(frames / fps * hertz) + 3)
     values = rng.normal(0, amplitude, (1, knots)).astype(np.float32)
@@ -51,13 +52,18 @@ def _both(name: str, value: float) -> dict[str, float]:
     return {f"{name}Left": value, f"{name}Right": value} if name in PAIRED else {name: value}
 
 
-def draw_track(seed: int, frames: int, fps: float = 25.0) -> Track:
-    """Draw a clip's motion; the same seed gives the same motion."""
+def draw_track(seed: int, frames: int, fps: float = 25.0, turn: float = 1.0, pace: float = 1.0) -> Track:
+    """Draw a clip's motion; the same seed gives the same motion.
+
+    `turn` and `pace` are the head's amplitude and speed, times the usual; face and speech do not depend on them.
+    """
     rng = np.random.default_rng([seed, 11])
     mouth = _speech(rng, frames, fps)
     eyes = _eyes(rng, frames, fps)
-    turn = [_smooth(rng, frames, fps, *HEAD[axis]) + rng.normal(0, HEAD[axis][1] * 0.6) for axis in HEAD]
-    return Track(mouth, eyes, np.stack(turn, 1))
+    head = []
+    for hertz, amplitude in HEAD.values():
+        head.append(turn * (smooth(rng, frames, fps, hertz * pace, amplitude) + rng.normal(0, amplitude * 0.6)))
+    return Track(mouth, eyes, np.clip(np.stack(head, 1), -MOST, MOST))
 
 
 def _speech(rng, frames: int, fps: float) -> list[dict[str, float]]:
@@ -66,9 +72,10 @@ def _speech(rng, frames: int, fps: float) -> list[dict[str, float]]:
     weights = {name: np.zeros(frames) for name in VISEMES}
     weights["rest"] += 0.25  # the pull back to rest
     time, t = np.arange(frames) / fps, float(rng.uniform(-0.2, 0.3))
+    silent = rng.uniform(0.04, 0.3)  # chance of a pause after a sound: some people chatter, some rest
     while t < frames / fps:
         length = float(rng.uniform(0.06, 0.22))
-        pause = rng.random() < 0.12
+        pause = rng.random() < silent
         name = "rest" if pause else SOUNDS[rng.integers(len(SOUNDS))]
         length *= 2.5 if pause else 1.0
         strength = float(rng.uniform(0.6, 1.15))
@@ -77,7 +84,7 @@ def _speech(rng, frames: int, fps: float) -> list[dict[str, float]]:
     total = sum(weights.values())
     loud = float(rng.uniform(0.7, 1.15))
     shape = {u: sum(weights[n] * VISEMES[n].get(u, 0.0) for n in VISEMES) / total * loud for u in units}
-    mood = _smooth(rng, frames, fps, 0.4, 0.3) + rng.normal(0.1, 0.2)  # smile above, frown below zero
+    mood = smooth(rng, frames, fps, 0.4, 0.3) + rng.normal(0.22, 0.3)  # smile above, frown below zero
     out = []
     for i in range(frames):
         frame: dict[str, float] = {}
@@ -94,9 +101,9 @@ def _eyes(rng, frames: int, fps: float) -> list[dict[str, float]]:
         start = int(t * fps)
         lid[start : start + len(BLINK)] = np.maximum(lid[start : start + len(BLINK)], BLINK[: frames - start])
         t += rng.exponential(2.0) + 0.5
-    brow, x, y = (_smooth(rng, frames, fps, hz, a) for hz, a in ((0.8, 0.22), (1.2, 0.22), (1.0, 0.13)))
+    brow, x, y = (smooth(rng, frames, fps, hz, a) for hz, a in ((0.8, 0.22), (1.2, 0.22), (1.0, 0.13)))
     brow = brow + rng.uniform(0.1, 0.45)  # MakeHuman's brows frown at rest
-    smile = np.clip(_smooth(rng, frames, fps, 0.4, 0.25), 0, 1)
+    smile = np.clip(smooth(rng, frames, fps, 0.4, 0.25), 0, 1)
     part = lambda v: float(np.clip(v, 0, 1))  # noqa: E731
     out = []
     for i in range(frames):

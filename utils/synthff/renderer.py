@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import moderngl
@@ -33,25 +34,21 @@ def _gl(matrix: np.ndarray) -> bytes:
 
 
 class Renderer:
-    """Renders one person at a time into `size` x `size` frames, supersampled `supersample` times a side."""
+    """Renders one person at a time, supersampled `supersample` times a side; `resize` says how large the frames are."""
 
-    def __init__(self, size: int = 256, supersample: int = 2):
+    def __init__(self, supersample: int = 2):
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # the build runs one process a core
         try:
             self.context = moderngl.create_context(standalone=True, backend="egl")
         except Exception as error:  # moderngl raises a bare Exception where EGL is missing
             raise RuntimeError(f"no EGL context ({error}): install libegl1, libgl1 and libgl1-mesa-dri") from error
-        self.size, self.supersample = size, supersample
-        context, wide = self.context, size * supersample
+        self.supersample, context = supersample, self.context
         self.surface = self._program("surface.vert", "surface.frag")
         self.uv = self._program("plain.vert", "uv.frag")
         self.depth = self._program("plain.vert", "depth.frag")
         self.backdrop = self._program("backdrop.vert", "backdrop.frag")
-        self.frame = context.framebuffer(
-            [context.texture((wide, wide), 4, dtype="f2")], context.depth_renderbuffer((wide, wide))
-        )
-        self.uv_frame = context.framebuffer(
-            [context.texture((size, size), 4, dtype="f4")], context.depth_renderbuffer((size, size))
-        )
+        self.width = self.height = 0
+        self.targets: list = []
         self.shadow_map, self.shadow_frame = self._depth_target(SHADOW_SIZE)
         self.occlusion_map, self.occlusion_frame = self._depth_target(OCCLUSION_SIZE)
         corners = context.buffer(np.array([-1, -1, 3, -1, -1, 3], "f4"))
@@ -59,6 +56,22 @@ class Renderer:
         self.no_detail = self._texture(np.full((4, 4, 4), 128, np.uint8))
         self.parts: list[dict] = []
         self.backdrop_map = None
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size of the frames, px."""
+        if (width, height) == (self.width, self.height):
+            return
+        for resource in self.targets:
+            resource.release()
+        self.targets, self.width, self.height = [], width, height
+        self.frame = self._target(width * self.supersample, height * self.supersample, "f2")
+        self.uv_frame = self._target(width, height, "f4")
+
+    def _target(self, width: int, height: int, dtype: str):
+        texture, depth = self.context.texture((width, height), 4, dtype=dtype), self.context.depth_renderbuffer((width, height))
+        frame = self.context.framebuffer([texture], depth)
+        self.targets += [frame, texture, depth]
+        return frame
 
     def _program(self, vertex: str, fragment: str):
         return self.context.program((SHADERS / vertex).read_text(), (SHADERS / fragment).read_text())
@@ -141,7 +154,7 @@ class Renderer:
         return [np.clip(s / t, 0, 1).astype("f4") for s, t in zip(seen, total, strict=True)]
 
     def render(self, geometry, camera: Camera, lights: Lights) -> np.ndarray:
-        """Return the picture (size, size, 3) as linear float32, before the camera's sensor."""
+        """Return the picture (height, width, 3) as linear float32, before the camera's sensor."""
         self._upload(geometry)
         light_projection = orthographic(lights.directions[0], lights.centre, 2.6)
         self._render_depth(self.shadow_frame, light_projection)
@@ -160,10 +173,11 @@ class Renderer:
             loaded["albedo"].use(0)
             loaded["detail"].use(1)
             loaded["surface"].render()
-        wide, s = self.size * self.supersample, self.supersample
-        pixels = np.frombuffer(self.frame.read(components=3, dtype="f2"), "f2").reshape(wide, wide, 3)[::-1]
+        s = self.supersample
+        pixels = np.frombuffer(self.frame.read(components=3, dtype="f2", alignment=1), "f2")
+        pixels = pixels.reshape(self.height * s, self.width * s, 3)[::-1]
         pixels = np.clip(np.nan_to_num(pixels.astype("f4")), 0, 8)
-        return pixels.reshape(self.size, s, self.size, s, 3).mean((1, 3))
+        return pixels.reshape(self.height, s, self.width, s, 3).mean((1, 3))
 
     def _set_lighting(self, camera: Camera, lights: Lights, light_projection: np.ndarray) -> None:
         program = self.surface
@@ -177,7 +191,7 @@ class Renderer:
         self.shadow_map.use(2)
 
     def render_uv(self, geometry, camera: Camera) -> np.ndarray:
-        """Return u, v, part id and depth of the nearest surface, (size, size, 4) float32; part 0 is the backdrop."""
+        """Return u, v, part id and depth of the nearest surface, (height, width, 4) float32; part 0 is the backdrop."""
         self._upload(geometry)
         self.uv_frame.use()
         self.uv_frame.clear(0, 0, 0, 1, depth=1.0)
@@ -188,7 +202,7 @@ class Renderer:
             self.uv["material"], self.uv["part"] = loaded["part"].material, float(loaded["part"].part)
             loaded["uv"].render()
         pixels = np.frombuffer(self.uv_frame.read(components=4, dtype="f4"), "f4")
-        return pixels.reshape(self.size, self.size, 4)[::-1]
+        return pixels.reshape(self.height, self.width, 4)[::-1]
 
 
 def _fibonacci_sphere(n: int) -> np.ndarray:

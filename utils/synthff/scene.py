@@ -8,6 +8,31 @@ import cv2
 import numpy as np
 
 
+@dataclass(frozen=True)
+class Style:
+    """The ranges that scenes and motion are drawn from."""
+
+    sizes: tuple[tuple[int, int], ...] = ()  # width and height, px, one of which is drawn; none: the data set's own size
+    half_height: tuple[float, float] = (1.4, 2.5)  # decimetres that half the picture's height shows: how large the face is
+    blur: tuple[float, float] = (0.3, 1.0)  # px
+    noise: tuple[float, float] = (0.6, 3.4)  # 8-bit levels at mid grey
+    exposure: tuple[float, float] = (0.85, 1.3)
+    turn: float = 1.0  # head motion and pose, times the usual
+    pace: float = 1.0  # speed of the head, times the usual
+    extras: tuple[str, ...] = ("none",)  # what else is in the picture, see `extras`
+
+
+STYLES = {
+    "plain": Style(),
+    "hard": Style(
+        sizes=((192, 256), (240, 320), (256, 192), (320, 240), (384, 288), (448, 256), (512, 288), (512, 384)),
+        half_height=(1.5, 2.8), noise=(2.0, 5.0), exposure=(0.2, 0.55), turn=1.7, pace=1.6,
+        extras=("none", "bystander", "poster", "hair", "hand"),
+    ),
+}  # fmt: skip
+WIDE = 1.5  # width over height that a second person needs
+
+
 @dataclass
 class Camera:
     """A pinhole camera: its place (3,) in decimetres, projection (4, 4), and its sensor's blur and noise."""
@@ -18,6 +43,13 @@ class Camera:
     noise: float  # 8-bit levels at mid grey
     noise_seed: int
     exposure: float
+    half_height: float = 0.0  # decimetres at the face
+
+    def recipe(self) -> dict:
+        names = ("blur", "noise", "exposure", "half_height")
+        return {f"camera_{name}": round(float(getattr(self, name)), 3) for name in names} | dict(
+            camera_seed=self.noise_seed, camera_x=round(float(self.eye[0]), 3), camera_z=round(float(self.eye[2]), 3)
+        )
 
 
 @dataclass
@@ -30,9 +62,20 @@ class Lights:
     ground: np.ndarray
     centre: np.ndarray
 
+    def recipe(self) -> dict:
+        x, y, z = self.directions[0]
+        angles = dict(light_azimuth=float(np.arctan2(x, z)), light_elevation=float(np.arcsin(y)))
+        angles |= dict(light_key=float(self.colours[0].mean()), light_ambient=float(self.sky.mean()))
+        return {name: round(value, 3) for name, value in angles.items()}
 
-def perspective(eye: np.ndarray, target: np.ndarray, fov: float, near: float = 1.0, far: float = 60.0) -> np.ndarray:
-    """Return the view projection (4, 4) of a camera at `eye` looking at `target`, `fov` in radians."""
+
+def perspective(
+    eye: np.ndarray, target: np.ndarray, fov: float, aspect: float = 1.0, near: float = 1.0, far: float = 60.0
+) -> np.ndarray:
+    """Return the view projection (4, 4) of a camera at `eye` looking at `target`.
+
+    `fov` is the vertical angle in radians, `aspect` width over height.
+    """
     forward = (target - eye) / np.linalg.norm(target - eye)
     side = np.cross(forward, [0, 1, 0])
     side /= np.linalg.norm(side)
@@ -40,20 +83,25 @@ def perspective(eye: np.ndarray, target: np.ndarray, fov: float, near: float = 1
     view[0, :3], view[1, :3], view[2, :3] = side, np.cross(side, forward), -forward
     view[:3, 3] = -view[:3, :3] @ eye
     lens = np.zeros((4, 4))
-    lens[0, 0] = lens[1, 1] = 1 / np.tan(fov / 2)
+    lens[0, 0], lens[1, 1] = 1 / np.tan(fov / 2) / aspect, 1 / np.tan(fov / 2)
     lens[2, 2], lens[2, 3], lens[3, 2] = (far + near) / (near - far), 2 * far * near / (near - far), -1
     return lens @ view
 
 
-def draw_camera(rng: np.random.Generator, centre: np.ndarray) -> Camera:
-    """Draw a camera in front of a face whose middle is `centre`."""
+def draw_camera(
+    rng: np.random.Generator, centre: np.ndarray, style: Style = STYLES["plain"], aspect: float = 1.0, aside: float = 0.0
+) -> Camera:
+    """Draw a camera in front of a face whose middle is `centre`, `aside` half picture widths right of the middle."""
     distance = rng.uniform(14, 22)
     eye = centre + np.array([rng.normal(0, 1.2), rng.normal(0, 0.8), distance])
-    half_height = rng.uniform(1.35, 1.75)  # decimetres that the picture's half side shows
-    target = centre + np.array([rng.normal(0, 0.12), rng.normal(-0.1, 0.1), 0])
+    half_height = rng.uniform(*style.half_height)
+    # Less head room than chest, the more the wider the picture is.
+    low = 0.25 * (half_height - 1.4)
+    target = centre + np.array([rng.normal(0, 0.12) - aside * half_height * aspect, rng.normal(-0.1, 0.1) - low, 0])
     return Camera(
-        eye=eye, matrix=perspective(eye, target, 2 * np.arctan(half_height / distance)), blur=rng.uniform(0.25, 0.7),
-        noise=rng.uniform(0.8, 3.0), noise_seed=int(rng.integers(2**31)), exposure=rng.uniform(0.85, 1.3),
+        eye=eye, matrix=perspective(eye, target, 2 * np.arctan(half_height / distance), aspect), half_height=half_height,
+        blur=rng.uniform(*style.blur), noise=rng.uniform(*style.noise), noise_seed=int(rng.integers(2**31)),
+        exposure=rng.uniform(*style.exposure),
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from utils.synthff.motion import draw_track
 from utils.synthff.person import Person
 from utils.synthff.scene import Camera, Lights, develop, draw_backdrop, draw_camera, draw_lights, perspective
 
+PORTRAIT = 256  # px, side of a portrait
+
 
 @lru_cache(None)
 def _networks():
@@ -26,7 +28,10 @@ def _networks():
 
 
 def portrait(renderer, person: Person) -> np.ndarray:
-    """Return a frontal picture (256, 256, 3) uint8 of a person at rest in even light; the renderer must have the parts."""
+    """Return a frontal picture (256, 256, 3) uint8 of a person at rest in even light.
+
+    The renderer must have the parts and be `PORTRAIT` px wide and high.
+    """
     centre = person.centre
     eye = centre + np.array([0, 0, 18.0])
     camera = Camera(eye, perspective(eye, centre, 2 * np.arctan(1.5 / 18)), 0.4, 0.0, 0, 1.0)
@@ -51,6 +56,7 @@ def embedding(image: np.ndarray) -> np.ndarray | None:
 def same_person_distances(renderer, seeds: list[int], scenes: int = 4) -> np.ndarray:
     """Return the embedding distances (k,) between pictures of one person in different light, camera and motion."""
     distances = []
+    renderer.resize(PORTRAIT, PORTRAIT)
     for seed in seeds:
         person = Person(seed)
         person.bake(renderer)
