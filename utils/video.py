@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from skimage.metrics import structural_similarity
 
 
@@ -54,6 +55,33 @@ def probe(path: Path | str) -> dict:
         }
 
 
+def gop(path: Path | str, max_frames: int | None = None) -> dict:
+    """Return how a stream groups its pictures (GOP), of its first `max_frames` frames or all.
+
+    `frames`, `key_frames`, `key_distance` (mean frames a key frame serves), and of each picture type t = i, p, b the share
+    of frames `share_t` and the mean packet `bytes_t` (0 where there is none). Raises FileNotFoundError, and ValueError for
+    a video without frames or time stamps.
+    """
+    sizes, types, keys = {}, {}, 0
+    with _open(path) as (container, stream):
+        for packet in container.demux(stream):
+            sizes[packet.pts] = packet.size
+            for frame in packet.decode():  # only decoded pictures know their type
+                if len(types) != max_frames:
+                    types[frame.pts] = PictureType(frame.pict_type).name
+                    keys += frame.key_frame
+            if len(types) == max_frames:
+                break
+    if not types or None in types:
+        raise ValueError(f"{path} has no frames or no time stamps: download or build it again")
+    facts = {"frames": len(types), "key_frames": int(keys), "key_distance": len(types) / max(1, keys)}
+    for kind in "IPB":
+        packets = [sizes[pts] for pts, found in types.items() if found == kind]
+        facts[f"share_{kind.lower()}"] = len(packets) / len(types)
+        facts[f"bytes_{kind.lower()}"] = sum(packets) / max(1, len(packets))
+    return facts
+
+
 def iter_frames(path: Path | str, step: int = 1, max_frames: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, uint8 RGB frame (H, W, 3)) for every `step`-th frame, at most `max_frames` of them.
 
@@ -79,6 +107,21 @@ def read_frames(path: Path | str, step: int = 1, max_frames: int | None = None) 
     """Return what `iter_frames` yields, at once: the indices and the frames, uint8 RGB (n, H, W, 3)."""
     indices, frames = zip(*iter_frames(path, step, max_frames), strict=True)
     return list(indices), np.stack(frames)
+
+
+def frames_at(path: Path | str, numbers: Collection[int]) -> dict[int, np.ndarray]:
+    """Return some frames by number, uint8 RGB (H, W, 3), those that the clip has; reading stops after the last.
+
+    Raises FileNotFoundError, and ValueError for a damaged video.
+    """
+    found, last = {}, max(numbers, default=-1)
+    with _open(path) as (container, stream):
+        for number, frame in enumerate(container.decode(stream)):
+            if number in numbers:  # converting to RGB takes ten times as long as decoding
+                found[number] = frame.to_ndarray(format="rgb24")
+            if number >= last:
+                break
+    return found
 
 
 def psnr(frames: np.ndarray, reference: np.ndarray) -> float:
