@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import shutil
 from functools import cache
@@ -22,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from utils.config import FacesConfig, Profile
+from utils.dlib_weights import dlib_weights
 from utils.paths import atomic
 from utils.video import iter_frames
 
@@ -39,12 +39,7 @@ def load_detector(name: str):
     if name == "hog":
         return dlib.get_frontal_face_detector()
     if name == "mmod":
-        # The package's __init__ needs pkg_resources, which new setuptools lack: find its weights without importing it.
-        package = importlib.util.find_spec("face_recognition_models")
-        if package is None:
-            raise FileNotFoundError("no weights of the mmod detector: run `pip install face_recognition_models`")
-        weights = Path(package.submodule_search_locations[0], "models", "mmod_human_face_detector.dat")
-        return dlib.cnn_face_detection_model_v1(str(weights))
+        return dlib.cnn_face_detection_model_v1(dlib_weights("mmod_human_face_detector.dat"))
     raise ValueError(f"unknown detector {name!r}: choose hog or mmod")
 
 

@@ -97,12 +97,13 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
     optimiser = torch.optim.AdamW(_groups(model, shared.weight_decay), lr=lr, fused=fused)
     factor = partial(warmup_cosine, steps=config.steps, warmup=shared.warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    bf16 = use_bf16(shared.precision, device, model.name)
     average, best, result = frozen_copy(model), None, {"val_auc": -1.0}
     since, sums, began, stale = 0, {}, time.perf_counter(), 0
     model.train()
     bar = tqdm(range(1, config.steps + 1), desc=folder.name, disable=bool(os.environ.get("TQDM_DISABLE")))
     for step in bar:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(shared.precision, device)):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             losses = objective(model)
         _step(losses["loss"], model, optimiser, shared.clip_grad, f"{folder.name}, step {step}")
         schedule.step()

