@@ -12,10 +12,12 @@ from sklearn.metrics import confusion_matrix
 from utils import metrics, plots
 from utils.config import MODEL_NAMES
 
+NAMED = {**plots.PHASES, **plots.COMPARISON}  # phases that figures show
+
 
 @pytest.fixture(scope="module")
 def predictions():
-    return make_predictions(models=("xception", "efficientnet-lite0"))
+    return make_predictions(models=("xception", "efficientnet-lite0"), hard_pairs=4)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,33 @@ def test_one_run_is_enough(tmp_path, phase):
     written = plots.draw_results(predictions, metrics.evaluate(predictions, 20), "SynthFF", tmp_path)
     assert ("noisy_student" in written) == (phase == "oracle")
     assert ("roc_by_quality" in written) == (phase != "oracle")
-    assert "validation_minus_test" in written
+    assert "validation_minus_test" in written and "robustness" not in written  # this run has no harder videos
+
+
+def test_only_one_figure_knows_the_harder_videos(tmp_path, predictions, evaluation):
+    easy = predictions[predictions["split"] != "test_hard"]
+    with_hard = plots.draw_results(predictions, evaluation, "SynthFF", tmp_path / "with")
+    without = plots.draw_results(easy, metrics.evaluate(easy, 50), "SynthFF", tmp_path / "without")
+    assert set(with_hard) - set(without) == {"robustness"}
+    assert all(with_hard[name].read_bytes() == path.read_bytes() for name, path in without.items())
+
+
+def test_robustness_shows_each_method_on_test_and_on_test_hard(predictions, evaluation):
+    fig = plots.robustness(predictions, evaluation, "SynthFF")
+    assert [ax.get_title() for ax in fig.axes] == ["SynthFF, c23, videos", "SynthFF, c40, videos"]
+    ends = metrics.hard_against_test(evaluation).query("phase in @NAMED").groupby("quality")
+    for ax, (quality, part) in zip(fig.axes, ends, strict=True):
+        labels = [label.get_text() for label in ax.get_yticklabels()]
+        assert labels[-1] == "Xception, trained" and labels[0] == "EfficientNet-Lite0, oracle: all labels"
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        for line, split in zip(dots, ("test", "test_hard"), strict=True):
+            table = metrics.by_method(evaluation, split=split)
+            rows = table[(table["quality"] == quality) & table["phase"].isin(NAMED)].itertuples()
+            shown = dict(zip([labels[round(y)] for y in line.get_ydata()], line.get_xdata(), strict=True))
+            assert shown == pytest.approx({plots.method_label(row): row.value for row in rows}) and len(shown) == 12
+        lines = [path.vertices[:, 0] for lines in ax.collections for path in lines.get_paths()]
+        expected = np.vstack([part[["test_lo", "test_hi"]], part[["hard_lo", "hard_hi"]]])
+        np.testing.assert_allclose(sorted(map(tuple, lines)), sorted(map(tuple, expected)))
 
 
 def test_every_network_has_a_name_and_a_color():

@@ -60,6 +60,18 @@ def test_blocks_hold_the_numbers_of_the_predictions(tmp_path):
     assert path.read_text(encoding="utf-8") == once
 
 
+def test_harder_videos_get_columns_where_there_are_some():
+    easy = readme.results(evaluate(make_predictions(), resamples=100)).splitlines()
+    evaluation = evaluate(make_predictions(hard_pairs=4), resamples=100)
+    lines = readme.results(evaluation).splitlines()
+    assert easy[0] == "| phase | network | c23 | c40 |"
+    assert lines[0] == "| phase | network | c23 | c40 | c23, `test_hard` | c40, `test_hard` |"
+    assert [line.count("|") for line in lines] == [7] * len(easy)
+    assert all(line.startswith(before) for line, before in zip(lines[2:], easy[2:], strict=True))
+    row = evaluation.table.query("phase == 'oracle' and quality == 'c40' and level == 'video' and split == 'test_hard'").iloc[0]
+    assert lines[-1].endswith(f"| {row.auc:.3f} [{row.auc_lo:.3f}, {row.auc_hi:.3f}] |")
+
+
 def test_a_readme_without_its_blocks_is_refused(tmp_path):
     evaluation = evaluate(make_predictions(), resamples=20)
     path = tmp_path / "README.md"

@@ -28,7 +28,7 @@ def profile_in(folder, **changes):
 
 @pytest.fixture(scope="module")
 def predictions():
-    return make_predictions(models=("xception", "efficientnet-lite0"), n_pairs=6)
+    return make_predictions(models=("xception", "efficientnet-lite0"), n_pairs=6, hard_pairs=5)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,52 @@ def test_one_run_is_enough_for_a_report(tmp_path):
     write_predictions(profile.workspace.predictions, make_run("resnet18", n_pairs=3))
     text = text_of(report.build(profile))
     assert "The comparison was not run" in text and "ResNet-18" in text
+
+
+def test_harder_videos_are_reported_where_there_are_some(built, tmp_path):
+    text = text_of(built.workspace.report / "report.pdf")
+    robustness = pd.read_csv(built.workspace.tables / "robustness.csv", dtype=str)
+    assert len(robustness) == 24 and "5 pairs of yet other people, 10 real and 10 fake videos" in text
+    for row in robustness.itertuples():
+        change = f"{row.change} [{row.change_lo}, {row.change_hi}]".replace("-", "\N{MINUS SIGN}")
+        assert f"{row.hard} [{row.hard_lo}, {row.hard_hi}] {change}" in text
+    facts = json.loads((built.workspace.tables / "facts.json").read_text())
+    c40 = robustness[robustness["quality"] == "c40"].astype({"change": float, "change_hi": float})
+    assert facts["robustness"]["c40"]["lower"] == (c40["change_hi"] < 0).sum()
+    mean = float(facts["robustness"]["c40"]["mean"].replace("\N{MINUS SIGN}", "-"))
+    assert mean == pytest.approx(c40["change"].mean(), abs=1e-3)
+    assert f"the compression student’s AUC at c40 is {facts['student_hard']['student_compression_c40']['verdict']}" in text
+    assert "AUC on SynthFF test videos (full) and on the harder videos" in text  # the figure's caption
+
+    data = dataclasses.replace(get_profile("smoke").data, root=str(tmp_path / "none"))
+    profile = profile_in(tmp_path, data=data)
+    write_predictions(profile.workspace.predictions, make_run("resnet18", n_pairs=3))
+    text = text_of(report.build(profile))
+    assert "test_hard" not in text and "Harder videos" not in text and "Noisy Student" in text
+    assert pd.read_csv(profile.workspace.tables / "robustness.csv").empty
+
+
+def test_losses_on_harder_videos_in_words(evaluation):
+    table = report.robustness_table(evaluation)
+    assert list(table["method"].iloc[[0, -1]]) == ["Xception, trained", "EfficientNet-Lite0, oracle: all labels"]
+    assert (table["verdict"] == [report.verdict(row.change_lo, row.change_hi) for row in table.itertuples()]).all()
+    words = report.robustness_words(table)
+    for quality, part in table.groupby("quality"):
+        lower, higher = (part["verdict"] == "lower than").sum(), (part["verdict"] == "higher than").sum()
+        assert f"At {quality}, AUC changes by {part['change'].mean():+.3f} against `test` on average over 12 methods" in words
+        assert f"lower for {lower} of them, higher for {higher}; the highest is {part['hard'].max():.3f} [" in words
+    assert "no split `test_hard`" in report.robustness_words(report.robustness_table(metrics.evaluate(make_run(n_pairs=3), 20)))
+
+
+def test_tables_of_the_test_split_do_not_hold_the_harder_videos(predictions, evaluation):
+    without = metrics.evaluate(predictions[predictions["split"] != "test_hard"], resamples=100)
+    for table in (report.results_table, report.cases_table, report.differences_table):
+        pd.testing.assert_frame_equal(table(evaluation), table(without))
+    hard = report.differences_table(evaluation, "test_hard").query("question == 'student' and quality == 'c40'")
+    auc = metrics.by_method(evaluation, split="test_hard").query("quality == 'c40'").set_index("phase")["value"]
+    for row in hard.itertuples():
+        assert row.value == pytest.approx(auc[row.phase] - auc[row.versus])
+    assert len(hard) == 4 and report.differences_table(without, "test_hard").empty
 
 
 def test_what_the_data_notebooks_left_is_shown(tmp_path):

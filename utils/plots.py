@@ -1,7 +1,7 @@
 """Figures: one function makes one figure, which becomes one file in figures/ and one label in the report.
 
 Result figures take the predictions, their evaluation and the data set's name, show whatever runs are there, and
-return None where there is nothing to show.
+return None where there is nothing to show. All but `robustness` are about the split test.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from utils.metrics import Evaluation, by_method, video_scores
+from utils.metrics import Evaluation, by_method, hard_against_test, video_scores
 from utils.paths import REFERENCE, atomic
 
 MODELS = {
@@ -92,11 +92,23 @@ def method_label(row) -> str:
     return f"{MODELS[row.model]}, {PHASES.get(row.phase) or COMPARISON.get(row.phase, row.phase)}"
 
 
-def quality_panels(qualities: list[str], name: str, height: float, **options) -> tuple[Figure, np.ndarray]:
+def known_methods(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table's rows of `PHASES` and `COMPARISON`, in their order and that of `MODELS`, labels first as `method`."""
+    order = {name: index for index, name in enumerate([*PHASES, *COMPARISON, *MODELS])}
+    table = table[table["phase"].isin(order)].sort_values(
+        ["phase", "model", "quality"], key=lambda names: names.map(order).fillna(0), kind="stable", ignore_index=True
+    )
+    table.insert(0, "method", [method_label(row) for row in table.itertuples()])
+    return table
+
+
+def quality_panels(
+    qualities: list[str], name: str, height: float, what: str = "test videos", **options
+) -> tuple[Figure, np.ndarray]:
     """Return a page-wide figure with one titled panel a quality, on the same y axis."""
     fig, axes = plt.subplots(1, len(qualities), figsize=(PAGE, height), sharey=True, squeeze=False, **options)
     for ax, quality in zip(axes[0], qualities, strict=True):
-        ax.set_title(f"{name}, {quality}, test videos")
+        ax.set_title(f"{name}, {quality}, {what}")
     return fig, axes[0]
 
 
@@ -288,7 +300,7 @@ def accuracy_gaps(evaluation: Evaluation, name: str) -> pd.DataFrame:
     original = load_original()
     gaps = original["val_acc_all"] - original["test_acc_all"]
     parts = [original[["phase", "model"]].assign(group="original, FF++", gap=gaps)]
-    ours = evaluation.table.query("level == 'frame' and phase in @PHASES")
+    ours = evaluation.table.query("level == 'frame' and phase in @PHASES and split in ('val', 'test')")
     key = ["phase", "model", "seed", "quality"]
     wide = ours.pivot(index=key, columns="split", values="accuracy_half").dropna().reset_index()
     if {"val", "test"} <= set(wide):
@@ -328,6 +340,25 @@ def noisy_student(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
     return fig
 
 
+def robustness(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """AUC of each method on the test videos (full) and on the harder ones of test_hard (hollow), with 95 % intervals."""
+    table = known_methods(hard_against_test(evaluation)).rename(columns={"method": "row"})
+    if table.empty:
+        return None
+    rows = list(dict.fromkeys(table["row"]))
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 0.9 + 0.22 * len(rows), "videos", sharex=True)
+    for ax, quality in zip(axes, qualities, strict=True):
+        part, color = table[table["quality"] == quality], QUALITY_COLORS.get(quality)
+        for split, shift, face in (("test", -0.13, color), ("hard", 0.13, "white")):
+            names = {split: "value", f"{split}_lo": "lo", f"{split}_hi": "hi"}
+            style = {"color": color, "markerfacecolor": face}
+            dots_with_intervals(ax, part[["row", *names]].rename(columns=names), rows, shift, **style)
+        ax.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":")
+    fig.supxlabel("AUC of the videos of test (full) and test_hard (hollow), 95 % intervals", fontsize="small")
+    return fig
+
+
 def learning_curves(logs: dict[str, pd.DataFrame]) -> Figure:
     """Loss and validation AUC over optimiser steps, one line a run; `logs` holds the tables of runs' log.jsonl.
 
@@ -355,6 +386,7 @@ RESULT_FIGURES: dict[str, Callable[[pd.DataFrame, Evaluation, str], Figure | Non
         original_results,
         validation_minus_test,
         noisy_student,
+        robustness,
     )
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from utils.config import Profile
+from utils.ffpp import HARD
 from utils.metrics import Evaluation, by_method
 from utils.paths import ROOT, atomic
 from utils.plots import COMPARISON, MODELS, PHASES
@@ -42,15 +43,19 @@ def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -
 
 
 def results(evaluation: Evaluation) -> str:
-    """Return test AUC at video level as a Markdown table, one row a phase and model."""
-    table = by_method(evaluation)
-    lines = ["| phase | network | c23 | c40 |", "|---|---|---|---|"]
+    """Return AUC at video level on test as a Markdown table, one row a phase and model; on test_hard too where it is."""
+    tables = {split: by_method(evaluation, split=split).assign(split=split) for split in ("test", HARD)}
+    splits = [split for split, part in tables.items() if split == "test" or len(part)]
+    table = pd.concat([tables[split] for split in splits], ignore_index=True)
+    columns = [(split, quality) for split in splits for quality in ("c23", "c40")]
+    heads = ["phase", "network", *(quality if split == "test" else f"{quality}, `{split}`" for split, quality in columns)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     names = {**PHASES, **COMPARISON}
     for phase in names:
         part = table[table.phase == phase]
         for model in [name for name in MODELS if name in set(part.model)]:
-            cells = part[part.model == model].set_index("quality")
-            values = [_interval(cells.loc[q]) if q in cells.index else "" for q in ("c23", "c40")]
+            cells = part[part.model == model].set_index(["split", "quality"])
+            values = [_interval(cells.loc[key]) if key in cells.index else "" for key in columns]
             lines.append(f"| {names[phase]} | {MODELS[model]} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 

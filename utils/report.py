@@ -16,9 +16,20 @@ import pandas as pd
 import typst
 
 from utils.config import Profile, get_profile
-from utils.metrics import Evaluation, by_method, difference, evaluate, load_predictions
+from utils.ffpp import HARD, SPLITS
+from utils.metrics import Evaluation, by_method, difference, evaluate, hard_against_test, load_predictions
 from utils.paths import REPORT, atomic
-from utils.plots import COMPARISON, MODELS, PHASES, accuracy_gaps, draw_results, load_original, method_label, one_run_a_model
+from utils.plots import (
+    COMPARISON,
+    MODELS,
+    PHASES,
+    accuracy_gaps,
+    draw_results,
+    known_methods,
+    load_original,
+    method_label,
+    one_run_a_model,
+)
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
 CONTRASTS = {  # of the Noisy Student experiment: who against whom
@@ -32,8 +43,7 @@ CONTRASTS = {  # of the Noisy Student experiment: who against whom
 def results_table(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row a phase, model, quality and level on test: metrics with intervals, and the class balance."""
     key = ["phase", "model", "quality"]
-    table = evaluation.table[evaluation.table["phase"].isin([*PHASES, *COMPARISON])]
-    parts = []
+    table, parts = evaluation.table, []
     for level in ("video", "frame"):
         part = table[(table["split"] == "test") & (table["level"] == level)]
         part = part.groupby(key, sort=False, as_index=False)[["n_pairs", "n_real", "n_fake"]].first()
@@ -41,12 +51,32 @@ def results_table(evaluation: Evaluation) -> pd.DataFrame:
             values = by_method(evaluation, metric, level=level)
             names = {"value": metric, "lo": f"{metric}_lo", "hi": f"{metric}_hi"}
             part = part.merge(values.rename(columns=names).drop(columns="seeds" if metric != "auc" else []), on=key)
-        parts.append(part.assign(level=level))
-    table = pd.concat(parts, ignore_index=True)
-    table.insert(0, "method", [method_label(row) for row in table.itertuples()])
-    order = {name: index for index, name in enumerate([*PHASES, *COMPARISON, *MODELS, "video", "frame"])}
-    by = ["level", "phase", "model", "quality"]
-    return table.sort_values(by, key=lambda column: column.map(order).fillna(0), kind="stable", ignore_index=True)
+        parts.append(known_methods(part).assign(level=level))
+    return pd.concat(parts, ignore_index=True)
+
+
+def robustness_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return video AUC on `test` and on `test_hard`, one row a method and quality; no row where no run has `test_hard`.
+
+    Columns as in `hard_against_test`, and the verdict on `change`: "lower than" is a loss on the harder videos.
+    """
+    table = known_methods(hard_against_test(evaluation))
+    return table.assign(verdict=[verdict(row.change_lo, row.change_hi) for row in table.itertuples()])
+
+
+def robustness_words(table: pd.DataFrame) -> str:
+    """Return what `robustness_table` says, one sentence a quality, in Markdown."""
+    if table.empty:
+        return f"Nothing to compare: these data have no split `{HARD}`."
+    text = f"`{HARD}` has {table['n_pairs'].max()} pairs of other people."
+    for quality, part in table.groupby("quality"):
+        best = part.loc[part["hard"].idxmax()]
+        text += (
+            f" At {quality}, AUC changes by {part['change'].mean():+.3f} against `test` on average over {len(part)} methods, "
+            f"shown to be lower for {(part['change_hi'] < 0).sum()} of them, higher for {(part['change_lo'] > 0).sum()}; "
+            f"the highest is {best['hard']:.3f} [{best['hard_lo']:.3f}, {best['hard_hi']:.3f}] ({best['method']})."
+        )
+    return text
 
 
 def cases_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -55,7 +85,7 @@ def cases_table(evaluation: Evaluation) -> pd.DataFrame:
     Two data sets: the columns are not to be subtracted from each other. Ours are empty where a case was not run.
     """
     table = load_original()
-    ours = evaluation.table.query("level == 'frame'").copy()
+    ours = evaluation.table.query("level == 'frame' and split in ('val', 'test')").copy()
     ours["column"] = ours["quality"] + "_" + ours["split"]
     ours["percent"] = 100 * ours["accuracy_half"]
     wide = ours.pivot_table(index=["phase", "model"], columns="column", values="percent").reset_index()
@@ -64,10 +94,12 @@ def cases_table(evaluation: Evaluation) -> pd.DataFrame:
     return table
 
 
-def keys(evaluation: Evaluation, phase: str, model: str, quality: str, level: str = "video") -> list[tuple]:
-    """Return the keys of a method's test results, one a seed."""
-    runs = evaluation.table.query("phase == @phase and model == @model and split == 'test'")["run"].unique()
-    found = [(run, "test", quality, level) for run in runs]
+def keys(
+    evaluation: Evaluation, phase: str, model: str, quality: str, level: str = "video", split: str = "test"
+) -> list[tuple]:
+    """Return the keys of a method's results on a split, one a seed."""
+    runs = evaluation.table.query("phase == @phase and model == @model and split == @split")["run"].unique()
+    found = [(run, split, quality, level) for run in runs]
     return [key for key in found if key in evaluation.values]
 
 
@@ -76,8 +108,8 @@ def verdict(low: float, high: float, chance: float = 0.0) -> str:
     return "higher than" if low > chance else "lower than" if high < chance else "not distinguishable from"
 
 
-def differences_table(evaluation: Evaluation) -> pd.DataFrame:
-    """Return every paired difference in AUC that the report speaks of, with interval and verdict.
+def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFrame:
+    """Return every paired difference in AUC on a split that the report speaks of, with interval and verdict.
 
     `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before) and
     "student" (`CONTRASTS`).
@@ -97,7 +129,7 @@ def differences_table(evaluation: Evaluation) -> pd.DataFrame:
                     asked.append((question, phase, contrasts[phase], model, quality, same, same))
     rows = []
     for question, phase, versus, model, quality, this, that in asked:
-        these, those = keys(evaluation, phase, model, *this), keys(evaluation, versus, model, *that)
+        these, those = keys(evaluation, phase, model, *this, split), keys(evaluation, versus, model, *that, split)
         if these and those:
             found = difference(evaluation, these, those)
             rows.append((question, phase, versus, model, quality, *found.values(), verdict(found["lo"], found["hi"])))
@@ -122,7 +154,7 @@ def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:
         fake=("label", "sum"),
         frames=("frames", "sum"),
     )
-    order = [name for name in ("train", "val", "test") if name in splits.index]
+    order = [name for name in (*SPLITS, HARD) if name in splits.index]
     means = clips.groupby("quality", as_index=False)[["kbits", "psnr", "ssim"]].mean()
     return {"data": splits.loc[order].reset_index(), "compression": means}
 
@@ -173,6 +205,19 @@ def _result_facts(results: pd.DataFrame, differences: pd.DataFrame) -> dict:
     return facts
 
 
+def _robustness_facts(robustness: pd.DataFrame) -> dict:
+    """Return the size of test_hard and, per quality, the mean change and how many methods are shown to lose or gain."""
+    if robustness.empty:
+        return {}
+    first = robustness.iloc[0]
+    facts = {"pairs": int(first["n_pairs"]), "real": int(first["n_real"]), "fake": int(first["n_fake"])}
+    for quality, part in robustness.groupby("quality"):
+        lower, higher = int((part["change_hi"] < 0).sum()), int((part["change_lo"] > 0).sum())
+        mean = _minus(f"{part['change'].mean():+.3f}")
+        facts[quality] = {"mean": mean, "methods": len(part), "lower": lower, "higher": higher}
+    return facts
+
+
 def _student_facts(differences: pd.DataFrame) -> dict:
     part = differences[differences["question"] == "student"]
     return {f"{row.phase}_{row.quality}": {"verdict": row.verdict, "difference": _signed(row)} for row in part.itertuples()}
@@ -196,7 +241,6 @@ def _original_facts(evaluation: Evaluation, name: str) -> dict:
 def collect_facts(profile: Profile, evaluation: Evaluation, tables: dict[str, pd.DataFrame]) -> dict:
     """Return every number and verdict of the prose, as text ready to print."""
     test = evaluation.table.query("split == 'test'").groupby("level")[["n_pairs", "n_real", "n_fake"]].max()
-    student, first = profile.student, next(iter(profile.models.values()))
     return {
         "dataset": profile.data.name,
         "profile": profile.name,
@@ -205,28 +249,25 @@ def collect_facts(profile: Profile, evaluation: Evaluation, tables: dict[str, pd
         "networks": _network_facts(evaluation),
         "results": _result_facts(tables["results"], tables["differences"]),
         "student": _student_facts(tables["differences"]),
+        "robustness": _robustness_facts(tables["robustness"]),
+        "student_hard": _student_facts(tables["differences_hard"]),
         "original": _original_facts(evaluation, profile.data.name),
-        "settings": {
-            "frame_step": profile.faces.frame_step,
-            "scale": profile.faces.scale,
-            "size": profile.faces.size,
-            "detector": profile.faces.detector,
-            "px": first.px,
-            "student_model": MODELS[profile.student_model],
-            "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
-            "iterations": student.iterations,
-            "mu": student.mu,
-            "threshold": student.threshold,
-            "n": student.randaugment_n,
-            "m": student.randaugment_m,
-            "dropout": student.dropout,
-            "drop_path": student.drop_path,
-            "soft": student.soft,
-            "balance": student.balance,
-            "clip_level": student.clip_level,
-            "lambda_u": student.lambda_u,
-            "T": student.T,
-        },
+        "settings": _settings_facts(profile),
+    }
+
+
+def _settings_facts(profile: Profile) -> dict:
+    """Return the settings that the section on methods names."""
+    student, faces = profile.student, profile.faces
+    names = ("iterations", "mu", "threshold", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u", "T")
+    return {
+        **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector")},
+        **{name: getattr(student, name) for name in names},
+        "n": student.randaugment_n,
+        "m": student.randaugment_m,
+        "px": next(iter(profile.models.values())).px,
+        "student_model": MODELS[profile.student_model],
+        "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
     }
 
 
@@ -236,6 +277,8 @@ def write_tables(profile: Profile, evaluation: Evaluation, folder: Path) -> dict
         "results": results_table(evaluation),
         "cases": cases_table(evaluation),
         "differences": differences_table(evaluation),
+        "robustness": robustness_table(evaluation),
+        "differences_hard": differences_table(evaluation, HARD),
         "settings": settings_table(profile),
         **data_tables(profile),
     }
