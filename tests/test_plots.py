@@ -83,9 +83,9 @@ def test_robustness_shows_each_method_on_test_and_on_test_hard(predictions, eval
     fig = plots.robustness(predictions, evaluation, "SynthFF")
     assert [ax.get_title() for ax in fig.axes] == ["SynthFF, c23, videos", "SynthFF, c40, videos"]
     ends = metrics.hard_against_test(evaluation).query("phase in @NAMED").groupby("quality")
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]  # both panels share them
+    assert labels[-1] == "Xception, trained" and labels[0] == "EfficientNet-Lite0, oracle: all labels"
     for ax, (quality, part) in zip(fig.axes, ends, strict=True):
-        labels = [label.get_text() for label in ax.get_yticklabels()]
-        assert labels[-1] == "Xception, trained" and labels[0] == "EfficientNet-Lite0, oracle: all labels"
         dots = [line for line in ax.lines if line.get_marker() == "o"]
         for line, split in zip(dots, ("test", "test_hard"), strict=True):
             table = metrics.by_method(evaluation, split=split)
