@@ -22,7 +22,7 @@ figures: $(VENV)/.ready ## every figure and table from the committed predictions
 report: $(VENV)/.ready ## tables, figures and report/report.pdf from the committed predictions
 	$(RUN) -m utils.report --profile $(PROFILE)
 
-synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (hours; the built set is committed)
+synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour, resumes; the built set is committed)
 	$(RUN) -m utils.synthff
 
 grid: $(VENV)/.ready ## the 18 cases of the original project on SynthFF (hours, resumes)

@@ -197,6 +197,7 @@ SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, co
 PROFILES = {
     "synthff": Profile(
         name="synthff",
+        faces=FacesConfig(frame_step=8),  # six frames of 48
         train=TrainConfig(ema=0.95, val_every=2),
         # Two operations of magnitude 9, dropout .3 and stochastic depth .2 underfit in 100 steps: less noise validated better.
         student=NoisyStudentConfig(mu=1, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1),

@@ -155,7 +155,8 @@ def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:
         frames=("frames", "sum"),
     )
     order = [name for name in (*SPLITS, HARD) if name in splits.index]
-    means = clips.groupby("quality", as_index=False)[["kbits", "psnr", "ssim"]].mean()
+    usual = clips[clips["split"] != HARD]  # its frames have other sizes
+    means = usual.groupby("quality", as_index=False)[["kbits", "psnr", "ssim"]].mean()
     return {"data": splits.loc[order].reset_index(), "compression": means}
 
 
