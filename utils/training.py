@@ -97,7 +97,7 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
     optimiser = torch.optim.AdamW(_groups(model, shared.weight_decay), lr=lr, fused=fused)
     factor = partial(warmup_cosine, steps=config.steps, warmup=shared.warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-    bf16 = use_bf16(shared.precision, device, model.name)
+    bf16 = use_bf16(shared.precision, device)
     average, best, result = frozen_copy(model), None, {"val_auc": -1.0}
     since, sums, began, stale = 0, {}, time.perf_counter(), 0
     model.train()
