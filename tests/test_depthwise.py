@@ -4,12 +4,10 @@ import copy
 
 import pytest
 import torch
-from efficientnet_pytorch.utils import Conv2dStaticSamePadding
-from timm.layers import Conv2dSame
 from torch import nn
 
 from utils.config import ModelConfig
-from utils.depthwise import QuickDepthwise, can_be_quickened, quicken, starts
+from utils.depthwise import QuickDepthwise, can_be_quickened, quicken, restore, starts
 from utils.models import create_model
 
 LAYERS = [(8, 14, 3, 2), (8, 13, 3, 2), (6, 12, 5, 1), (6, 13, 5, 2), (4, 17, 7, 2), (4, 9, 9, 1)]
@@ -44,10 +42,8 @@ def test_networks_keep_their_outputs_names_and_gradients():
     for name, least in (("efficientnet-b0", 8), ("efficientnet-lite0", 8), ("resnet18", 0)):
         quick = create_model(name, config, 0)
         usual = copy.deepcopy(quick)
-        for layer in usual.modules():
-            if isinstance(layer, QuickDepthwise):
-                layer.__class__ = slow_class(layer)
-        assert sum(isinstance(layer, QuickDepthwise) for layer in quick.modules()) >= least
+        assert restore(usual) >= least
+        assert not any(isinstance(layer, QuickDepthwise) for layer in usual.modules())
         assert quick.state_dict().keys() == usual.state_dict().keys()
         x = torch.rand(2, 3, 32, 32)
         for network in (quick.eval(), usual.eval()):
@@ -56,12 +52,6 @@ def test_networks_keep_their_outputs_names_and_gradients():
         for one, two in zip(quick.parameters(), usual.parameters(), strict=True):
             if one.grad is not None:
                 torch.testing.assert_close(one.grad, two.grad, rtol=1e-3, atol=1e-5)
-
-
-def slow_class(layer):
-    if layer.pads_as_tensorflow:
-        return Conv2dSame
-    return Conv2dStaticSamePadding if hasattr(layer, "static_padding") else nn.Conv2d
 
 
 def test_layers_that_cannot_be_stood_in_for_stay():

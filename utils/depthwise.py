@@ -78,12 +78,12 @@ class _Depthwise(torch.autograd.Function):
 class QuickDepthwise(nn.Conv2d):
     """A depthwise layer with the gradients above; on other devices than the CPU the usual one."""
 
-    pads_as_tensorflow = False  # by the size of each input, as timm's tf_ models do where they stride
+    usual: type[nn.Conv2d] = nn.Conv2d  # what the layer was
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if hasattr(self, "static_padding"):  # efficientnet-pytorch pads apart from the convolution
             x = self.static_padding(x)
-        if self.pads_as_tensorflow:
+        if self.usual is Conv2dSame:  # timm's tf_ models pad by the size of each input where they stride
             x = pad_same(x, self.kernel_size, self.stride)
         weight, kind = self.weight, x.device.type
         if kind != "cpu":
@@ -110,6 +110,14 @@ def quicken(network: nn.Module) -> int:
     """Give every depthwise layer that gains the quick gradients; weights and their names stay. Returns how many."""
     layers = [layer for layer in network.modules() if can_be_quickened(layer)]
     for layer in layers:
-        layer.pads_as_tensorflow = type(layer) is Conv2dSame
+        layer.usual = type(layer)
         layer.__class__ = QuickDepthwise
+    return len(layers)
+
+
+def restore(network: nn.Module) -> int:
+    """Undo `quicken`, to compare with. Returns how many layers are as they were."""
+    layers = [layer for layer in network.modules() if isinstance(layer, QuickDepthwise)]
+    for layer in layers:
+        layer.__class__ = layer.usual
     return len(layers)
