@@ -159,3 +159,17 @@ def test_phases_one_and_two(faces, tmp_path, monkeypatch):
     profile.models["resnet18"] = replace(CONFIG, weights="imagenet")
     trained(profile, "resnet18", faces)
     assert asked["layers"] == "head"
+
+
+def test_clean_first_shows_the_best_quality_alone_and_then_all():
+    train = make_faces(train=4).select(split="train")
+    config = replace(CONFIG, steps=10, batch_size=4, clean_first=0.6)
+    batches = training.clean_first(train, config, torch.Generator().manual_seed(0))
+    quality, labels = train.index["quality"].to_numpy(), train.labels
+    drawn = [next(batches) for _ in range(40)]
+    assert {name for items in drawn[:6] for name in quality[items]} == {"c23"}
+    assert {name for items in drawn[6:] for name in quality[items]} == {"c23", "c40"}
+    assert all(labels[items].float().mean() == 0.5 for items in drawn)
+    usual = training.clean_first(train, CONFIG, torch.Generator().manual_seed(3))
+    same = training.balanced_batches(labels, CONFIG.batch_size, torch.Generator().manual_seed(3))
+    assert all(torch.equal(next(usual), next(same)) for _ in range(5))

@@ -69,6 +69,7 @@ class ModelConfig:
     lr: float = 1e-3  # peak learning rate of AdamW
     dropout: float = 0.2  # before the classifier
     drop_path: float = 0.0  # stochastic depth, probability at the last block
+    clean_first: float = 0.0  # part of the steps that see c23 alone before c40 comes in (curriculum)
 
 
 @dataclass(frozen=True)
