@@ -15,6 +15,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
@@ -51,7 +52,7 @@ def clean_first(train: FaceSet, config: ModelConfig, generator: torch.Generator)
     A network that starts from nothing finds the traces of a fake sooner where compression has not blurred them
     (curriculum learning, Bengio et al. 2009). `config.clean_first` is that part, 0 for none.
     """
-    clean = torch.as_tensor((train.index["quality"] == train.qualities[0]).to_numpy()).nonzero().flatten()
+    clean = torch.from_numpy(np.flatnonzero(train.index["quality"] == train.qualities[0]))
     first = round(config.clean_first * config.steps)
     if first:
         batches = balanced_batches(train.labels[clean], config.batch_size, generator)
