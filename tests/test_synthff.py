@@ -218,7 +218,7 @@ def test_the_data_set_is_as_varied_as_its_card_says(metadata):
     hard = people[people.split == "test_hard"]
     assert (hard.width != hard.height).all() and hard[["width", "height"]].min(axis=None) >= 192
     assert hard.extra.value_counts().min() >= 5
-    assert hard.camera_exposure.max() < people[people.style == "plain"].camera_exposure.min()
+    assert hard.camera_exposure.max() < people[people["style"] == "plain"].camera_exposure.min()
 
 
 def test_committed_data_set_stays_small():

@@ -46,20 +46,27 @@ COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # inverse strengths of regularisation tri
 CLOSED = 0.05  # jawOpen below which a mouth counts as closed
 RINGS = {"in the mask": (-1, 0), "0-8 px": (0, 8), "8-16 px": (8, 16), "16-32 px": (16, 32), "over 32 px": (32, np.inf)}
 VARIANTS = ("all pixels", "mask blanked", f"mask and {DILATION} px blanked")
-SEES_MOUTH = ("colour", "bit rate and GOP", "PSNR and SSIM", "all of them but PSNR and SSIM", "motion in the mask", VARIANTS[0])
+SEES_MOUTH = (
+    "colour", "bit rate", "packet sizes", "PSNR and SSIM", "colour, bit rate, GOP and PSNR outside", "motion in the mask",
+    VARIANTS[0],
+)  # fmt: skip
 
 COLOUR = [f"{what}_{channel}" for what in ("mean", "variance") for channel in "rgb"]
-STREAM = ["bitrate", "key_frames", "key_distance", *(f"{what}_{kind}" for what in ("share", "bytes") for kind in "ipb")]
+GOP = ["key_frames", "key_distance", "share_i", "share_p", "share_b"]
+PACKETS = ["bytes_i", "bytes_p", "bytes_b"]
+STREAM = ["bitrate", *GOP, *PACKETS]
 OUTSIDE = ["laplacian", "blockiness", "change_outside"]
 SIZES = ["bitrate", "bytes_i", "bytes_p", "bytes_b"]  # compared by ratio
 STATISTICS = {
     "colour": COLOUR,
-    "bit rate and GOP": STREAM,
+    "bit rate": ["bitrate"],
+    "GOP": GOP,
+    "packet sizes": PACKETS,
     "sharpness and noise outside": OUTSIDE,
     "PSNR and SSIM": ["psnr", "ssim"],
     "PSNR outside": ["psnr_outside"],
 }
-STATISTICS["all of them but PSNR and SSIM"] = [*COLOUR, *STREAM, *OUTSIDE, "psnr_outside"]  # those two see the mouth itself
+STATISTICS["colour, bit rate, GOP and PSNR outside"] = [*COLOUR, "bitrate", *GOP, "psnr_outside"]
 TRACK = ["closed", *(f"{unit}_{what}" for unit in ("jaw", "smile", "funnel") for what in ("mean", "std", "speed"))]
 MOTION = {
     "mouth tracks": TRACK,
