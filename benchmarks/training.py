@@ -55,7 +55,7 @@ def compare(name: str, rounds: int) -> dict:
     """Return images per second of both loops for one network."""
     config = replace(get_profile("synthff").model(name), weights="none")
     device = pick_device()
-    bf16 = use_bf16("auto", device)
+    bf16 = use_bf16("auto", device, config.px)
     torch.manual_seed(0)
     images = torch.rand(config.batch_size, 3, config.px, config.px, device=device)
     labels = torch.arange(config.batch_size, device=device) % 2

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from utils import augment
 from utils.augment import OPERATIONS, basic, jitter_colour, randaugment, random_affine, random_jpeg, resize, warp
 
 
@@ -68,3 +70,31 @@ def test_randaugment_leaves_its_input_alone_and_zero_operations_do_nothing(image
     randaugment(images, 2, 9, torch.Generator().manual_seed(0))
     assert torch.equal(images, before)
     assert torch.equal(randaugment(images, 0, 9, torch.Generator()), before)
+
+
+def textured(count=3, side=48):
+    """Return images with fine and coarse detail (count, 3, side, side)."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = F.interpolate(torch.rand(count, 3, 6, 6, generator=generator), size=side, mode="bilinear")
+    return (coarse + 0.15 * torch.randn(count, 3, side, side, generator=generator)).clamp(0, 1)
+
+
+@pytest.mark.parametrize("name", ["h264", "jpeg", "scale", "blur"])
+def test_losses_take_fine_detail_keep_the_rest_and_repeat(name):
+    images = textured()
+    lose = augment.LOSSES[name]
+    one, two = (lose(images, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, two) and one.shape == images.shape and 0 <= one.min() and one.max() <= 1
+    fine = lambda x: (x - F.avg_pool2d(x, 3, 1, 1)).std(dim=(1, 2, 3))  # noqa: E731
+    assert (fine(one) < fine(images)).all()
+    blocks = lambda x: F.avg_pool2d(x, 16)  # noqa: E731
+    assert (blocks(one) - blocks(images)).abs().mean() < 0.05
+
+
+def test_h264_loses_more_at_a_higher_rate_factor():
+    images = textured()
+    error = [
+        (augment.random_h264(images, torch.Generator().manual_seed(0), (crf, crf)) - images).square().mean()
+        for crf in (20, 30, 40)
+    ]
+    assert error[0] < error[1] < error[2]

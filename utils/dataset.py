@@ -131,6 +131,18 @@ def _images(pixels: np.ndarray, rows: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(crops).permute(0, 3, 1, 2)  # (B, 3, S, S)
 
 
+def twins(index: pd.DataFrame) -> np.ndarray:
+    """Return positions (n, 2) in a face table of each original and a fake of the same target, frame and quality.
+
+    Raises ValueError where there is none.
+    """
+    rows = index[["target", "frame", "quality", "label"]].assign(position=np.arange(len(index)))
+    both = rows[rows["label"] == 0].merge(rows[rows["label"] == 1], on=["target", "frame", "quality"])
+    if both.empty:
+        raise ValueError("no fake has its original beside it: train without twins")
+    return both[["position_x", "position_y"]].to_numpy()
+
+
 def balanced_batches(labels: torch.Tensor, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Yield endless batches of positions (B,), half of each class, each class gone through in shuffled rounds.
 

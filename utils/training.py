@@ -22,9 +22,9 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from utils import runs
-from utils.augment import basic, to_float
+from utils.augment import basic, basic_twins, to_float
 from utils.config import ModelConfig, Profile, TrainConfig
-from utils.dataset import FaceSet, balanced_batches
+from utils.dataset import FaceSet, balanced_batches, endless_batches, twins
 from utils.ffpp import labelled_pairs
 from utils.models import Detector, create_model, frozen_copy, pick_device, probabilities, use_bf16
 
@@ -39,7 +39,8 @@ def supervised(train: FaceSet, config: ModelConfig, shared: TrainConfig, generat
     def losses(model: Detector) -> Losses:
         items = next(batches)
         device = model.mean.device
-        inputs_x = basic(to_float(train.images(items).to(device)), model.px, generator)  # (B, 3, px, px)
+        images = to_float(train.images(items).to(device))
+        inputs_x = (basic_twins if config.twins else basic)(images, model.px, generator)  # (B, 3, px, px)
         targets_x = train.labels[items].to(device)
         return {"loss": F.cross_entropy(model(inputs_x), targets_x, label_smoothing=shared.label_smoothing)}
 
@@ -50,14 +51,23 @@ def clean_first(train: FaceSet, config: ModelConfig, generator: torch.Generator)
     """Yield class-balanced batches of positions (B,), in the first part of the steps of the best quality alone.
 
     A network that starts from nothing finds the traces of a fake sooner where compression has not blurred them
-    (curriculum learning, Bengio et al. 2009). `config.clean_first` is that part, 0 for none.
+    (curriculum learning, Bengio et al. 2009). `config.clean_first` is that part, 0 for none; `config.twins` has each
+    fake follow its original.
     """
-    clean = torch.from_numpy(np.flatnonzero(train.index["quality"] == train.qualities[0]))
+    clean = np.flatnonzero(train.index["quality"] == train.qualities[0])
     first = round(config.clean_first * config.steps)
     if first:
-        batches = balanced_batches(train.labels[clean], config.batch_size, generator)
-        yield from (clean[items] for items in islice(batches, first))
-    yield from balanced_batches(train.labels, config.batch_size, generator)
+        yield from islice(_batches(train, clean, config, generator), first)
+    yield from _batches(train, np.arange(len(train)), config, generator)
+
+
+def _batches(train: FaceSet, items: np.ndarray, config: ModelConfig, generator) -> Iterator[torch.Tensor]:
+    if not config.twins:
+        some = torch.from_numpy(items)
+        return (some[drawn] for drawn in balanced_batches(train.labels[some], config.batch_size, generator))
+    pairs = twins(train.index.iloc[items])
+    halves = endless_batches(len(pairs), config.batch_size // 2, generator)
+    return (torch.from_numpy(items[pairs[drawn].ravel()]) for drawn in halves)
 
 
 def fit(
@@ -113,7 +123,7 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
     optimiser = torch.optim.AdamW(_groups(model, shared.weight_decay), lr=lr, fused=fused)
     factor = partial(warmup_cosine, steps=config.steps, warmup=shared.warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-    bf16 = use_bf16(shared.precision, device)
+    bf16 = use_bf16(shared.precision, device, model.px)
     average, best, result = frozen_copy(model), None, {"val_auc": -1.0}
     since, sums, began, stale = 0, {}, time.perf_counter(), 0
     model.train()
