@@ -36,7 +36,7 @@ class TinyProfile(Profile):
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(Path(self.name))
+        return Workspace(Path(self.name), self.variant)
 
 
 def tiny_profile(folder: Path, **student) -> TinyProfile:

@@ -99,7 +99,7 @@ def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
 
 def test_students_iterate_and_the_last_one_has_the_name_of_the_phase(faces, tmp_path):
     profile = tiny_profile(tmp_path)
-    ns.student_compression(profile, faces, seed=1)
+    ns.self_train(profile, "student_compression", faces, seed=1)
     folders = [profile.workspace.runs / f"{phase}-resnet18-s1" for phase in (
         "teacher_both", "student_compression_it1", "student_compression"
     )]  # fmt: skip
@@ -123,14 +123,14 @@ def test_a_students_run_is_the_same_whatever_the_labels_of_the_pool(faces, tmp_p
         _, pool = ns.split_labels(profile, faces)
         hidden = faces.index["pair"].isin(pool.pairs)
         label = faces.index["label"].where(~hidden | (not turned), 1 - faces.index["label"])
-        model = ns.student_classic(profile, FaceSet(faces.index.assign(label=label), faces.pixels))
+        model = ns.self_train(profile, "student_classic", FaceSet(faces.index.assign(label=label), faces.pixels))
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_the_original_settings_students_see_c40_alone(faces, tmp_path):
     profile = tiny_profile(tmp_path, iterations=1)
-    ns.student_classic(profile, faces)
+    ns.self_train(profile, "student_classic", faces)
     log = runs.read_log(profile.workspace.runs / "student_classic-resnet18-s0")
     assert "val_auc_c40" in log[0] and "val_auc_c23" not in log[0]
     table = pd.read_csv(profile.workspace.runs / "student_classic-resnet18-s0" / "pseudo_labels.csv")

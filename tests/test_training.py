@@ -187,7 +187,7 @@ def test_twins_are_the_same_frame_of_a_person_real_and_fake_under_the_same_augme
             assert (drawn[column].to_numpy()[0::2] == drawn[column].to_numpy()[1::2]).all()
         assert step >= 5 or set(drawn["quality"]) == {"c23"}
     images = torch.rand(3, 3, 8, 8).repeat_interleave(2, dim=0)
-    out = training.basic_twins(images, 8, torch.Generator().manual_seed(1))
+    out = training.for_twins(training.basic, images, 8, generator=torch.Generator().manual_seed(1))
     assert torch.equal(out[0::2], out[1::2]) and not torch.equal(out[0], out[2])
     alone = train.select(quality="c23", pairs=train.pairs)
     only_real = FaceSet(alone.index[alone.index["label"] == 0], alone.pixels)

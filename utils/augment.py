@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import av
@@ -70,12 +71,12 @@ def basic(images: torch.Tensor, px: int, generator: torch.Generator) -> torch.Te
     return jitter_colour(warp(images, theta, px), generator)
 
 
-def basic_twins(images: torch.Tensor, px: int, generator: torch.Generator) -> torch.Tensor:
-    """Return `basic` of images (B, 3, H, W) that come in twos, the same for both of two neighbours."""
+def for_twins(augment: Callable[..., torch.Tensor], images: torch.Tensor, *settings, generator: torch.Generator):
+    """Return `augment(images, *settings, generator)` of images (B, 3, H, W) that come in twos, the same for both of two."""
     state = generator.get_state()
-    first = basic(images[0::2], px, generator)
+    first = augment(images[0::2], *settings, generator)
     generator.set_state(state)
-    return torch.stack([first, basic(images[1::2], px, generator)], dim=1).flatten(0, 1)
+    return torch.stack([first, augment(images[1::2], *settings, generator)], dim=1).flatten(0, 1)
 
 
 # RandAugment (Cubuk et al. 2020): name -> function(image batch, magnitude in [0, 1], sign). The ranges are those of its

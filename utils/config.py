@@ -129,6 +129,8 @@ class NoisyStudentConfig:
     loss: str = "none"  # what its images lose on the fly: "h264" at a random CRF, "jpeg", "scale", "blur" or "none"
     student_init: str = "start"  # "start": the network's own start weights, "teacher": the teacher's weights
     steps: float = 1.0  # optimiser steps of a student, times the network's own
+    later_init: str = "start"  # the same two for the students after the first
+    later_steps: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -145,17 +147,19 @@ class Profile:
     baselines: tuple[str, ...] = ("xception", "resnet18", "resnet50")  # notebook 03
     efficientnets: tuple[str, ...] = ("efficientnet-b0", "efficientnet-b4", "efficientnet-lite0")  # notebook 04
     student_model: str = "efficientnet-lite0"  # teacher and student of notebooks 04 and 05
+    changes: dict[str, dict] = field(default_factory=dict)  # phase -> what differs there from a network's own settings
+    variant: str = ""  # name of an experiment that changes one setting; its results go to folders of their own
     bootstrap: int = 2000  # resamples behind every interval
 
     @property
     def workspace(self) -> Workspace:
-        return workspace(self.name)
+        return workspace(self.name, self.variant)
 
-    def model(self, name: str) -> ModelConfig:
-        """Return a network's settings; raise ValueError for a network the profile does not know."""
+    def model(self, name: str, phase: str = "") -> ModelConfig:
+        """Return a network's settings in a phase; raise ValueError for a network the profile does not know."""
         if name not in self.models:
             raise ValueError(f"unknown model {name!r} in profile {self.name!r}: choose one of {', '.join(self.models)}")
-        return self.models[name]
+        return replace(self.models[name], **self.changes.get(phase, {}))
 
     def as_dict(self) -> dict:
         """Return plain values, to be saved beside every run."""
@@ -182,7 +186,7 @@ SYNTHFF_MODELS = {
     "efficientnet-b0": ModelConfig(steps=300, **FROM_NOTHING),
     "efficientnet-b4": ModelConfig(steps=100, **FROM_NOTHING),
     "efficientnet-b4-noisy": ModelConfig(px=96, steps=60, batch_size=16, weights="imagenet"),
-    "efficientnet-lite0": ModelConfig(steps=150, weights="package"),
+    "efficientnet-lite0": ModelConfig(px=128, steps=150, weights="package"),
 }
 
 # FF++: the input side each network was designed for, ImageNet weights, GPUs.
@@ -203,8 +207,17 @@ PROFILES = {
         name="synthff",
         faces=FacesConfig(frame_step=8),  # six frames of 48
         train=TrainConfig(ema=0.95, val_every=2),
-        # Two operations of magnitude 9, dropout .3 and stochastic depth .2 underfit in 100 steps: less noise validated better.
-        student=NoisyStudentConfig(mu=1, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1),
+        # Two operations of magnitude 9, dropout .3 and stochastic depth .2 underfit in so few steps: less noise validated better.
+        # A first student trains for 200 steps, the later ones go on from their teachers for 100; the oracle for 400, too.
+        student=NoisyStudentConfig(
+            iterations=3, mu=1, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1, steps=4 / 3,
+            later_init="teacher", later_steps=2 / 3,
+        ),  # fmt: skip
+        changes={
+            "oracle": {"steps": 400},
+            "student_classic": {"batch_size": 16},
+            "student_compression": {"batch_size": 16},
+        },
         models=SYNTHFF_MODELS,
     ),
     "smoke": Profile(

@@ -149,7 +149,7 @@ def load_index(profile: Profile) -> pd.DataFrame:
 def labelled_pairs(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     """Draw the training pairs whose labels a semi-supervised trainer may use: whole pairs, at least one.
 
-    The draw depends on the set of training pairs and the seed alone. Raises ValueError for a fraction outside (0, 1]
+    The draw depends on the set of training pairs and the seed alone, and a smaller one is part of a larger one. Raises ValueError for a fraction outside (0, 1]
     and for an index without training videos.
     """
     if not 0 < fraction <= 1:
@@ -158,7 +158,7 @@ def labelled_pairs(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     if not pairs:
         raise ValueError("the index has no training videos to draw labelled pairs from")
     count = max(1, round(fraction * len(pairs)))
-    return set(np.random.default_rng(seed).choice(pairs, size=count, replace=False).tolist())
+    return set(np.random.default_rng(seed).permutation(pairs)[:count].tolist())
 
 
 def straddling_sources(splits: Splits, conversion: Path | str) -> pd.DataFrame:

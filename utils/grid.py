@@ -1,6 +1,6 @@
-"""The original's 18 cases, six networks by three phases, and EfficientNet-Lite0 beside them: hours, so not the main job.
+"""Everything that takes hours, resumably: the comparison over seeds, the number of labels, ablations, the 18 cases.
 
-    python -m utils.grid [--profile synthff] [--models xception ...] [--phases trained ...] [--seeds 0 1] [--jobs 2]
+    python -m utils.grid [--groups comparison labels ablation cases] [--seeds 0 1 2 3 4] [--models ...] [--jobs 2]
 
 Finished runs are skipped, so an interrupted grid goes on where it stopped. On a CPU one single-thread process a core
 trains more than one process with all cores; on a GPU use `--jobs 1`.
@@ -10,56 +10,109 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import joblib
 import torch
 from tqdm import tqdm
 
-from utils.config import MODEL_NAMES, PROFILES, get_profile
-from utils.dataset import load_faces
+from utils.config import MODEL_NAMES, PROFILES, Profile, get_profile
+from utils.dataset import FaceSet, load_faces
+from utils.experiments import ABLATIONS, COMPARED, LABELLED_PEOPLE, WEIGHTS, Experiment, labels_profile, weights_profile
 from utils.models import WeightsUnavailable
-from utils.noisy_student import noisy_trained
+from utils.noisy_student import STUDENTS, iteration_phases, noisy_trained, open_key, self_train, supervise
 from utils.predict import save_predictions
 from utils.runs import run_name
 from utils.training import post_trained, trained
 
-TRAIN = {"trained": trained, "post_trained": post_trained, "noisy_trained": noisy_trained}
+CASES = {"trained": trained, "post_trained": post_trained, "noisy_trained": noisy_trained}
+CHAINS = {  # phases that one process does in a row, a student after its teacher
+    "comparison": (("teacher_c40", "student_classic", "teacher_c23"), ("teacher_both", "student_compression", "oracle")),
+    "labels": (COMPARED,),
+    "cases": (("trained", "post_trained"), ("noisy_trained",)),
+    "weights": (("teacher_both", "student_compression"),),
+}
+GROUPS = ("comparison", "cases", "labels", "ablation", "weights")  # in this order: ablations need the comparison's teachers
+ONE_SEED = ("cases", "ablation", "weights")  # unless more are asked for
 
 
-def chains(models: list[str], phases: list[str], seeds: list[int]) -> list[tuple[str, list[str], int]]:
-    """Return (model, phases, seed) of what one process does in a row: *post_trained* goes on from *trained*."""
-    together = [[phase for phase in ("trained", "post_trained") if phase in phases]]
-    together += [["noisy_trained"]] if "noisy_trained" in phases else []
-    return [(model, group, seed) for seed, model, group in product(seeds, models, together) if group]
+@dataclass(frozen=True)
+class Task:
+    """What one process does in a row, with one seed."""
+
+    group: str
+    seed: int
+    phases: tuple[str, ...]
+    model: str = ""  # of the groups cases and weights
+    people: int = 0  # with labels, in the group labels
+    experiment: Experiment | None = None  # of the group ablation
 
 
-def run_chain(profile_name: str, model: str, phases: list[str], seed: int, threads: int | None = None) -> list[str]:
-    """Train and score the phases of one network; return a line for each, done or left out for want of weights."""
+def tasks(group: str, seeds: Sequence[int], models: Sequence[str] = MODEL_NAMES) -> list[Task]:
+    """Return the tasks of a group, seed by seed; ValueError for an unknown group."""
+    if group == "ablation":
+        return [Task(group, seed, ("student_compression",), experiment=one) for seed in seeds for one in ABLATIONS]
+    if group not in CHAINS:
+        raise ValueError(f"unknown group {group!r}: choose one of {', '.join(GROUPS)}")
+    people = LABELLED_PEOPLE if group == "labels" else (0,)
+    networks = {"cases": models, "weights": WEIGHTS}.get(group, ("",))
+    found = product(seeds, networks, people, CHAINS[group])
+    return [Task(group, seed, phases, model, count) for seed, model, count, phases in found]
+
+
+def run_task(profile_name: str, task: Task, threads: int | None = None) -> list[str]:
+    """Train and score what a task asks for; return a line a phase: done, or left out for want of weights."""
     if threads:
         torch.set_num_threads(threads)
         os.environ["TQDM_DISABLE"] = "1"  # several bars at once would overwrite each other
     profile = get_profile(profile_name)
     faces, lines = load_faces(profile), []
-    for phase in phases:
-        name = run_name(phase, model, seed)
+    for phase in task.phases:
+        name = f"{task.group}: {phase} {task.model or ''} {task.people or ''} seed {task.seed}"
+        name = f"{task.experiment.variant}: seed {task.seed}" if task.experiment else " ".join(name.split())
         try:
-            TRAIN[phase](profile, model, faces, seed)
-            save_predictions(profile, name, faces)
+            run_phase(profile, task, phase, faces)
             lines.append(f"{name}: done")
         except WeightsUnavailable as error:
             lines.append(f"{name}: left out, {error}")
     return lines
 
 
-def run_grid(profile_name: str, models: list[str], phases: list[str], seeds: list[int], jobs: int) -> list[str]:
-    """Run all cases in `jobs` processes; return one line a case. A failure in one case stops the grid with its error."""
-    tasks = chains(models, phases, seeds)
+def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
+    """Train one phase of a task (finished runs are loaded), score its runs, and judge what its students were taught."""
+    seed, network = task.seed, profile.student_model
+    if task.group == "cases":
+        CASES[phase](profile, task.model, faces, seed)
+        save_predictions(profile, run_name(phase, task.model, seed), faces)
+        return
+    if task.group == "ablation":
+        teachers, profile, network = profile, task.experiment.profile(profile), task.experiment.student_name(profile)
+        self_train(profile, phase, faces, seed, name=network, teachers=teachers, iterations=1, **task.experiment.student)
+        save_predictions(profile, run_name(phase, network, seed), faces)
+        return
+    if task.group == "weights":
+        profile, network = weights_profile(profile, task.model), task.model
+    if task.people:
+        profile = labels_profile(profile, task.people, len(faces.select(split="train").pairs))
+    if phase not in STUDENTS:
+        supervise(profile, phase, faces, seed)
+        save_predictions(profile, run_name(phase, network, seed), faces)
+        return
+    self_train(profile, phase, faces, seed)
+    for name in (run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)):
+        save_predictions(profile, name, faces)
+        open_key(profile, name, faces, seed)
+
+
+def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:
+    """Run tasks in `jobs` processes; return one line a phase. A failure in one stops the grid with its error."""
     threads = 1 if jobs > 1 else None
-    pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    done = pool(joblib.delayed(run_chain)(profile_name, *task, threads) for task in tasks)
+    pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
+    done = pool(joblib.delayed(run_task)(profile_name, task, threads) for task in todo)
     lines = []
-    for result in tqdm(done, total=len(tasks), desc="grid", disable=bool(os.environ.get("TQDM_DISABLE"))):
+    for result in tqdm(done, total=len(todo), desc="grid", disable=bool(os.environ.get("TQDM_DISABLE"))):
         lines += result
         for line in result:
             tqdm.write(line)
@@ -67,15 +120,17 @@ def run_grid(profile_name: str, models: list[str], phases: list[str], seeds: lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train and score the original's 18 cases, resumably.")
+    parser = argparse.ArgumentParser(description="Train and score the experiments that take hours, resumably.")
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
-    parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES))
-    parser.add_argument("--phases", nargs="+", choices=list(TRAIN), default=list(TRAIN))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--seeds", nargs="+", type=int, help=f"default: 0 to 4; 0 for {', '.join(ONE_SEED)}")
+    parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES), help="of the cases")
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
     arguments = parser.parse_args()
     try:
-        run_grid(arguments.profile, arguments.models, arguments.phases, arguments.seeds, arguments.jobs)
+        for group in (name for name in GROUPS if name in arguments.groups):  # one after the other
+            seeds = arguments.seeds or ([0] if group in ONE_SEED else [0, 1, 2, 3, 4])
+            run_grid(arguments.profile, tasks(group, seeds, arguments.models), arguments.jobs)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"error: {error}\n")
 

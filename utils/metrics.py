@@ -21,12 +21,15 @@ METRICS = (
     "accuracy_fake",
     "balanced_accuracy",
     "accuracy_half",
+    "accuracy_half_real",
+    "accuracy_half_fake",
     "auc",
     "eer",
     "log_loss",
 )  # `accuracy_half` is the accuracy at a threshold of one half, as in the original project; the others use validation's
 LEVELS = ("frame", "video")
 SMALLEST = 1e-6  # scores are kept this far from 0 and 1 in the log loss
+SEED_STREAM = 4040  # of the draws of seeds, apart from those of identity pairs
 CHUNK = 4_000_000  # entries of the largest temporary array of a bootstrap
 
 
@@ -45,6 +48,22 @@ def load_predictions(folder: Path | str) -> pd.DataFrame:
         run = table.loc[table.duplicated(key), "run"].iloc[0]
         raise ValueError(f"{folder}: run {run} is there twice: remove one of its files")
     return table.sort_values(key, kind="stable", ignore_index=True)
+
+
+def load_experiments(folder: Path | str, group: str) -> pd.DataFrame:
+    """Return the predictions below `folder`/`group`, one folder an experiment; a run's name starts with its folder.
+
+    "labels/people/10/teacher_both-efficientnet-lite0-s0": so runs of different experiments can stand in one table. Without
+    any file the table is empty.
+    """
+    folder = Path(folder)
+    files = sorted((folder / group).rglob("*.csv.gz"))
+    tables = [read_predictions(file) for file in files]
+    tables = [
+        table.assign(run=f"{file.parent.relative_to(folder).as_posix()}/" + table["run"])
+        for file, table in zip(files, tables, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
@@ -165,14 +184,16 @@ def measure(
 
     real, fake = count(labels == 0), count(labels == 1)
     right_real, right_fake = count((labels == 0) & (scores < threshold)), count((labels == 1) & (scores >= threshold))
-    right_half = count((scores >= 0.5) == (labels == 1))
+    half_real, half_fake = count((labels == 0) & (scores < 0.5)), count((labels == 1) & (scores >= 0.5))
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "accuracy": (right_real + right_fake) / (real + fake),
             "accuracy_real": right_real / real,
             "accuracy_fake": right_fake / fake,
             "balanced_accuracy": (right_real / real + right_fake / fake) / 2,
-            "accuracy_half": right_half / (real + fake),
+            "accuracy_half": (half_real + half_fake) / (real + fake),
+            "accuracy_half_real": half_real / real,
+            "accuracy_half_fake": half_fake / fake,
             "auc": _auc(counts[0], counts[1], weights) / (real * fake),
             "eer": _eer(counts[0], counts[1], weights),
             "log_loss": weights @ loss / (real + fake),
@@ -206,15 +227,17 @@ class Evaluation:
     pairs: dict[tuple[str, str, str, str], tuple[str, ...]]
 
 
-def evaluate(predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Evaluation:
-    """Measure every run at frame and video level with 95 % intervals over identity pairs.
+def evaluate(
+    predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0, levels: Sequence[str] = LEVELS
+) -> Evaluation:
+    """Measure every run at frame and video level (or one of them) with 95 % intervals over identity pairs.
 
     The threshold of each run, quality and level is chosen on validation and held fixed in the resamples. Raises
     ValueError for a part that has no validation scores or lacks a class.
     """
     pair_of = identity_pairs(predictions["video_id"].unique().tolist())
     rows, values, pairs = [], {}, {}
-    for level in LEVELS:
+    for level in levels:
         scored = at_level(predictions, level)
         parts = dict(list(scored.groupby(["run", "split", "quality"])))
         for (run, split, quality), part in parts.items():
@@ -269,13 +292,14 @@ def summarise(values: dict[str, np.ndarray]) -> dict[str, float]:
 def difference(evaluation: Evaluation, these: Sequence[tuple], those: Sequence[tuple], metric: str = "auc") -> dict:
     """Return mean metric of `these` minus that of `those` with its paired 95 % interval: value, lo, hi.
 
-    Both are sequences of (run, split, quality, level), several where a method was run with several seeds. Raises
-    ValueError where they were not measured on the same identity pairs.
+    Both are sequences of (run, split, quality, level), several, in the order of the seeds, where a method was run with
+    several seeds: then the interval holds the spread of seeds as well. Raises ValueError where they were not measured on
+    the same identity pairs.
     """
     if _pairs(evaluation, these) != _pairs(evaluation, those):
         raise ValueError(f"not measured on the same identity pairs: {these[0]} and {those[0]}")
-    draws = _draws(evaluation, these, metric) - _draws(evaluation, those, metric)
-    return _estimate(draws[0], draws[1:])
+    gaps = draws(evaluation, these, metric) - draws(evaluation, those, metric)
+    return estimate(gaps[0], gaps[1:])
 
 
 def unpaired_difference(
@@ -289,11 +313,11 @@ def unpaired_difference(
     shared = set(_pairs(evaluation, these)) & set(_pairs(evaluation, those))
     if shared:
         raise ValueError(f"{these[0]} and {those[0]} share identity pairs ({min(shared)}): use `difference`")
-    this, that = (_draws(evaluation, keys, metric) for keys in (these, those))
+    this, that = (draws(evaluation, keys, metric) for keys in (these, those))
     # The n-th draws of both sides must not be matched: from equally many pairs both would draw the same positions.
     # Independent draws may meet in any combination, so all are taken.
     most = math.isqrt(CHUNK) + 1
-    return _estimate(this[0] - that[0], np.subtract.outer(this[1:most], that[1:most]))
+    return estimate(this[0] - that[0], np.subtract.outer(this[1:most], that[1:most]))
 
 
 def _pairs(evaluation: Evaluation, keys: Sequence[tuple]) -> tuple[str, ...]:
@@ -304,28 +328,36 @@ def _pairs(evaluation: Evaluation, keys: Sequence[tuple]) -> tuple[str, ...]:
     return found.pop()
 
 
-def _draws(evaluation: Evaluation, keys: Sequence[tuple], metric: str) -> np.ndarray:
-    """Return the metric's mean over `keys`, the estimate first, then its bootstrap values (1 + R,)."""
-    return np.mean([evaluation.values[key][metric] for key in keys], axis=0)
+def draws(evaluation: Evaluation, keys: Sequence[tuple], metric: str) -> np.ndarray:
+    """Return the metric's mean over `keys`, one a seed, the estimate first, then its bootstrap values (1 + R,).
+
+    Each resample draws identity pairs and, where there are several, seeds: both are crossed, for every seed scored the
+    same people. Two methods that were run with equally many seeds get the same draws, so that they stay paired.
+    """
+    values = np.stack([evaluation.values[key][metric] for key in keys])  # (S, 1 + R)
+    seeds, resamples = len(values), values.shape[1] - 1
+    if seeds == 1:
+        return values[0]
+    drawn = np.random.default_rng([SEED_STREAM, seeds]).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    return np.append(values[:, 0].mean(), np.einsum("rs,sr->r", drawn / seeds, values[:, 1:]))
 
 
-def _estimate(value: float, draws: np.ndarray) -> dict[str, float]:
+def estimate(value: float, draws: np.ndarray) -> dict[str, float]:
     """Return a value and the interval of its bootstrap values."""
     low, high = interval(draws)
     return {"value": float(value), "lo": low, "hi": high}
 
 
 def by_method(evaluation: Evaluation, metric: str = "auc", split: str = "test", level: str = "video") -> pd.DataFrame:
-    """Return one row a phase, model and quality: the mean over seeds with its 95 % interval over identity pairs.
+    """Return one row a phase, model and quality: the mean over seeds with its 95 % interval over identity pairs and seeds.
 
-    Columns phase, model, quality, seeds, value, lo, hi; the interval does not hold the spread between seeds. No rows
-    where no run has the split.
+    Columns phase, model, quality, seeds, value, lo, hi. No rows where no run has the split.
     """
     table = evaluation.table[(evaluation.table["split"] == split) & (evaluation.table["level"] == level)]
     rows = []
     for (phase, model, quality), part in table.groupby(["phase", "model", "quality"], sort=False):
-        draws = _draws(evaluation, [(run, split, quality, level) for run in part["run"]], metric)
-        rows.append((phase, model, quality, len(part), *_estimate(draws[0], draws[1:]).values()))
+        found = draws(evaluation, [(run, split, quality, level) for run in part["run"]], metric)
+        rows.append((phase, model, quality, len(part), *estimate(found[0], found[1:]).values()))
     return pd.DataFrame(rows, columns=["phase", "model", "quality", "seeds", "value", "lo", "hi"])
 
 
@@ -343,7 +375,7 @@ def hard_against_test(evaluation: Evaluation, metric: str = "auc", level: str = 
             continue
         hard, test = ([(run, split, quality, level) for run in runs] for split in (HARD, "test"))
         change = unpaired_difference(evaluation, hard, test, metric)
-        triples = [_estimate(draws[0], draws[1:]) for draws in (_draws(evaluation, keys, metric) for keys in (test, hard))]
+        triples = [estimate(found[0], found[1:]) for found in (draws(evaluation, keys, metric) for keys in (test, hard))]
         numbers = [number for triple in (*triples, change) for number in triple.values()]
         rows.append((phase, model, quality, *part.iloc[0][counts], *numbers))
     columns = ["phase", "model", "quality", *counts, *(name + end for name in names for end in ("", "_lo", "_hi"))]

@@ -21,15 +21,21 @@ import torch
 import torch.nn.functional as F
 
 from utils import runs
-from utils.augment import LOSSES, basic, randaugment, to_float
+from utils.augment import LOSSES, basic, for_twins, randaugment, to_float
 from utils.config import ModelConfig, NoisyStudentConfig, Profile, TrainConfig
-from utils.dataset import FaceSet, UnlabelledFaces, answer_key, balanced_batches, endless_batches
+from utils.dataset import FaceSet, UnlabelledFaces, answer_key, endless_batches
 from utils.ffpp import labelled_pairs
 from utils.models import Detector, create_model, probabilities
 from utils.paths import atomic
-from utils.training import Losses, Objective, draw_part, fit, learn, validation_faces
+from utils.training import Losses, Objective, clean_first, draw_part, fit, learn, validation_faces
 
 VIEWS = {"teacher_c40": ("c40",), "teacher_c23": ("c23",), "teacher_both": ("c23", "c40"), "oracle": ("c23", "c40")}
+STUDENTS = {  # a student's teacher, what the teacher looks at, and what the student sees of the same clips
+    # the original's setting: labels, pseudo-labels and student all see c40 alone
+    "student_classic": ("teacher_c40", {"teacher_view": "same", "student_views": ("c40",)}),
+    # ours: the teacher looks at the c23 view of a clip, the student answers from its c40 view
+    "student_compression": ("teacher_both", {"teacher_view": "c23", "student_views": ("c40",)}),
+}
 
 
 # Step 2: pseudo-labels
@@ -120,7 +126,7 @@ def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentCo
     def make_objective(train: FaceSet, config: ModelConfig, shared: TrainConfig, generator) -> Objective:
         pseudo = label_pool(teacher, inputs_u, student, seed)
         save_pseudo_labels(folder, pseudo)
-        batches_x = balanced_batches(train.labels, config.batch_size, generator)
+        batches_x = clean_first(train, config, generator)
         batches_u = {
             view: endless_batches(len(kept), share, generator)
             for (view, kept), share in zip(pseudo.kept.items(), shares(student, config.batch_size), strict=True)
@@ -129,8 +135,14 @@ def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentCo
         def losses(model: Detector) -> Losses:
             x = next(batches_x)
             u = {view: pseudo.kept[view][next(batches)] for view, batches in batches_u.items()}
-            images = [train.images(x), *(inputs_u.images(items, view) for view, items in u.items())]
-            inputs = noise(torch.cat(images).to(model.mean.device), model.px, student, generator)
+            device, px = model.mean.device, model.px
+            images_x = train.images(x).to(device)
+            images_u = torch.cat([inputs_u.images(items, view) for view, items in u.items()]).to(device)
+            if config.twins:
+                inputs_x = for_twins(noise, images_x, px, student, generator=generator)
+            else:
+                inputs_x = noise(images_x, px, student, generator)
+            inputs = torch.cat([inputs_x, noise(images_u, px, student, generator)])
             logits = model(inputs)  # labelled and unlabelled in one batch: they share the batch statistics
             targets_x = train.labels[x].to(logits.device)
             targets_u = torch.cat([pseudo.p[view][items] for view, items in u.items()]).to(logits.device)
@@ -182,9 +194,10 @@ def noisy_student(
     teacher gives other runs. Raises ValueError where the teacher leaves nothing to learn from.
     """
     config, name = config or profile.student, name or teacher.name
-    settings = student_settings(profile.model(name), config)
-    for iteration in range(1, config.iterations + 1):
-        run_phase = phase if iteration == config.iterations else f"{phase}_it{iteration}"
+    for iteration, run_phase in enumerate(iteration_phases(phase, config.iterations)):
+        if iteration == 1:
+            config = replace(config, student_init=config.later_init, steps=config.later_steps)
+        settings = student_settings(profile.model(name, phase), config)
         folder = profile.workspace.runs / runs.run_name(run_phase, name, seed)
         student = create_model(name, settings, seed)
         if config.student_init == "teacher":
@@ -196,6 +209,11 @@ def noisy_student(
         )
         teacher, taught_by = student, runs.run_hash(profile, run_phase, name, seed)  # step 4
     return teacher
+
+
+def iteration_phases(phase: str, iterations: int) -> list[str]:
+    """Return the phases of a phase's students, first to last: iteration i < last is `<phase>_it<i>`."""
+    return [f"{phase}_it{iteration}" for iteration in range(1, iterations)] + [phase]
 
 
 def student_settings(start: ModelConfig, config: NoisyStudentConfig) -> ModelConfig:
@@ -232,24 +250,36 @@ def supervise(profile: Profile, phase: str, faces: FaceSet, seed: int = 0, name:
     return learn(profile, create_model(name, profile.model(name), seed), train, faces, phase, seed)
 
 
-def student_classic(profile: Profile, faces: FaceSet, seed: int = 0) -> Detector:
-    """The original's setting: labels, pseudo-labels and student all see c40 alone; the teacher is `teacher_c40`."""
-    config = replace(profile.student, teacher_view="same", student_views=("c40",))
-    return _self_train(profile, faces, seed, "teacher_c40", "student_classic", config)
+def self_train(
+    profile: Profile, phase: str, faces: FaceSet, seed: int = 0, *,
+    name: str | None = None, teachers: Profile | None = None, **changes,
+) -> Detector:  # fmt: skip
+    """Run a phase of STUDENTS, its teacher first if need be, and return the last student.
 
-
-def student_compression(profile: Profile, faces: FaceSet, seed: int = 0) -> Detector:
-    """Ours: the teacher (`teacher_both`) looks at the c23 view of a clip, the student answers from its c40 view."""
-    config = replace(profile.student, teacher_view="c23", student_views=("c40",))
-    return _self_train(profile, faces, seed, "teacher_both", "student_compression", config)
+    `name` is the students' network (default: the teacher's). `teachers` is the profile whose teachers are used (default:
+    this one) and `changes` are fields of NoisyStudentConfig: both for experiments.
+    """
+    teacher_phase, views = STUDENTS[phase]
+    teachers = teachers or profile
+    teacher = supervise(teachers, teacher_phase, faces, seed)
+    labelled, pool = split_labels(profile, faces, seed)
+    return noisy_student(
+        profile, teacher, labelled.select(quality=VIEWS[teacher_phase]), pool.hide_labels(seed),
+        validation_faces(faces, profile.train, VIEWS[teacher_phase]),
+        phase=phase, seed=seed, name=name, config=replace(profile.student, **views, **changes),
+        taught_by=runs.run_hash(teachers, teacher_phase, teacher.name, seed),
+    )  # fmt: skip
 
 
 def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> Detector:
     """Phase 3 of the original: labels of one part of the pairs, videos of the others, each view as it is."""
     labelled, pool = draw_part(profile, faces, "noisy_trained", seed)
-    start = create_model(name, profile.model(name), seed)
+    start_config = profile.model(name)
+    start = create_model(name, start_config, seed)
     teacher = learn(profile, start, labelled, faces, "noisy_trained_teacher", seed)
     config = replace(profile.student, teacher_view="same", student_views=profile.data.qualities)
+    if start_config.weights == "none":  # from nothing, a student learns what its teacher knows again, and little more
+        config = replace(config, student_init="teacher")
     return noisy_student(
         profile, teacher, labelled, pool.hide_labels(seed), validation_faces(faces, profile.train),
         phase="noisy_trained", seed=seed, config=config,
@@ -257,17 +287,28 @@ def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) ->
     )  # fmt: skip
 
 
-def _self_train(profile, faces, seed: int, teacher_phase: str, phase: str, config: NoisyStudentConfig) -> Detector:
-    teacher, views = supervise(profile, teacher_phase, faces, seed), VIEWS[teacher_phase]
-    labelled, pool = split_labels(profile, faces, seed)
-    return noisy_student(
-        profile, teacher, labelled.select(quality=views), pool.hide_labels(seed),
-        validation_faces(faces, profile.train, views), phase=phase, seed=seed, config=config,
-        taught_by=runs.run_hash(profile, teacher_phase, teacher.name, seed),
+# After training: what the students were taught
+
+
+def open_key(profile: Profile, run: str, faces: FaceSet, seed: int) -> pd.DataFrame:
+    """Return what a finished student was taught beside the truth, one row a clip and view, and save it for the figures.
+
+    Columns run, model, phase, seed, view, clip (a bare number), label, p_fake (mean over the clip's frames), frames,
+    right (of them) and `copies`, `copies_right`: frames that were learned from, after filter and balance, and how many
+    of them had the right class. Only here are the labels of the pool read.
+    """
+    pool = split_labels(profile, faces, seed)[1]
+    config, folder = runs.read_json(profile.workspace.runs / run / "config.json"), profile.workspace.runs / run
+    table = pd.read_csv(folder / "pseudo_labels.csv")
+    table["label"] = answer_key(pool, seed)[table["item"].to_numpy()]
+    table["right"] = (table["p_fake"] >= 0.5) == (table["label"] == 1)
+    table["copies_right"] = table["copies"] * table["right"]
+    clips = table.groupby(["view", "clip", "label"], as_index=False).agg(
+        p_fake=("p_fake", "mean"), frames=("item", "size"), right=("right", "sum"), copies=("copies", "sum"),
+        copies_right=("copies_right", "sum"),
     )  # fmt: skip
-
-
-def judge_pseudo_labels(folder: Path, pool: FaceSet, seed: int = 0) -> pd.DataFrame:
-    """Return the saved pseudo-labels of a finished run beside the truth (`label`): for a figure, after training."""
-    table = pd.read_csv(Path(folder) / "pseudo_labels.csv")
-    return table.assign(label=answer_key(pool, seed)[table["item"].to_numpy()])
+    for place, name in enumerate(("run", "model", "phase", "seed")):
+        clips.insert(place, name, config.get(name, run))
+    with atomic(profile.workspace.pseudo_labels / f"{run}.csv") as path:
+        clips.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
+    return clips

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # of all profiles b
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where one profile reads and writes; profiles other than the default stay below `data/work/<name>/`."""
+    """Where one profile reads and writes; profiles other than the default stay below `data/work/<name>/`.
+
+    A `variant`, an experiment that changes one setting, has folders of its own for runs and predictions, below the others'.
+    """
 
     root: Path
+    variant: str = ""  # "ablation/threshold_0.8"
 
     @property
     def faces(self) -> Path:
@@ -29,12 +34,17 @@ class Workspace:
     @property
     def runs(self) -> Path:
         """One folder a training run: config, log, checkpoint."""
-        return self.root / "data" / "runs"
+        return self.root / "data" / "runs" / self.variant
 
     @property
     def predictions(self) -> Path:
         """One CSV a run; committed for the default profile."""
-        return self.root / "data" / "predictions"
+        return self.root / "data" / "predictions" / self.variant
+
+    @property
+    def pseudo_labels(self) -> Path:
+        """One CSV a student: what it was taught beside the truth, clip by clip; committed for the default profile."""
+        return self.root / "data" / "pseudo_labels" / self.variant
 
     @property
     def user_study(self) -> Path:
@@ -60,9 +70,9 @@ class Workspace:
         return self.root / "notebooks"
 
 
-def workspace(profile: str, default: str = "synthff") -> Workspace:
+def workspace(profile: str, variant: str = "", default: str = "synthff") -> Workspace:
     """Return the workspace of a profile: the repository itself for the default profile."""
-    return Workspace(ROOT if profile == default else WORK / profile)
+    return Workspace(ROOT if profile == default else WORK / profile, variant)
 
 
 @contextmanager
@@ -79,3 +89,12 @@ def atomic(path: Path | str):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path | str) -> dict:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: dict) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

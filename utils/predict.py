@@ -39,10 +39,10 @@ def read_predictions(path: Path) -> pd.DataFrame:
 def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFrame:
     """Score the faces of val, test and (where there are some) test_hard with a finished run; return the table.
 
-    It is written to `<predictions>/<run>.csv`. Predictions that are newer than the run and hold exactly these faces are
+    It is written to `<predictions>/<run>.csv.gz`. Predictions that are newer than the run and hold exactly these faces are
     read instead of being made again.
     """
-    folder, path = profile.workspace.runs / name, profile.workspace.predictions / f"{name}.csv"
+    folder, path = profile.workspace.runs / name, profile.workspace.predictions / f"{name}.csv.gz"
     result = folder / "result.json"
     held_out = faces.select(split=HELD_OUT)
     if path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime:
@@ -53,7 +53,8 @@ def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFram
     scores = predict_faces(model, held_out, profile.train.precision, progress=f"scores of {name}")
     table = prediction_table(name, runs.read_json(folder / "config.json"), held_out, scores)
     with atomic(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        same_bytes = {"method": "gzip", "mtime": 0}  # equal tables give equal files
+        table.to_csv(temporary, index=False, float_format="%.5g", lineterminator="\n", compression=same_bytes)
     return read_predictions(path)  # what later notebooks will read, rounding included
 
 

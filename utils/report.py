@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import typst
 
+from utils import study
 from utils.config import Profile, get_profile
 from utils.ffpp import HARD, SPLITS
 from utils.metrics import Evaluation, by_method, difference, evaluate, hard_against_test, load_predictions
@@ -30,6 +31,8 @@ from utils.plots import (
     method_label,
     one_run_a_model,
 )
+from utils.study import Study, load_study
+from utils.study_plots import draw_study
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
 CONTRASTS = {  # of the Noisy Student experiment: who against whom
@@ -80,16 +83,21 @@ def robustness_words(table: pd.DataFrame) -> str:
 
 
 def cases_table(evaluation: Evaluation) -> pd.DataFrame:
-    """Return the original's 18 cases beside ours: accuracy over faces in %, at one half, validation and test.
+    """Return the original's 18 cases beside ours, and Lite0's: accuracy over faces in % at one half, and AUC in %.
 
-    Two data sets: the columns are not to be subtracted from each other. Ours are empty where a case was not run.
+    Ours are means over seeds: `<quality>_val`, `_test`, `_test_real`, `_test_fake` and, at c40, AUC of faces (`_val_auc`,
+    `_test_auc`). Two data sets: original and ours are not to be subtracted. Empty where a case was not run.
     """
-    table = load_original()
+    original = load_original()
+    own = pd.DataFrame({"phase": list(PHASES), "model": "efficientnet-lite0"})  # no case of the original
+    table = pd.concat([original, own], ignore_index=True)
     ours = evaluation.table.query("level == 'frame' and split in ('val', 'test')").copy()
-    ours["column"] = ours["quality"] + "_" + ours["split"]
-    ours["percent"] = 100 * ours["accuracy_half"]
-    wide = ours.pivot_table(index=["phase", "model"], columns="column", values="percent").reset_index()
-    table = table.merge(wide, on=["phase", "model"], how="left")
+    columns = {"": "accuracy_half", "_real": "accuracy_half_real", "_fake": "accuracy_half_fake", "_auc": "auc"}
+    for ending, metric in columns.items():
+        ours["column"] = ours["quality"] + "_" + ours["split"] + ending
+        ours["percent"] = 100 * ours[metric]
+        wide = ours.pivot_table(index=["phase", "model"], columns="column", values="percent").reset_index()
+        table = table.merge(wide, on=["phase", "model"], how="left")
     table.insert(0, "method", [method_label(row) for row in table.itertuples()])
     return table
 
@@ -239,7 +247,9 @@ def _original_facts(evaluation: Evaluation, name: str) -> dict:
     }
 
 
-def collect_facts(profile: Profile, evaluation: Evaluation, tables: dict[str, pd.DataFrame]) -> dict:
+def collect_facts(
+    profile: Profile, evaluation: Evaluation, tables: dict[str, pd.DataFrame], found: Study | None = None
+) -> dict:
     """Return every number and verdict of the prose, as text ready to print."""
     test = evaluation.table.query("split == 'test'").groupby("level")[["n_pairs", "n_real", "n_fake"]].max()
     return {
@@ -254,6 +264,7 @@ def collect_facts(profile: Profile, evaluation: Evaluation, tables: dict[str, pd
         "student_hard": _student_facts(tables["differences_hard"]),
         "original": _original_facts(evaluation, profile.data.name),
         "settings": _settings_facts(profile),
+        "study": study.facts(found),
     }
 
 
@@ -272,8 +283,10 @@ def _settings_facts(profile: Profile) -> dict:
     }
 
 
-def write_tables(profile: Profile, evaluation: Evaluation, folder: Path) -> dict[str, pd.DataFrame]:
-    """Write every table of the report as CSV and facts.json into `folder`; return the tables."""
+def write_tables(
+    profile: Profile, evaluation: Evaluation, folder: Path, found: Study | None = None
+) -> dict[str, pd.DataFrame]:
+    """Write every table of the report, and of the study if there is one, as CSV and facts.json; return the tables."""
     tables = {
         "results": results_table(evaluation),
         "cases": cases_table(evaluation),
@@ -282,13 +295,14 @@ def write_tables(profile: Profile, evaluation: Evaluation, folder: Path) -> dict
         "differences_hard": differences_table(evaluation, HARD),
         "settings": settings_table(profile),
         **data_tables(profile),
+        **study.tables(found),
     }
     for name, table in tables.items():
         digits = "%.1f" if name == "cases" else "%.3f"
         with atomic(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format=digits, lineterminator="\n")
     with atomic(folder / "facts.json") as temporary:
-        text = json.dumps(collect_facts(profile, evaluation, tables), indent=1, ensure_ascii=False)
+        text = json.dumps(collect_facts(profile, evaluation, tables, found), indent=1, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return tables
 
@@ -327,8 +341,10 @@ def build(profile: Profile) -> Path:
     """Rebuild tables, figures and report from the profile's predictions; return the PDF."""
     predictions = load_predictions(profile.workspace.predictions)
     evaluation = evaluate(predictions, profile.bootstrap)
-    write_tables(profile, evaluation, profile.workspace.tables)
+    found = load_study(profile)
+    write_tables(profile, evaluation, profile.workspace.tables, found)
     draw_results(predictions, evaluation, profile.data.name, profile.workspace.figures)
+    draw_study(found, profile.data.name, profile.workspace.figures)
     return compile_report(profile)
 
 

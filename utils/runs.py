@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from utils.config import ModelConfig, Profile
 from utils.models import Detector, create_model
-from utils.paths import ROOT, atomic
+from utils.paths import ROOT, atomic, read_json, write_json
 
 PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
 NOT_IN_HASH = ("num_threads",)  # changes the time a run takes, not what is learned
@@ -92,15 +92,6 @@ def load_weights(model: Detector, folder: Path) -> None:
 def read_log(folder: Path) -> list[dict]:
     """Return the evaluations of a run, first to last."""
     return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: dict) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

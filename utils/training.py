@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from utils import runs
-from utils.augment import basic, basic_twins, to_float
+from utils.augment import basic, for_twins, to_float
 from utils.config import ModelConfig, Profile, TrainConfig
 from utils.dataset import FaceSet, balanced_batches, endless_batches, twins
 from utils.ffpp import labelled_pairs
@@ -40,7 +40,10 @@ def supervised(train: FaceSet, config: ModelConfig, shared: TrainConfig, generat
         items = next(batches)
         device = model.mean.device
         images = to_float(train.images(items).to(device))
-        inputs_x = (basic_twins if config.twins else basic)(images, model.px, generator)  # (B, 3, px, px)
+        if config.twins:
+            inputs_x = for_twins(basic, images, model.px, generator=generator)  # (B, 3, px, px)
+        else:
+            inputs_x = basic(images, model.px, generator)
         targets_x = train.labels[items].to(device)
         return {"loss": F.cross_entropy(model(inputs_x), targets_x, label_smoothing=shared.label_smoothing)}
 
@@ -250,5 +253,5 @@ def learn(
     """Fit with the profile's settings in the run folder of this phase, validated in the views that were trained on."""
     folder = profile.workspace.runs / runs.run_name(phase, model.name, seed)
     val = validation_faces(faces, profile.train, train.qualities)
-    config, about = profile.model(model.name), {"phase": phase, "profile": profile.name, **(about or {})}
+    config, about = profile.model(model.name, phase), {"phase": phase, "profile": profile.name, **(about or {})}
     return fit(model, train, val, config, profile.train, folder, seed=seed, layers=layers, about=about)

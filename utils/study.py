@@ -1,0 +1,267 @@
+"""The Noisy Student study in tables: who beats whom, what labels are worth, what iterations and single settings do.
+
+Everything comes from committed predictions and pseudo-labels: AUC over the videos of unseen people, means over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.config import Profile
+from utils.experiments import ABLATIONS, COMPARED, LABELLED_PEOPLE
+from utils.metrics import Evaluation, difference, draws, estimate, evaluate, load_experiments, load_predictions
+from utils.paths import read_json
+
+COMPARISON = ("teacher_c40", "teacher_c23", "teacher_both", "student_classic", "student_compression", "oracle")
+TEACHERS = {"student_classic": "teacher_c40", "student_compression": "teacher_both"}
+CONTRASTS = (  # who against whom
+    ("student_compression", "student_classic"),
+    ("student_compression", "teacher_c40"),
+    ("student_compression", "teacher_c23"),
+    ("student_compression", "teacher_both"),
+    ("student_classic", "teacher_c40"),
+    ("teacher_both", "teacher_c40"),
+    ("oracle", "teacher_both"),
+    ("oracle", "student_compression"),
+)
+BINS = np.linspace(0, 1, 11)  # of P(fake), in the calibration of pseudo-labels
+LEVEL = "video"
+
+
+@dataclass(frozen=True)
+class Study:
+    """The comparison and its experiments, measured; `taught` is what the students were taught (`open_key`)."""
+
+    network: str
+    evaluation: Evaluation
+    taught: pd.DataFrame
+    people: int  # with labels, in the comparison
+
+    def keys(self, phase: str, quality: str, experiment: str = "", split: str = "test", network: str = "", seeds=None):
+        """Return the keys of a phase's results, one a seed, in their order; `experiment` is "" for the comparison."""
+        table = self.evaluation.table
+        wanted = {"experiment": experiment, "phase": phase, "quality": quality, "split": split}
+        keep = np.logical_and.reduce([table[column] == value for column, value in wanted.items()])
+        part = table[keep & (table["model"] == (network or self.network))].sort_values("seed")
+        if seeds is not None:
+            part = part[part["seed"].isin(seeds)]
+        return [(run, split, quality, LEVEL) for run in part["run"]]
+
+    def seeds(self, keys: Sequence[tuple]) -> list[int]:
+        table = self.evaluation.table.drop_duplicates("run").set_index("run")["seed"]
+        return [int(table[key[0]]) for key in keys]
+
+    def contrast(self, these: Sequence[tuple], those: Sequence[tuple]) -> dict[str, float]:
+        """Return the difference over the seeds that both have: value, lo, hi, seeds; ValueError where there are none."""
+        shared = sorted(set(self.seeds(these)) & set(self.seeds(those)))
+        if not shared:
+            raise ValueError(f"no seed in common: {these[:1]} and {those[:1]}")
+        pick = [[key for key, seed in zip(keys, self.seeds(keys), strict=True) if seed in shared] for keys in (these, those)]
+        return difference(self.evaluation, *pick) | {"seeds": len(shared)}
+
+    def mean(self, keys: Sequence[tuple]) -> dict[str, float]:
+        """Return the mean over seeds: value, lo, hi, seeds."""
+        values = draws(self.evaluation, keys, "auc")
+        return estimate(values[0], values[1:]) | {"seeds": len(keys)}
+
+
+def load_study(profile: Profile) -> Study | None:
+    """Read and measure what is there; None where the comparison was not run."""
+    space, network = profile.workspace, profile.student_model
+    predictions = load_predictions(space.predictions)
+    phase = predictions["phase"].str.replace(r"_it\d+$", "", regex=True)
+    compared = predictions[phase.isin(COMPARISON) & (predictions["model"] == network)]
+    config = space.runs / f"teacher_both-{network}-s0" / "config.json"
+    if compared.empty or not config.is_file():
+        return None
+    parts = [compared, *(load_experiments(space.predictions, group) for group in ("labels", "ablation"))]
+    evaluation = evaluate(pd.concat([part for part in parts if len(part)]), profile.bootstrap, levels=(LEVEL,))
+    evaluation.table.insert(0, "experiment", evaluation.table["run"].str.rpartition("/")[0])
+    people = 2 * len(read_json(config)["data"]["pairs"])
+    return Study(network, evaluation, load_taught(space.pseudo_labels), people)
+
+
+def load_taught(folder: Path) -> pd.DataFrame:
+    """Return the opened pseudo-labels of all students of a folder (see `noisy_student.open_key`), empty where none are."""
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"))]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["run", "phase", "seed"])
+
+
+def contrasts_table(study: Study) -> pd.DataFrame:
+    """Return every difference of CONTRASTS per split and quality: columns split, quality, phase, versus, value, lo, hi, seeds."""
+    rows = []
+    for split in ("test", "test_hard"):
+        for quality in ("c23", "c40"):
+            for phase, versus in CONTRASTS:
+                these, those = (study.keys(name, quality, split=split) for name in (phase, versus))
+                if these and those:
+                    rows.append(dict(split=split, quality=quality, phase=phase, versus=versus) | study.contrast(these, those))
+    return pd.DataFrame(rows, columns=["split", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
+
+
+def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict[str, float] | None:
+    """Return the share of the way from `teacher_both` to `oracle` that `student_compression` goes: value, lo, hi.
+
+    A resample in which the oracle is not above the teacher has no such share and is left out; `undefined` is their part.
+    None where a run is missing.
+    """
+    teacher, student = (study.keys(phase, quality, experiment) for phase in ("teacher_both", "student_compression"))
+    oracle = study.keys("oracle", quality)
+    if not (teacher and student and oracle):
+        return None
+    values = [draws(study.evaluation, keys, "auc") for keys in (teacher, student, oracle)]
+    gap = values[2] - values[0]
+    share = np.where(gap > 0, (values[1] - values[0]) / np.where(gap > 0, gap, 1), np.nan)
+    return estimate(share[0], share[1:]) | {"undefined": float(np.isnan(share[1:]).mean())}
+
+
+def labels_table(study: Study) -> pd.DataFrame:
+    """Return AUC against the number of labelled people: columns people, quality, phase, value, lo, hi, seeds.
+
+    `phase` is one of those compared, or "gain_<phase>", a student minus its teacher. The oracle stands at every number.
+    """
+    rows = []
+    for people in (*LABELLED_PEOPLE, study.people):
+        folder = "" if people == study.people else f"labels/people/{people}"
+        for quality in ("c23", "c40"):
+            keys = {phase: study.keys(phase, quality, folder) for phase in COMPARED} | {"oracle": study.keys("oracle", quality)}
+            about = dict(people=people, quality=quality)
+            rows += [about | {"phase": phase} | study.mean(found) for phase, found in keys.items() if found]
+            for student, teacher in TEACHERS.items():
+                if keys[student] and keys[teacher]:
+                    rows.append(about | {"phase": f"gain_{student}"} | study.contrast(keys[student], keys[teacher]))
+    table = pd.DataFrame(rows, columns=["people", "quality", "phase", "value", "lo", "hi", "seeds"])
+    numbers = table.loc[table["phase"] != "oracle", "people"].unique()
+    return table[table["people"].isin(numbers)].reset_index(drop=True)
+
+
+def ablation_table(study: Study) -> pd.DataFrame:
+    """Return what each single change does to the first compression student: one row a factor, value and quality.
+
+    Columns factor, value, network, quality, auc, seeds, and `change` against the unchanged student of the same seeds, with
+    lo and hi; the unchanged student comes first.
+    """
+    rows = []
+    first = "student_compression_it1" if study.keys("student_compression_it1", "c40") else "student_compression"
+    for quality in ("c40", "c23"):
+        reference = study.keys(first, quality)
+        for one in ABLATIONS:
+            network = one.network or study.network
+            keys = study.keys("student_compression", quality, one.variant, network=network)
+            if not (keys and reference):
+                continue
+            found = study.contrast(keys, reference)
+            auc = np.mean([study.mean([key])["value"] for key in keys])
+            about = dict(factor=one.factor, setting=one.value, network=network, quality=quality, auc=auc)
+            rows.append(about | {"change": found["value"], "lo": found["lo"], "hi": found["hi"], "seeds": found["seeds"]})
+    return pd.DataFrame(rows, columns=["factor", "setting", "network", "quality", "auc", "change", "lo", "hi", "seeds"])
+
+
+def iterations_table(study: Study) -> pd.DataFrame:
+    """Return AUC by iteration, 0 for the teacher: columns student, iteration, quality, value, lo, hi, seeds."""
+    rows = []
+    for student, teacher in TEACHERS.items():
+        steps = [teacher, *iteration_phases(study, student)]
+        for iteration, phase in enumerate(steps):
+            for quality in ("c23", "c40"):
+                keys = study.keys(phase, quality)
+                if keys:
+                    rows.append(dict(student=student, iteration=iteration, quality=quality) | study.mean(keys))
+    return pd.DataFrame(rows, columns=["student", "iteration", "quality", "value", "lo", "hi", "seeds"])
+
+
+def iteration_phases(study: Study, student: str) -> list[str]:
+    """Return the phases of a student that were run, first iteration to last."""
+    phases = study.evaluation.table["phase"].unique()
+    found = sorted((phase for phase in phases if phase.startswith(f"{student}_it")), key=lambda name: int(name.split("_it")[1]))
+    return [*found, student]
+
+
+def taught_table(study: Study) -> pd.DataFrame:
+    """Return the worth of the pseudo-labels of each run: columns student, iteration, seed and, as shares of one,
+
+    `right` of all frames, `kept` of the clips, `right_learned` of the copies that were learned from; `ece`, the expected
+    calibration error over clips in ten bins of P(fake) (Guo et al. 2017), and `log_loss` over clips.
+    """
+    rows = []
+    for student in TEACHERS:
+        for iteration, phase in enumerate(iteration_phases(study, student), start=1):
+            for seed, part in study.taught[study.taught["phase"] == phase].groupby("seed"):
+                p, label = part["p_fake"].clip(1e-4, 1 - 1e-4), part["label"]
+                rows.append(dict(
+                    student=student, iteration=iteration, seed=seed, right=part["right"].sum() / part["frames"].sum(),
+                    kept=(part["copies"] > 0).mean(), right_learned=part["copies_right"].sum() / part["copies"].sum(),
+                    ece=calibration_error(part), log_loss=-np.log(np.where(label == 1, p, 1 - p)).mean(),
+                ))  # fmt: skip
+    return pd.DataFrame(
+        rows, columns=["student", "iteration", "seed", "right", "kept", "right_learned", "ece", "log_loss"]
+    )
+
+
+def reliability(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a bin of P(fake) that has clips: mean P(fake), share of fakes, number of clips."""
+    bins = np.digitize(clips["p_fake"], BINS[1:-1])
+    return clips.groupby(bins).agg(p_fake=("p_fake", "mean"), fakes=("label", "mean"), clips=("label", "size"))
+
+
+def calibration_error(clips: pd.DataFrame) -> float:
+    """Return the expected calibration error of P(fake) over clips."""
+    bins = reliability(clips)
+    return float((bins["clips"] * (bins["p_fake"] - bins["fakes"]).abs()).sum() / bins["clips"].sum())
+
+
+def weights_table(profile: Profile) -> pd.DataFrame:
+    """Return AUC at c40 of EfficientNet-B4 by start weights and by self-training; empty where the weights could not be had."""
+    predictions = load_experiments(profile.workspace.predictions, "weights")
+    if predictions.empty:
+        return pd.DataFrame()
+    table = evaluate(predictions, profile.bootstrap, levels=(LEVEL,)).table.query("split == 'test' and quality == 'c40'")
+    table = table[table["phase"].isin(["teacher_both", "student_compression"])]
+    return table.pivot_table(index="model", columns="phase", values="auc")
+
+
+def tables(study: Study | None) -> dict[str, pd.DataFrame]:
+    """Return all tables of the study by name; nothing without a study."""
+    if study is None:
+        return {}
+    makers = {"contrasts": contrasts_table, "labels": labels_table, "ablation": ablation_table,
+              "iterations": iterations_table, "taught": taught_table}  # fmt: skip
+    return {name: make(study) for name, make in makers.items()}
+
+
+def _signed(found: dict[str, float]) -> str:
+    return f"{found['value']:+.3f} [{found['lo']:+.3f}, {found['hi']:+.3f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def facts(study: Study | None) -> dict:
+    """Return the numbers that the report's prose names, as text; nothing without a study."""
+    if study is None:
+        return {}
+    contrasts, labels, ablation = (make(study) for make in (contrasts_table, labels_table, ablation_table))
+    found: dict = {"people": study.people, "seeds": int(contrasts["seeds"].max()), "contrasts": {}}
+    for row in contrasts.query("split == 'test'").to_dict("records"):
+        found["contrasts"][f"{row['phase']}_{row['versus']}_{row['quality']}"] = _signed(row)
+    share = gap_closed(study)
+    if share and np.isfinite(share["value"]):
+        found["gap_closed"] = f"{share['value']:.0%} [{share['lo']:.0%}, {share['hi']:.0%}]".replace("-", "\N{MINUS SIGN}")
+    gains = labels[labels["phase"].str.startswith("gain_") & (labels["quality"] == "c40")]
+    if gains["people"].nunique() > 1:
+        for student in TEACHERS:
+            best = max(gains[gains["phase"] == f"gain_{student}"].to_dict("records"), key=lambda row: row["value"])
+            found[f"best_{student}"] = {"people": int(best["people"]), "gain": _signed(best)}
+    at_c40 = ablation[ablation["quality"] == "c40"]
+    if len(at_c40):
+        found["ablation"] = {
+            "count": len(at_c40), "seeds": int(at_c40["seeds"].max()),
+            "better": int((at_c40["lo"] > 0).sum()), "worse": int((at_c40["hi"] < 0).sum()),
+        }  # fmt: skip
+    taught = taught_table(study)
+    for student, part in taught.groupby("student"):
+        by = part.groupby("iteration")["right"].mean()
+        found[f"right_{student}"] = f"{by.iloc[0]:.1%}" + (f" to {by.iloc[-1]:.1%}" if len(by) > 1 else "")
+    return found
