@@ -25,7 +25,7 @@ report: $(VENV)/.ready ## tables, figures and report/report.pdf from the committ
 synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour, resumes; the built set is committed)
 	$(RUN) -m utils.synthff
 
-grid: $(VENV)/.ready ## the 18 cases of the original project on SynthFF (hours, resumes)
+grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations (hours, resumes)
 	$(RUN) -m utils.grid --profile $(PROFILE)
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab

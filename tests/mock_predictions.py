@@ -48,8 +48,8 @@ def make_predictions(models=("xception", "resnet18", "efficientnet-lite0"), teac
     return pd.concat(runs, ignore_index=True)
 
 
-def write_predictions(folder: Path, predictions: pd.DataFrame) -> None:
+def write_predictions(folder: Path, predictions: pd.DataFrame, suffix=".csv") -> None:
     """Write one CSV a run, as utils.predict does."""
     folder.mkdir(parents=True, exist_ok=True)
     for run, part in predictions.groupby("run"):
-        part.to_csv(folder / f"{run}.csv", index=False)
+        part.to_csv(folder / f"{run}{suffix}", index=False)

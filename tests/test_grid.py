@@ -5,32 +5,34 @@ import dataclasses
 import pytest
 from fake_faces import make_faces, tiny_profile
 
-from utils import grid, study
+from utils import experiments, grid, study
 from utils.config import MODEL_NAMES, get_profile
 from utils.experiments import LABELLED_PEOPLE, Experiment
 from utils.models import WeightsUnavailable
 from utils.paths import read_json
 
+SYNTHFF = get_profile("synthff")
+
 
 def test_the_cases_are_every_network_in_every_phase_once():
-    tasks = grid.tasks("cases", [0, 1])
+    tasks = grid.tasks(SYNTHFF, "cases", [0, 1])
     cases = [(task.model, phase, task.seed) for task in tasks for phase in task.phases]
     assert len(cases) == len(set(cases)) == 2 * 3 * len(MODEL_NAMES)
     assert all(task.phases in (("trained", "post_trained"), ("noisy_trained",)) for task in tasks)
     assert all(set(MODEL_NAMES) == set(get_profile(name).models) for name in ("synthff", "ffpp"))
-    only = grid.tasks("cases", [0], ["xception"])
+    only = grid.tasks(SYNTHFF, "cases", [0], ["xception"])
     assert [task.phases for task in only] == [("trained", "post_trained"), ("noisy_trained",)]
 
 
 def test_the_comparison_and_the_label_counts_are_every_phase_once_a_seed():
-    phases = [phase for task in grid.tasks("comparison", [3]) for phase in task.phases]
+    phases = [phase for task in grid.tasks(SYNTHFF, "comparison", [3]) for phase in task.phases]
     assert sorted(phases) == sorted(study.COMPARISON)
     for first, later in (("teacher_c40", "student_classic"), ("teacher_both", "student_compression")):
-        (task,) = [task for task in grid.tasks("comparison", [3]) if later in task.phases]
+        (task,) = [task for task in grid.tasks(SYNTHFF, "comparison", [3]) if later in task.phases]
         assert task.phases.index(first) < task.phases.index(later)  # no other process may be training the teacher
-    assert [task.people for task in grid.tasks("labels", [0])] == list(LABELLED_PEOPLE)
+    assert [task.people for task in grid.tasks(SYNTHFF, "labels", [0])] == list(LABELLED_PEOPLE)
     with pytest.raises(ValueError, match="unknown group 'nothing'"):
-        grid.tasks("nothing", [0])
+        grid.tasks(SYNTHFF, "nothing", [0])
 
 
 @pytest.mark.slow
@@ -39,27 +41,28 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "get_profile", lambda name: profile)
     monkeypatch.setattr(grid, "load_faces", lambda profile: make_faces())
     monkeypatch.setattr(grid, "LABELLED_PEOPLE", (2,))
-    monkeypatch.setattr(grid, "ABLATIONS", (Experiment("threshold", "0.5", {"threshold": 0.5}),))
-    todo = [task for group in ("comparison", "cases", "labels", "ablation") for task in grid.tasks(group, [0], ["resnet18"])]
+    one = Experiment("threshold", "0.4", {"threshold": 0.4})
+    monkeypatch.setattr(experiments, "ABLATIONS", (one, Experiment("mu", "1", {"mu": 1})))  # mu = 1 is the profile's own
+    todo = [task for group in ("comparison", "cases", "labels", "ablation") for task in grid.tasks(profile, group, [0], ["resnet18"])]
     lines = grid.run_grid("tiny", todo, jobs=1)
     assert len(lines) == 6 + 3 + 4 + 1 and all(line.endswith(": done") for line in lines)
     space = profile.workspace
     scored = {str(path.relative_to(space.predictions)) for path in space.predictions.rglob("*.csv.gz")}
     assert len([name for name in scored if "/" not in name]) == 6 + 2 + 3
     assert "labels/people/2/student_classic-resnet18-s0.csv.gz" in scored
-    assert "ablation/threshold/0.5/student_compression-resnet18-s0.csv.gz" in scored
-    assert not (space.runs / "ablation/threshold/0.5/teacher_both-resnet18-s0").exists()  # the comparison's is used
+    assert "ablation/threshold/0.4/student_compression-resnet18-s0.csv.gz" in scored
+    assert not (space.runs / "ablation/threshold/0.4/teacher_both-resnet18-s0").exists()  # the comparison's is used
     labelled = read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0/config.json")["data"]["pairs"]
     assert len(labelled) == 1
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in (".gz", ".safetensors")}
     assert grid.run_grid("tiny", todo, jobs=1) == lines
     assert all(path.stat().st_mtime_ns == time for path, time in files.items())
     monkeypatch.setattr(study, "LABELLED_PEOPLE", (2,))
-    monkeypatch.setattr(study, "ABLATIONS", grid.ABLATIONS)
+    monkeypatch.setattr(study, "ABLATIONS", (one,))
     found = study.load_study(profile)
     tables = study.tables(found)
     assert set(tables["labels"]["people"]) == {2, 4}
-    assert list(tables["ablation"]["setting"]) == ["0.5", "0.5"] and set(tables["iterations"]["iteration"]) == {0, 1, 2}
+    assert list(tables["ablation"]["setting"]) == ["0.4", "0.4"] and set(tables["iterations"]["iteration"]) == {0, 1, 2}
     assert len(tables["taught"]) == 4 and tables["taught"][["right", "kept"]].stack().between(0, 1).all()
 
 
@@ -70,6 +73,6 @@ def test_networks_without_weights_are_left_out_with_the_reason(tmp_path, monkeyp
     monkeypatch.setattr(grid, "get_profile", lambda name: tiny_profile(tmp_path))
     monkeypatch.setattr(grid, "load_faces", lambda profile: None)
     monkeypatch.setitem(grid.CASES, "trained", unavailable)
-    (task, _) = grid.tasks("cases", [0], ["efficientnet-b4-noisy"])
+    (task, _) = grid.tasks(SYNTHFF, "cases", [0], ["efficientnet-b4-noisy"])
     task = dataclasses.replace(task, phases=("trained",))
     assert grid.run_task("tiny", task) == ["cases: trained efficientnet-b4-noisy seed 0: left out, no network"]

@@ -45,6 +45,8 @@ def slow_metrics(labels, scores, threshold):
         "accuracy_fake": recall_score(labels, decided, pos_label=1),
         "balanced_accuracy": balanced_accuracy_score(labels, decided),
         "accuracy_half": accuracy_score(labels, scores >= 0.5),
+        "accuracy_half_real": recall_score(labels, scores >= 0.5, pos_label=0),
+        "accuracy_half_fake": recall_score(labels, scores >= 0.5, pos_label=1),
         "auc": roc_auc_score(labels, scores),
         "eer": slow_eer(labels, scores),
         "log_loss": log_loss(labels, np.clip(scores, 1e-6, 1 - 1e-6)),
@@ -339,3 +341,19 @@ def test_methods_are_averaged_over_their_seeds():
     alone = [metrics.by_method(metrics.evaluate(run, 50)) for run in runs]
     assert (both["seeds"] == 2).all() and list(both["quality"]) == ["c23", "c40"]
     np.testing.assert_allclose(both["value"], (alone[0]["value"] + alone[1]["value"]) / 2)
+
+
+def test_the_interval_over_seeds_holds_their_spread():
+    """Seeds that disagree widen the interval; two methods on the same seeds stay paired."""
+    weak, strong = (make_run(seed=seed, n_pairs=12, strength=strength) for seed, strength in ((0, 0.3), (1, 4.0)))
+    evaluation = metrics.evaluate(pd.concat([weak, strong]), 400)
+    keys = [(f"trained-xception-s{seed}", "test", "c40", "video") for seed in (0, 1)]
+    both = metrics.draws(evaluation, keys, "auc")
+    alone = np.stack([evaluation.values[key]["auc"] for key in keys])
+    assert both[0] == pytest.approx(alone[:, 0].mean())
+    assert both[1:].std() > 2 * alone[:, 1:].mean(axis=0).std()
+    choices = np.stack([alone[0, 1:], alone[:, 1:].mean(axis=0), alone[1, 1:]])  # both draws the one, each once, the other
+    assert np.allclose(np.abs(choices - both[1:]).min(axis=0), 0)
+    share = (np.abs(choices - both[1:]).argmin(axis=0) == 1).mean()
+    assert 0.4 < share < 0.6
+    assert metrics.difference(evaluation, keys, keys) == {"value": 0.0, "lo": 0.0, "hi": 0.0}

@@ -11,8 +11,9 @@ from fake_faces import make_faces, tiny_profile
 
 from utils import noisy_student as ns
 from utils import runs
+from utils.augment import for_twins
 from utils.config import ModelConfig, NoisyStudentConfig
-from utils.dataset import FaceSet
+from utils.dataset import FaceSet, answer_key
 from utils.models import create_model, probabilities
 
 
@@ -99,6 +100,7 @@ def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
 
 def test_students_iterate_and_the_last_one_has_the_name_of_the_phase(faces, tmp_path):
     profile = tiny_profile(tmp_path)
+    profile = replace(profile, student=replace(profile.student, later_init="teacher", later_steps=2.0))
     ns.self_train(profile, "student_compression", faces, seed=1)
     folders = [profile.workspace.runs / f"{phase}-resnet18-s1" for phase in (
         "teacher_both", "student_compression_it1", "student_compression"
@@ -106,13 +108,20 @@ def test_students_iterate_and_the_last_one_has_the_name_of_the_phase(faces, tmp_
     configs = [runs.read_json(folder / "config.json") for folder in folders]
     assert [config.get("taught_by") for config in configs] == [None, configs[0]["hash"], configs[1]["hash"]]
     assert configs[2]["student"]["teacher_view"] == "c23" and configs[2]["model_config"]["dropout"] == 0.3
+    assert [config["model_config"]["steps"] for config in configs] == [3, 3, 6]
+    assert [config["student"]["student_init"] for config in configs[1:]] == ["start", "teacher"]
     assert all(config["data"]["pairs"] == configs[0]["data"]["pairs"] for config in configs)
     labelled, pool = ns.split_labels(profile, faces, seed=1)
     assert sorted(labelled.pairs) == configs[0]["data"]["pairs"] and not labelled.pairs & pool.pairs
-    judged = ns.judge_pseudo_labels(folders[1], pool, seed=1)
-    assert judged["label"].mean() == 0.5 and judged["p_fake"].between(0, 1).all() and judged["copies"].sum() > 0
-    # A clip's name ends with its source where it is fake: the order of the key is the order of the pool.
-    assert judged.groupby("clip")["label"].nunique().max() == 1
+    opened = ns.open_key(profile, folders[1].name, faces, seed=1)
+    assert opened["label"].mean() == 0.5 and opened["p_fake"].between(0, 1).all() and opened["copies"].sum() > 0
+    assert opened["clip"].is_unique and set(opened["phase"]) == {"student_compression_it1"}
+    saved = pd.read_csv(profile.workspace.pseudo_labels / f"{folders[1].name}.csv")
+    assert saved.drop(columns="p_fake").equals(opened.drop(columns="p_fake"))
+    item = pd.read_csv(folders[1] / "pseudo_labels.csv")
+    truth = answer_key(pool, 1)[item["item"].to_numpy()]
+    right = ((item["p_fake"] >= 0.5) == (truth == 1)).to_numpy()
+    assert opened["right"].sum() == right.sum() and opened["copies_right"].sum() == item["copies"][right].sum()
 
 
 def test_a_students_run_is_the_same_whatever_the_labels_of_the_pool(faces, tmp_path):
@@ -151,3 +160,26 @@ def test_the_oracle_has_every_label(faces, tmp_path):
     ns.supervise(profile, "oracle", faces)
     config = runs.read_json(profile.workspace.runs / "oracle-resnet18-s0" / "config.json")
     assert set(config["data"]["pairs"]) == faces.select(split="train").pairs
+
+
+def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, tmp_path):
+    profile = tiny_profile(tmp_path, iterations=1)
+    changed = replace(profile, variant="ablation/soft/hard")
+    student = ns.self_train(changed, "student_compression", faces, name="efficientnet-b0", teachers=profile, soft=False)
+    assert student.name == "efficientnet-b0"
+    folder = changed.workspace.runs / "student_compression-efficientnet-b0-s0"
+    config = runs.read_json(folder / "config.json")
+    assert config["student"]["soft"] is False and config["student"]["teacher_view"] == "c23"
+    assert config["taught_by"] == runs.run_hash(profile, "teacher_both", "resnet18", 0)
+    assert [path.name for path in changed.workspace.runs.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("loss", ["none", "h264", "jpeg", "scale", "blur"])
+def test_twins_of_a_student_get_the_same_noise(loss):
+    student = NoisyStudentConfig(randaugment_n=2, randaugment_m=9, loss=loss)
+    pictures = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    images = (255 * torch.nn.functional.interpolate(pictures, 32, mode="bilinear")).byte().repeat_interleave(2, dim=0)
+    out = for_twins(ns.noise, images, 24, student, generator=torch.Generator().manual_seed(1))
+    assert out.shape == (6, 3, 24, 24) and torch.equal(out[0::2], out[1::2])
+    alone = ns.noise(images, 24, student, torch.Generator().manual_seed(1))
+    assert not torch.equal(alone[0::2], alone[1::2])

@@ -27,7 +27,7 @@ def profile(tmp_path):
 def test_predictions_have_the_agreed_columns_and_the_models_scores(profile, monkeypatch):
     faces = make_faces()
     table = save_predictions(profile, "trained-resnet18-s0", faces)
-    path = profile.workspace.predictions / "trained-resnet18-s0.csv"
+    path = profile.workspace.predictions / "trained-resnet18-s0.csv.gz"
     saved = pd.read_csv(path, dtype={"video_id": str})
     assert ",".join(saved.columns) == "run,model,phase,seed,split,quality,video_id,frame,label,score"
     assert tuple(saved.columns) == PREDICTION_COLUMNS
@@ -52,7 +52,7 @@ def test_harder_videos_are_scored_where_there_are_some(profile):
     key = ["quality", "video_id", "frame"]
     same = before.merge(table, on=key, suffixes=("", "_now"))
     assert len(same) == len(before) and np.allclose(same["score"], same["score_now"], atol=1e-5)
-    assert len(read_predictions(profile.workspace.predictions / f"{name}.csv")) == len(table)
+    assert len(read_predictions(profile.workspace.predictions / f"{name}.csv.gz")) == len(table)
 
 
 def test_missing_runs_and_videos_without_faces_are_one_clear_line(profile, monkeypatch):

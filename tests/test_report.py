@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from utils.paths import ROOT, Workspace
 
 def profile_in(folder, **changes):
     class Elsewhere(Profile):
-        workspace = Workspace(folder)
+        workspace = Workspace(Path(folder))
 
     smoke = dataclasses.replace(get_profile("smoke"), **changes)
     return Elsewhere(**{field.name: getattr(smoke, field.name) for field in dataclasses.fields(smoke)})

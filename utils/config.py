@@ -97,6 +97,7 @@ class PhaseConfig:
     part: float  # of the training pairs that come with labels; drawn anew for each phase
     layers: str = "all"  # "all", or "head": only the last layer, where the others have ImageNet weights
     teach: bool = False  # the remaining training pairs are videos without labels, for a noisy student
+    student: dict = field(default_factory=dict)  # what differs there from the profile's NoisyStudentConfig
 
 
 # The original drew 60 % / 20 % / 20 % of its videos. Here validation and test are the official splits, so the fractions
@@ -208,15 +209,19 @@ PROFILES = {
         faces=FacesConfig(frame_step=8),  # six frames of 48
         train=TrainConfig(ema=0.95, val_every=2),
         # Two operations of magnitude 9, dropout .3 and stochastic depth .2 underfit in so few steps: less noise validated better.
-        # A first student trains for 200 steps, the later ones go on from their teachers for 100; the oracle for 400, too.
+        # Students go on from their teachers, the first for 200 steps, the later ones for 100: with the teacher's 150 the
+        # oracle has as many.
         student=NoisyStudentConfig(
-            iterations=3, mu=1, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1, steps=4 / 3,
-            later_init="teacher", later_steps=2 / 3,
+            iterations=3, mu=2, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1, student_init="teacher",
+            steps=4 / 3, later_init="teacher", later_steps=2 / 3,
         ),  # fmt: skip
+        phases=PHASES | {
+            "noisy_trained": replace(PHASES["noisy_trained"], student=dict(iterations=2, mu=1, steps=0.5, later_steps=0.5))
+        },
         changes={
-            "oracle": {"steps": 400},
-            "student_classic": {"batch_size": 16},
-            "student_compression": {"batch_size": 16},
+            "oracle": {"steps": 550},
+            "student_classic": {"batch_size": 12},  # and twice as many unlabelled
+            "student_compression": {"batch_size": 12},
         },
         models=SYNTHFF_MODELS,
     ),

@@ -60,8 +60,8 @@ def _one(factor: str, *values, names: tuple[str, ...] = ()) -> list[Experiment]:
     return [Experiment(factor, name, {factor: value}) for value, name in zip(values, names or map(str, values), strict=True)]
 
 
-# Around the settings of `student_compression`, one factor at a time, one iteration each: the value that the profile has
-# itself is left out when the grid is made, as the comparison holds it.
+# Around the settings of `student_compression`, one factor at a time, one iteration each; a profile's own values are left
+# out (`ablations`), for the comparison holds them.
 ABLATIONS: tuple[Experiment, ...] = (
     *_one("threshold", 0.5, 0.6, 0.8, 0.95),
     *_one("T", 0.5, 1.0),
@@ -75,8 +75,8 @@ ABLATIONS: tuple[Experiment, ...] = (
     Experiment("randaugment", "2_of_9", {"randaugment_n": 2, "randaugment_m": 9}),
     Experiment("network_noise", "none", {"dropout": 0.0, "drop_path": 0.0}),
     Experiment("network_noise", "strong", {"dropout": 0.3, "drop_path": 0.2}),
-    Experiment("start", "teacher", {"student_init": "teacher"}),
     Experiment("start", "ImageNet", {"student_init": "start"}),
+    Experiment("start", "ImageNet_twice_as_long", {"student_init": "start", "steps": 8 / 3}),
     Experiment("start", "nothing", {"student_init": "start"}, start={"weights": "none", "twins": True, "clean_first": 0.6}),
     Experiment("teacher_looks_at", "c40", {"teacher_view": "c40"}),
     Experiment("student_sees", "c23", {"student_views": ("c23",)}),
@@ -85,6 +85,16 @@ ABLATIONS: tuple[Experiment, ...] = (
     Experiment("student_sees", "c23_through_jpeg", {"student_views": ("c23",), "loss": "jpeg"}),
     Experiment("student_sees", "c23_through_scale", {"student_views": ("c23",), "loss": "scale"}),
     Experiment("student_sees", "c23_through_blur", {"student_views": ("c23",), "loss": "blur"}),
-    Experiment("student_network", "B0", network="efficientnet-b0"),
-    Experiment("student_network", "B4", network="efficientnet-b4"),
+    Experiment("student_network", "B0", {"student_init": "start"}, network="efficientnet-b0"),
+    Experiment("student_network", "B4", {"student_init": "start"}, network="efficientnet-b4"),
 )
+
+
+def ablations(profile: Profile) -> list[Experiment]:
+    """Return the experiments of ABLATIONS that differ from the profile's own settings."""
+
+    def differs(one: Experiment) -> bool:
+        student, train = replace(profile.student, **one.student), replace(profile.train, **one.train)
+        return bool(one.network or one.start) or (student, train) != (profile.student, profile.train)
+
+    return [one for one in ABLATIONS if differs(one)]

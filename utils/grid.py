@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from utils.config import MODEL_NAMES, PROFILES, Profile, get_profile
 from utils.dataset import FaceSet, load_faces
-from utils.experiments import ABLATIONS, COMPARED, LABELLED_PEOPLE, WEIGHTS, Experiment, labels_profile, weights_profile
+from utils.experiments import COMPARED, LABELLED_PEOPLE, WEIGHTS, Experiment, ablations, labels_profile, weights_profile
 from utils.models import WeightsUnavailable
 from utils.noisy_student import STUDENTS, iteration_phases, noisy_trained, open_key, self_train, supervise
 from utils.predict import save_predictions
@@ -50,10 +50,10 @@ class Task:
     experiment: Experiment | None = None  # of the group ablation
 
 
-def tasks(group: str, seeds: Sequence[int], models: Sequence[str] = MODEL_NAMES) -> list[Task]:
+def tasks(profile: Profile, group: str, seeds: Sequence[int], models: Sequence[str] = MODEL_NAMES) -> list[Task]:
     """Return the tasks of a group, seed by seed; ValueError for an unknown group."""
     if group == "ablation":
-        return [Task(group, seed, ("student_compression",), experiment=one) for seed in seeds for one in ABLATIONS]
+        return [Task(group, seed, ("student_compression",), experiment=one) for seed in seeds for one in ablations(profile)]
     if group not in CHAINS:
         raise ValueError(f"unknown group {group!r}: choose one of {', '.join(GROUPS)}")
     people = LABELLED_PEOPLE if group == "labels" else (0,)
@@ -127,10 +127,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES), help="of the cases")
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
     arguments = parser.parse_args()
+    profile = get_profile(arguments.profile)
     try:
         for group in (name for name in GROUPS if name in arguments.groups):  # one after the other
             seeds = arguments.seeds or ([0] if group in ONE_SEED else [0, 1, 2, 3, 4])
-            run_grid(arguments.profile, tasks(group, seeds, arguments.models), arguments.jobs)
+            run_grid(arguments.profile, tasks(profile, group, seeds, arguments.models), arguments.jobs)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"error: {error}\n")
 

@@ -201,6 +201,8 @@ def noisy_student(
         folder = profile.workspace.runs / runs.run_name(run_phase, name, seed)
         student = create_model(name, settings, seed)
         if config.student_init == "teacher":
+            if name != teacher.name:
+                raise ValueError(f"{name} can't start from the weights of {teacher.name}: set student_init='start'")
             student.load_state_dict(teacher.state_dict())
         objective = noised(teacher, inputs_u, config, seed, folder)
         about = {"phase": run_phase, "profile": profile.name, "student": asdict(config), "taught_by": taught_by}
@@ -266,7 +268,7 @@ def self_train(
     return noisy_student(
         profile, teacher, labelled.select(quality=VIEWS[teacher_phase]), pool.hide_labels(seed),
         validation_faces(faces, profile.train, VIEWS[teacher_phase]),
-        phase=phase, seed=seed, name=name, config=replace(profile.student, **views, **changes),
+        phase=phase, seed=seed, name=name, config=replace(profile.student, **(views | changes)),
         taught_by=runs.run_hash(teachers, teacher_phase, teacher.name, seed),
     )  # fmt: skip
 
@@ -274,12 +276,10 @@ def self_train(
 def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> Detector:
     """Phase 3 of the original: labels of one part of the pairs, videos of the others, each view as it is."""
     labelled, pool = draw_part(profile, faces, "noisy_trained", seed)
-    start_config = profile.model(name)
-    start = create_model(name, start_config, seed)
+    start = create_model(name, profile.model(name), seed)
     teacher = learn(profile, start, labelled, faces, "noisy_trained_teacher", seed)
-    config = replace(profile.student, teacher_view="same", student_views=profile.data.qualities)
-    if start_config.weights == "none":  # from nothing, a student learns what its teacher knows again, and little more
-        config = replace(config, student_init="teacher")
+    views = {"teacher_view": "same", "student_views": profile.data.qualities}
+    config = replace(profile.student, **(views | profile.phases["noisy_trained"].student))
     return noisy_student(
         profile, teacher, labelled, pool.hide_labels(seed), validation_faces(faces, profile.train),
         phase="noisy_trained", seed=seed, config=config,

@@ -1,0 +1,148 @@
+"""The study's tables against hand-made ones, from made-up predictions and pseudo-labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from mock_predictions import make_run, write_predictions
+from test_report import profile_in
+
+from utils import metrics, study, study_plots
+from utils.experiments import ABLATIONS, labels_profile
+from utils.paths import write_json
+
+LITE0 = "efficientnet-lite0"
+STRENGTH = {"teacher_c40": 0.4, "teacher_c23": 0.5, "teacher_both": 0.8, "student_classic_it1": 0.5, "student_classic": 0.5,
+            "student_compression_it1": 1.4, "student_compression": 1.6, "oracle": 2.0}  # fmt: skip
+CLIPS = pd.DataFrame({"clip": range(4), "label": [0, 0, 1, 1], "p_fake": [0.05, 0.45, 0.55, 0.95], "frames": 3,
+                      "right": [3, 2, 1, 3], "copies": [3, 0, 2, 3], "copies_right": [3, 0, 1, 3]})  # fmt: skip
+
+
+def runs_of(phases, seeds, **options):
+    options = {"n_pairs": 8, "hard_pairs": 4} | options
+    return pd.concat([make_run(LITE0, phase, seed, strength=STRENGTH[phase], **options) for phase in phases for seed in seeds])
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    profile = profile_in(tmp_path_factory.mktemp("study"))
+    space = profile.workspace
+    write_predictions(space.predictions, runs_of(STRENGTH, (0, 1, 2)))
+    few = ("teacher_c40", "teacher_both", "student_classic", "student_compression")
+    for people in (10, 20):
+        folder = space.predictions / "labels" / "people" / str(people)
+        write_predictions(folder, runs_of(few, (0, 1), rng_seed=people), suffix=".csv.gz")
+    for one in (ABLATIONS[0], ABLATIONS[-1]):
+        scored = runs_of(["student_compression"], (0,), rng_seed=5)
+        name = one.network or LITE0
+        scored = scored.assign(model=name, run=scored["run"].str.replace(LITE0, name))
+        write_predictions(space.predictions / one.variant, scored, suffix=".csv.gz")
+    write_json(space.runs / f"teacher_both-{LITE0}-s0" / "config.json", {"data": {"pairs": ["a_b"] * 33}})
+    space.pseudo_labels.mkdir(parents=True)
+    for phase in ("student_classic_it1", "student_classic", "student_compression_it1", "student_compression"):
+        for seed in (0, 1):
+            run = f"{phase}-{LITE0}-s{seed}"
+            table = CLIPS.assign(run=run, model=LITE0, phase=phase, seed=seed, view="c40")
+            table.to_csv(space.pseudo_labels / f"{run}.csv", index=False)
+    return profile
+
+
+@pytest.fixture(scope="module")
+def found(profile):
+    return study.load_study(profile)
+
+
+def auc(found, phase, seed, experiment="", quality="c40"):
+    table = found.evaluation.table
+    rows = table.query("phase == @phase and seed == @seed and quality == @quality and split == 'test'")
+    return rows[rows["experiment"] == experiment]["auc"].item()
+
+
+def test_contrasts_are_means_over_seeds_of_paired_differences(found):
+    table = study.contrasts_table(found)
+    assert len(table) == 2 * 2 * len(study.CONTRASTS) and (table["seeds"] == 3).all()
+    row = table.query("split == 'test' and quality == 'c40' and phase == 'student_compression' and versus == 'teacher_both'")
+    expected = np.mean([auc(found, "student_compression", s) - auc(found, "teacher_both", s) for s in (0, 1, 2)])
+    assert row["value"].item() == pytest.approx(expected) and row["lo"].item() < expected < row["hi"].item()
+
+
+def test_the_gap_closed_is_the_share_of_the_way_to_the_oracle(found):
+    student, teacher, oracle = (
+        np.mean([auc(found, phase, seed) for seed in (0, 1, 2)]) for phase in ("student_compression", "teacher_both", "oracle")
+    )
+    share = study.gap_closed(found)
+    assert share["value"] == pytest.approx((student - teacher) / (oracle - teacher))
+    assert share["lo"] < share["value"] < share["hi"] and 0 <= share["undefined"] < 1
+    assert study.gap_closed(found, "labels/people/40") is None  # was not run
+
+
+def test_labels_are_compared_over_the_seeds_that_both_sides_have(found):
+    table = study.labels_table(found)
+    assert sorted(table["people"].unique()) == [10, 20, 66]
+    gain = table.query("people == 10 and quality == 'c40' and phase == 'gain_student_compression'").iloc[0]
+    folder = "labels/people/10"
+    expected = [auc(found, "student_compression", s, folder) - auc(found, "teacher_both", s, folder) for s in (0, 1)]
+    assert gain["value"] == pytest.approx(np.mean(expected)) and gain["seeds"] == 2
+    oracle = table.query("phase == 'oracle' and quality == 'c40'")["value"]
+    assert len(oracle) == 3 and oracle.nunique() == 1
+
+
+def test_ablations_are_measured_against_the_first_student_of_the_same_seeds(found):
+    table = study.ablation_table(found).query("quality == 'c40'")
+    assert list(table["factor"]) == [ABLATIONS[0].factor, ABLATIONS[-1].factor]
+    changed = auc(found, "student_compression", 0, ABLATIONS[0].variant)
+    row = table.iloc[0]
+    assert row["auc"] == pytest.approx(changed) and row["seeds"] == 1
+    assert row["change"] == pytest.approx(changed - auc(found, "student_compression_it1", 0))
+    assert table.iloc[1]["network"] == ABLATIONS[-1].network
+
+
+def test_iterations_begin_with_the_teacher(found):
+    table = study.iterations_table(found).query("student == 'student_compression' and quality == 'c40'")
+    assert table["iteration"].tolist() == [0, 1, 2]
+    phases = ["teacher_both", "student_compression_it1", "student_compression"]
+    assert table["value"].tolist() == pytest.approx([np.mean([auc(found, p, s) for s in (0, 1, 2)]) for p in phases])
+
+
+def test_pseudo_labels_are_judged_by_hand(found):
+    table = study.taught_table(found)
+    assert len(table) == 2 * 2 * 2
+    row = table.iloc[0]
+    assert row["right"] == pytest.approx(9 / 12) and row["kept"] == 0.75 and row["right_learned"] == pytest.approx(7 / 8)
+    assert row["ece"] == pytest.approx((0.05 + 0.45 + 0.45 + 0.05) / 4)
+    assert row["log_loss"] == pytest.approx(-np.log([0.95, 0.55, 0.55, 0.95]).mean())
+
+
+def test_facts_say_what_the_tables_say(found):
+    facts = study.facts(found)
+    assert facts["people"] == 66 and facts["seeds"] == 3 and facts["ablation"]["count"] == 2
+    assert set(facts["contrasts"]) == {f"{a}_{b}_{quality}" for a, b in study.CONTRASTS for quality in ("c23", "c40")}
+    assert facts["best_student_compression"]["people"] in (10, 20, 66) and facts["right_student_classic"] == "75.0% to 75.0%"
+    assert study.facts(None) == {} and study.tables(None) == {}
+
+
+def test_every_figure_of_the_study_is_drawn(found, tmp_path):
+    written = study_plots.draw_study(found, "SynthFF", tmp_path)
+    assert set(written) == set(study_plots.STUDY_FIGURES) and all(path.stat().st_size > 5000 for path in written.values())
+    fig = study_plots.labels(found, "SynthFF")
+    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["10", "20", "66"]
+    fig = study_plots.iterations(found, "SynthFF")
+    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["teacher", "student 1", "student 2"]
+    assert study_plots.draw_study(None, "SynthFF", tmp_path) == {}
+
+
+def test_without_the_comparison_there_is_no_study(tmp_path):
+    profile = profile_in(tmp_path)
+    write_predictions(profile.workspace.predictions, make_run("xception"))
+    assert study.load_study(profile) is None
+    assert metrics.load_experiments(profile.workspace.predictions, "labels").empty
+
+
+def test_numbers_of_labelled_people_are_whole_pairs():
+    profile = profile_in("anywhere")
+    assert labels_profile(profile, 10, 100).data.labelled_fraction == pytest.approx(0.05)
+    assert labels_profile(profile, 10, 100).variant == "labels/people/10"
+    for people in (3, 0, 202):
+        with pytest.raises(ValueError, match="labelled people"):
+            labels_profile(profile, people, 100)
