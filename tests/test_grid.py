@@ -43,7 +43,8 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "LABELLED_PEOPLE", (2,))
     one = Experiment("threshold", "0.4", {"threshold": 0.4})
     monkeypatch.setattr(experiments, "ABLATIONS", (one, Experiment("mu", "1", {"mu": 1})))  # mu = 1 is the profile's own
-    todo = [task for group in ("comparison", "cases", "labels", "ablation") for task in grid.tasks(profile, group, [0], ["resnet18"])]
+    groups = ("comparison", "cases", "labels", "ablation")
+    todo = [task for group in groups for task in grid.tasks(profile, group, [0], ["resnet18"])]
     lines = grid.run_grid("tiny", todo, jobs=1)
     assert len(lines) == 6 + 3 + 4 + 1 and all(line.endswith(": done") for line in lines)
     space = profile.workspace

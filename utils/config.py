@@ -208,7 +208,7 @@ PROFILES = {
         name="synthff",
         faces=FacesConfig(frame_step=8),  # six frames of 48
         train=TrainConfig(ema=0.95, val_every=2),
-        # Two operations of magnitude 9, dropout .3 and stochastic depth .2 underfit in so few steps: less noise validated better.
+        # Two operations of magnitude 9, dropout .3 and stochastic depth .2 underfit in so few steps: less validated better.
         # Students go on from their teachers, the first for 200 steps, the later ones for 100: with the teacher's 150 the
         # oracle has as many.
         student=NoisyStudentConfig(

@@ -149,8 +149,8 @@ def load_index(profile: Profile) -> pd.DataFrame:
 def labelled_pairs(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     """Draw the training pairs whose labels a semi-supervised trainer may use: whole pairs, at least one.
 
-    The draw depends on the set of training pairs and the seed alone, and a smaller one is part of a larger one. Raises ValueError for a fraction outside (0, 1]
-    and for an index without training videos.
+    The draw depends on the set of training pairs and the seed alone, and a smaller one is part of a larger one. Raises
+    ValueError for a fraction outside (0, 1] and for an index without training videos.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"the labelled fraction must lie in (0, 1], not {fraction}")

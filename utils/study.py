@@ -93,7 +93,10 @@ def load_taught(folder: Path) -> pd.DataFrame:
 
 
 def contrasts_table(study: Study) -> pd.DataFrame:
-    """Return every difference of CONTRASTS per split and quality: columns split, quality, phase, versus, value, lo, hi, seeds."""
+    """Return every difference of CONTRASTS per split and quality.
+
+    Columns split, quality, phase, versus, value, lo, hi, seeds.
+    """
     rows = []
     for split in ("test", "test_hard"):
         for quality in ("c23", "c40"):

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from utils import study as tables
-from utils.plots import COLUMN, COMPARISON, PAGE, QUALITY_COLORS, dots_with_intervals, outside_legend, save_figure
+from utils.plots import COMPARISON, PAGE, QUALITY_COLORS, dots_with_intervals, outside_legend, save_figure
 from utils.study import Study
 
 COLORS = {
@@ -102,7 +101,7 @@ def reliability(study: Study, name: str) -> Figure | None:
             if len(part):
                 bins = tables.reliability(part)
                 shade = plt.get_cmap("viridis")(0.8 * (iteration - 1) / max(1, len(phases) - 1))
-                ax.plot(bins["p_fake"], bins["fakes"], "o-", color=shade, markersize=3.5, label=f"labels of student {iteration}")
+                ax.plot(bins["p_fake"], bins["fakes"], "o-", color=shade, markersize=3.5, label=f"for student {iteration}")
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
         ax.set(title=COMPARISON[student], xlabel="P(fake) of clips of the pool")
     axes[0].set_ylabel(f"share of fakes, {name}")
