@@ -149,6 +149,7 @@ class Profile:
     efficientnets: tuple[str, ...] = ("efficientnet-b0", "efficientnet-b4", "efficientnet-lite0")  # notebook 04
     student_model: str = "efficientnet-lite0"  # teacher and student of notebooks 04 and 05
     changes: dict[str, dict] = field(default_factory=dict)  # phase -> what differs there from a network's own settings
+    students: dict[str, dict] = field(default_factory=dict)  # phase -> what differs there from `student`
     variant: str = ""  # name of an experiment that changes one setting; its results go to folders of their own
     bootstrap: int = 2000  # resamples behind every interval
 
@@ -218,6 +219,9 @@ PROFILES = {
         phases=PHASES | {
             "noisy_trained": replace(PHASES["noisy_trained"], student=dict(iterations=2, mu=1, steps=0.5, later_steps=0.5))
         },
+        # Chosen on validation: the classic student's labels are often wrong, so they are kept soft and filtered; those that
+        # were read off the c23 view are nearly all right, and the filter would drop the clips that teach most.
+        students={"student_compression": {"soft": False, "threshold": 0.5}},
         changes={
             "oracle": {"steps": 550},
             "student_classic": {"batch_size": 12},  # and twice as many unlabelled

@@ -94,7 +94,8 @@ def ablations(profile: Profile) -> list[Experiment]:
     """Return the experiments of ABLATIONS that differ from the profile's own settings."""
 
     def differs(one: Experiment) -> bool:
-        student, train = replace(profile.student, **one.student), replace(profile.train, **one.train)
-        return bool(one.network or one.start) or (student, train) != (profile.student, profile.train)
+        usual = replace(profile.student, **profile.students.get("student_compression", {}))
+        changed = replace(usual, **one.student), replace(profile.train, **one.train)
+        return bool(one.network or one.start) or changed != (usual, profile.train)
 
     return [one for one in ABLATIONS if differs(one)]

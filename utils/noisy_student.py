@@ -261,16 +261,20 @@ def self_train(
     `name` is the students' network (default: the teacher's). `teachers` is the profile whose teachers are used (default:
     this one) and `changes` are fields of NoisyStudentConfig: both for experiments.
     """
-    teacher_phase, views = STUDENTS[phase]
-    teachers = teachers or profile
+    teacher_phase, teachers = STUDENTS[phase][0], teachers or profile
     teacher = supervise(teachers, teacher_phase, faces, seed)
     labelled, pool = split_labels(profile, faces, seed)
     return noisy_student(
         profile, teacher, labelled.select(quality=VIEWS[teacher_phase]), pool.hide_labels(seed),
         validation_faces(faces, profile.train, VIEWS[teacher_phase]),
-        phase=phase, seed=seed, name=name, config=replace(profile.student, **(views | changes)),
+        phase=phase, seed=seed, name=name, config=student_config(profile, phase, **changes),
         taught_by=runs.run_hash(teachers, teacher_phase, teacher.name, seed),
     )  # fmt: skip
+
+
+def student_config(profile: Profile, phase: str, **changes) -> NoisyStudentConfig:
+    """Return the settings of a student of STUDENTS: the profile's, its views, what the profile says of it, `changes`."""
+    return replace(profile.student, **(STUDENTS[phase][1] | profile.students.get(phase, {}) | changes))
 
 
 def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> Detector:

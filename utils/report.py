@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -271,11 +272,13 @@ def collect_facts(
 def _settings_facts(profile: Profile) -> dict:
     """Return the settings that the section on methods names."""
     student, faces = profile.student, profile.faces
+    compression = replace(student, **profile.students.get("student_compression", {}))
     names = ("iterations", "mu", "threshold", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u", "T")
     names += ("student_init", "later_init")
     return {
         **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector")},
         **{name: getattr(student, name) for name in names},
+        "compression": {name: getattr(compression, name) for name in ("threshold", "soft")},
         "n": student.randaugment_n,
         "m": student.randaugment_m,
         "px": next(iter(profile.models.values())).px,
