@@ -322,14 +322,16 @@ def validation_minus_test(predictions: pd.DataFrame, evaluation: Evaluation, nam
     table = table.assign(row=[method_label(row) for row in table.itertuples()], value=table["gap"])
     rows = [f"{model}, {phase}" for phase in PHASES.values() for model in MODELS.values()]
     rows = [row for row in rows if row in set(table["row"])]
-    fig, ax = plt.subplots(figsize=(COLUMN + 0.8, 0.9 + 0.22 * len(rows)))
     groups = list(dict.fromkeys(table["group"]))
-    for index, group in enumerate(groups):
-        color = QUALITY_COLORS.get(group.split(", ")[-1], "0.3")
-        dots_with_intervals(ax, table[table["group"] == group], rows, 0.24 * (index - 1), color=color, label=group)
-    ax.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
-    ax.set(xlabel="points of accuracy lost, validation to test")
-    outside_legend(fig, ax)
+    fig, axes = plt.subplots(1, max(1, len(groups) - 1), figsize=(PAGE, 1 + 0.17 * len(rows)), sharey=True, squeeze=False)
+    for ax, group in zip(axes[0], groups[1:] or groups, strict=True):
+        dots_with_intervals(ax, table[table["group"] == groups[0]], rows, 0.12, color="0.4", label=groups[0])
+        if group != groups[0]:
+            color = QUALITY_COLORS.get(group.split(", ")[-1])
+            dots_with_intervals(ax, table[table["group"] == group], rows, -0.12, color=color, label=group)
+        ax.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
+        ax.legend(loc="lower right")
+    fig.supxlabel("points of accuracy over faces lost, validation to test", fontsize="small")
     return fig
 
 

@@ -39,7 +39,9 @@ def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -
     for row in against.itertuples():
         versus = COMPARISON[row.versus]
         text += f".\nThat is {row.verdict} its {versus}: {row.value:+.3f} [{row.lo:+.3f}, {row.hi:+.3f}]"
-    return text + ".\n(In brackets: 95 % intervals by bootstrap over pairs of identities.)\n"
+    seeds = int(table.loc[student]["seeds"])
+    several = f" and over the {seeds} seeds of the comparison" if seeds > 1 else ""
+    return f"{text}.\n(In brackets: 95 % intervals by bootstrap over pairs of identities{several}.)\n"
 
 
 def results(evaluation: Evaluation) -> str:
