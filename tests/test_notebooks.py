@@ -66,7 +66,7 @@ def test_every_notebook_runs_under_smoke(tmp_path):
     assert [path.name for path in executed] == [path.name for path in ALL]
     for notebook in executed:
         assert all(cell.execution_count for cell in code_cells(notebook))
-    assert list(workspace.predictions.glob("*.csv")) and list(workspace.figures.glob("*.svg"))
+    assert list(workspace.predictions.glob("*.csv.gz")) and list(workspace.figures.glob("*.svg"))
     assert (workspace.report / "report.pdf").read_bytes().startswith(b"%PDF")
     assert all(f"{path.stem}: " in done.stdout for path in ALL)  # minutes of each
     assert tracked_changes() == before  # the committed results stay untouched
