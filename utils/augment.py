@@ -71,8 +71,12 @@ def basic(images: torch.Tensor, px: int, generator: torch.Generator) -> torch.Te
     return jitter_colour(warp(images, theta, px), generator)
 
 
-def for_twins(augment: Callable[..., torch.Tensor], images: torch.Tensor, *settings, generator: torch.Generator):
-    """Return `augment(images, *settings, generator)` of images (B, 3, H, W) that come in twos, the same for both of two."""
+def for_twins(
+    augment: Callable[..., torch.Tensor], images: torch.Tensor, *settings, generator: torch.Generator, twins: bool = True
+) -> torch.Tensor:
+    """Return `augment(images, *settings, generator)` of images (B, 3, H, W); if they are twins, the same for both of two."""
+    if not twins:
+        return augment(images, *settings, generator)
     state = generator.get_state()
     first = augment(images[0::2], *settings, generator)
     generator.set_state(state)
@@ -117,9 +121,14 @@ def randaugment(images: torch.Tensor, n: int, m: float, generator: torch.Generat
 
 def random_jpeg(images: torch.Tensor, generator: torch.Generator, quality: tuple[int, int] = (20, 80)) -> torch.Tensor:
     """Send each image through JPEG at a random quality: a cheap stand-in for video compression."""
-    draws = torch.randint(quality[0], quality[1] + 1, (len(images),), generator=generator).tolist()
+    return _through(_jpeg, images, quality, generator)
+
+
+def _through(codec: Callable, images: torch.Tensor, strength: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """Send each image through `codec(uint8 image (H, W, 3), strength)`, its strength drawn from both ends inclusive."""
+    draws = torch.randint(strength[0], strength[1] + 1, (len(images),), generator=generator).tolist()
     as_bytes = images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    packed = np.stack([_jpeg(image, draw) for image, draw in zip(as_bytes, draws, strict=True)])
+    packed = np.stack([codec(np.ascontiguousarray(image), draw) for image, draw in zip(as_bytes, draws, strict=True)])
     return to_float(torch.from_numpy(packed).permute(0, 3, 1, 2)).to(images.device)
 
 
@@ -134,10 +143,7 @@ def random_h264(images: torch.Tensor, generator: torch.Generator, crf: tuple[int
 
     What c40 does to a video, made on the fly from its c23 view: without the motion that a clip's other frames have.
     """
-    draws = torch.randint(crf[0], crf[1] + 1, (len(images),), generator=generator).tolist()
-    as_bytes = images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    packed = np.stack([_h264(np.ascontiguousarray(image), draw) for image, draw in zip(as_bytes, draws, strict=True)])
-    return to_float(torch.from_numpy(packed).permute(0, 3, 1, 2)).to(images.device)
+    return _through(_h264, images, crf, generator)
 
 
 def _h264(image: np.ndarray, crf: int) -> np.ndarray:

@@ -97,7 +97,6 @@ class PhaseConfig:
     part: float  # of the training pairs that come with labels; drawn anew for each phase
     layers: str = "all"  # "all", or "head": only the last layer, where the others have ImageNet weights
     teach: bool = False  # the remaining training pairs are videos without labels, for a noisy student
-    student: dict = field(default_factory=dict)  # what differs there from the profile's NoisyStudentConfig
 
 
 # The original drew 60 % / 20 % / 20 % of its videos. Here validation and test are the official splits, so the fractions
@@ -163,6 +162,10 @@ class Profile:
             raise ValueError(f"unknown model {name!r} in profile {self.name!r}: choose one of {', '.join(self.models)}")
         return replace(self.models[name], **self.changes.get(phase, {}))
 
+    def student_of(self, phase: str) -> NoisyStudentConfig:
+        """Return the settings of a phase's students."""
+        return replace(self.student, **self.students.get(phase, {}))
+
     def as_dict(self) -> dict:
         """Return plain values, to be saved beside every run."""
         return dataclasses.asdict(self)
@@ -216,12 +219,12 @@ PROFILES = {
             iterations=3, mu=2, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1, student_init="teacher",
             steps=4 / 3, later_init="teacher", later_steps=2 / 3,
         ),  # fmt: skip
-        phases=PHASES | {
-            "noisy_trained": replace(PHASES["noisy_trained"], student=dict(iterations=2, mu=1, steps=0.5, later_steps=0.5))
-        },
         # Chosen on validation: the classic student's labels are often wrong, so they are kept soft and filtered; those that
         # were read off the c23 view are nearly all right, and the filter would drop the clips that teach most.
-        students={"student_compression": {"soft": False, "threshold": 0.5}},
+        students={
+            "student_compression": {"soft": False, "threshold": 0.5},
+            "noisy_trained": {"iterations": 2, "mu": 1, "steps": 0.5, "later_steps": 0.5},  # six networks: half the steps
+        },
         changes={
             "oracle": {"steps": 550},
             "student_classic": {"batch_size": 12},  # and twice as many unlabelled

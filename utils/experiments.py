@@ -92,9 +92,9 @@ ABLATIONS: tuple[Experiment, ...] = (
 
 def ablations(profile: Profile) -> list[Experiment]:
     """Return the experiments of ABLATIONS that differ from the profile's own settings."""
+    usual = profile.student_of("student_compression")
 
     def differs(one: Experiment) -> bool:
-        usual = replace(profile.student, **profile.students.get("student_compression", {}))
         changed = replace(usual, **one.student), replace(profile.train, **one.train)
         return bool(one.network or one.start) or changed != (usual, profile.train)
 

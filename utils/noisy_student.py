@@ -138,10 +138,7 @@ def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentCo
             device, px = model.mean.device, model.px
             images_x = train.images(x).to(device)
             images_u = torch.cat([inputs_u.images(items, view) for view, items in u.items()]).to(device)
-            if config.twins:
-                inputs_x = for_twins(noise, images_x, px, student, generator=generator)
-            else:
-                inputs_x = noise(images_x, px, student, generator)
+            inputs_x = for_twins(noise, images_x, px, student, generator=generator, twins=config.twins)
             inputs = torch.cat([inputs_x, noise(images_u, px, student, generator)])
             logits = model(inputs)  # labelled and unlabelled in one batch: they share the batch statistics
             targets_x = train.labels[x].to(logits.device)
@@ -274,7 +271,7 @@ def self_train(
 
 def student_config(profile: Profile, phase: str, **changes) -> NoisyStudentConfig:
     """Return the settings of a student of STUDENTS: the profile's, its views, what the profile says of it, `changes`."""
-    return replace(profile.student, **(STUDENTS[phase][1] | profile.students.get(phase, {}) | changes))
+    return replace(profile.student_of(phase), **(STUDENTS[phase][1] | changes))
 
 
 def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> Detector:
@@ -283,7 +280,7 @@ def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) ->
     start = create_model(name, profile.model(name), seed)
     teacher = learn(profile, start, labelled, faces, "noisy_trained_teacher", seed)
     views = {"teacher_view": "same", "student_views": profile.data.qualities}
-    config = replace(profile.student, **(views | profile.phases["noisy_trained"].student))
+    config = replace(profile.student_of("noisy_trained"), **views)
     return noisy_student(
         profile, teacher, labelled, pool.hide_labels(seed), validation_faces(faces, profile.train),
         phase="noisy_trained", seed=seed, config=config,

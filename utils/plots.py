@@ -147,6 +147,19 @@ def dots_with_intervals(ax: plt.Axes, table: pd.DataFrame, rows: list, shift: fl
     ax.set_ylim(-0.6, len(rows) - 0.4)
 
 
+def dots_by_quality(
+    table: pd.DataFrame, rows: list, size: tuple[float, float], line: float, xlabel: str, name: str
+) -> Figure:
+    """Return a figure of test videos with a dot and an interval a row and quality, and a dotted `line` to compare with."""
+    fig, ax = plt.subplots(figsize=size)
+    for index, (quality, part) in enumerate(table.groupby("quality")):
+        dots_with_intervals(ax, part, rows, 0.24 * (index - 0.5), color=QUALITY_COLORS.get(quality), label=quality)
+    ax.axvline(line, color="0.6", linewidth=0.8, linestyle=":")
+    ax.set(xlabel=xlabel)
+    outside_legend(fig, ax, f"{name}, test videos")
+    return fig
+
+
 def auc_intervals(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """AUC of each model and phase at each quality, with 95 % intervals."""
     table = by_method(evaluation).query("phase in @PHASES")
@@ -155,13 +168,7 @@ def auc_intervals(predictions: pd.DataFrame, evaluation: Evaluation, name: str) 
     table = table.assign(row=[method_label(row) for row in table.itertuples()])
     known = [f"{model}, {phase}" for model in MODELS.values() for phase in PHASES.values()]
     rows = [row for row in known if row in set(table["row"])]
-    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 0.9 + 0.19 * len(rows)))
-    for index, (quality, part) in enumerate(table.groupby("quality")):
-        dots_with_intervals(ax, part, rows, 0.24 * (index - 0.5), color=QUALITY_COLORS.get(quality), label=quality)
-    ax.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":")
-    ax.set(xlabel="AUC, 95 % intervals")
-    outside_legend(fig, ax, f"{name}, test videos")
-    return fig
+    return dots_by_quality(table, rows, (COLUMN + 0.6, 0.9 + 0.19 * len(rows)), 0.5, "AUC, 95 % intervals", name)
 
 
 def accuracy_bars(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:

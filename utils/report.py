@@ -10,7 +10,6 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -265,14 +264,14 @@ def collect_facts(
         "student_hard": _student_facts(tables["differences_hard"]),
         "original": _original_facts(evaluation, profile.data.name),
         "settings": _settings_facts(profile),
-        "study": study.facts(found),
+        "study": study.facts(found, tables),
     }
 
 
 def _settings_facts(profile: Profile) -> dict:
     """Return the settings that the section on methods names."""
     student, faces = profile.student, profile.faces
-    compression = replace(student, **profile.students.get("student_compression", {}))
+    compression = profile.student_of("student_compression")
     names = ("iterations", "mu", "threshold", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u", "T")
     names += ("student_init", "later_init")
     return {

@@ -16,8 +16,8 @@ from utils.config import Profile
 from utils.experiments import ABLATIONS, COMPARED, LABELLED_PEOPLE
 from utils.metrics import Evaluation, difference, draws, estimate, evaluate, load_experiments, load_predictions
 from utils.paths import read_json
+from utils.plots import COMPARISON
 
-COMPARISON = ("teacher_c40", "teacher_c23", "teacher_both", "student_classic", "student_compression", "oracle")
 TEACHERS = {"student_classic": "teacher_c40", "student_compression": "teacher_both"}
 CONTRASTS = (  # who against whom
     ("student_compression", "student_classic"),
@@ -146,8 +146,8 @@ def labels_table(study: Study) -> pd.DataFrame:
 def ablation_table(study: Study) -> pd.DataFrame:
     """Return what each single change does to the first compression student: one row a factor, value and quality.
 
-    Columns factor, value, network, quality, auc, seeds, and `change` against the unchanged student of the same seeds, with
-    lo and hi; the unchanged student comes first.
+    Columns factor, setting, network, quality, auc, seeds, and `change` against the unchanged student of the same seeds, with
+    lo and hi.
     """
     rows = []
     first = "student_compression_it1" if study.keys("student_compression_it1", "c40") else "student_compression"
@@ -241,11 +241,12 @@ def _signed(found: dict[str, float]) -> str:
     return f"{found['value']:+.3f} [{found['lo']:+.3f}, {found['hi']:+.3f}]".replace("-", "\N{MINUS SIGN}")
 
 
-def facts(study: Study | None) -> dict:
-    """Return the numbers that the report's prose names, as text; nothing without a study."""
+def facts(study: Study | None, made: dict[str, pd.DataFrame] | None = None) -> dict:
+    """Return the numbers that the report's prose names, as text, from `made`, the `tables`; nothing without a study."""
     if study is None:
         return {}
-    contrasts, labels, ablation = (make(study) for make in (contrasts_table, labels_table, ablation_table))
+    made = made or tables(study)
+    contrasts, labels, ablation = made["contrasts"], made["labels"], made["ablation"]
     found: dict = {"people": study.people, "seeds": int(contrasts["seeds"].max()), "contrasts": {}}
     for row in contrasts.query("split == 'test'").to_dict("records"):
         found["contrasts"][f"{row['phase']}_{row['versus']}_{row['quality']}"] = _signed(row)
@@ -263,8 +264,7 @@ def facts(study: Study | None) -> dict:
             "count": len(at_c40), "seeds": int(at_c40["seeds"].max()),
             "better": int((at_c40["lo"] > 0).sum()), "worse": int((at_c40["hi"] < 0).sum()),
         }  # fmt: skip
-    taught = taught_table(study)
-    for student, part in taught.groupby("student"):
+    for student, part in made["taught"].groupby("student"):
         by = part.groupby("iteration")["right"].mean()
         found[f"right_{student}"] = f"{by.iloc[0]:.1%}" + (f" to {by.iloc[-1]:.1%}" if len(by) > 1 else "")
     return found

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils import study as tables
-from utils.plots import COMPARISON, PAGE, QUALITY_COLORS, dots_with_intervals, outside_legend, save_figure
+from utils.plots import COMPARISON, PAGE, dots_by_quality, outside_legend, save_figure
 from utils.study import Study
 
 COLORS = {
@@ -30,13 +30,8 @@ def contrasts(study: Study, name: str) -> Figure | None:
         return None
     table = table.assign(row=[f"{COMPARISON[row.phase]} − {COMPARISON[row.versus]}" for row in table.itertuples()])
     rows = list(dict.fromkeys(table["row"]))
-    fig, ax = plt.subplots(figsize=(PAGE, 0.9 + 0.28 * len(rows)))
-    for index, (quality, part) in enumerate(table.groupby("quality")):
-        dots_with_intervals(ax, part, rows, 0.24 * (index - 0.5), color=QUALITY_COLORS.get(quality), label=quality)
-    ax.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
-    ax.set(xlabel=f"difference in AUC, mean over {table['seeds'].max()} seeds, 95 % intervals over people and seeds")
-    outside_legend(fig, ax, f"{name}, test videos")
-    return fig
+    xlabel = f"difference in AUC, mean over {table['seeds'].max()} seeds, 95 % intervals over people and seeds"
+    return dots_by_quality(table, rows, (PAGE, 0.9 + 0.28 * len(rows)), 0, xlabel, name)
 
 
 def labels(study: Study, name: str) -> Figure | None:
@@ -110,20 +105,15 @@ def reliability(study: Study, name: str) -> Figure | None:
 
 
 def ablation(study: Study, name: str) -> Figure | None:
-    """One setting changed at a time: the change in AUC of the first compression student, at c40 (full) and c23 (hollow)."""
+    """One setting changed at a time: the change in AUC of the first compression student, at both qualities."""
     table = tables.ablation_table(study)
     if table.empty:
         return None
     text = table["factor"].str.replace("_", " ") + ": " + table["setting"].str.replace("_", " ")
     table = table.assign(row=text, value=table["change"])
     rows = list(dict.fromkeys(table["row"]))
-    fig, ax = plt.subplots(figsize=(PAGE * 0.75, 0.9 + 0.22 * len(rows)))
-    for index, (quality, part) in enumerate(table.groupby("quality")):
-        dots_with_intervals(ax, part, rows, 0.24 * (index - 0.5), color=QUALITY_COLORS.get(quality), label=quality)
-    ax.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
-    ax.set(xlabel="change in AUC against the unchanged student, 95 % intervals")
-    outside_legend(fig, ax, f"{name}, test videos")
-    return fig
+    xlabel = "change in AUC against the unchanged student, 95 % intervals"
+    return dots_by_quality(table, rows, (PAGE * 0.75, 0.9 + 0.22 * len(rows)), 0, xlabel, name)
 
 
 def _line(ax: plt.Axes, part: pd.DataFrame, shift: float, color: str, label: str) -> None:

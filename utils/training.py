@@ -40,10 +40,7 @@ def supervised(train: FaceSet, config: ModelConfig, shared: TrainConfig, generat
         items = next(batches)
         device = model.mean.device
         images = to_float(train.images(items).to(device))
-        if config.twins:
-            inputs_x = for_twins(basic, images, model.px, generator=generator)  # (B, 3, px, px)
-        else:
-            inputs_x = basic(images, model.px, generator)
+        inputs_x = for_twins(basic, images, model.px, generator=generator, twins=config.twins)  # (B, 3, px, px)
         targets_x = train.labels[items].to(device)
         return {"loss": F.cross_entropy(model(inputs_x), targets_x, label_smoothing=shared.label_smoothing)}
 
