@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from fake_faces import make_faces, tiny_profile
+from sklearn.linear_model import LogisticRegression
 
 from utils import noisy_student as ns
 from utils import runs
-from utils.augment import for_twins
+from utils.augment import for_twins, to_float
 from utils.config import ModelConfig, NoisyStudentConfig
 from utils.dataset import FaceSet, answer_key
 from utils.models import create_model, probabilities
@@ -41,6 +42,34 @@ def test_sharpening_by_hand():
     p = probabilities_of(0.8, 0.5)
     assert torch.allclose(ns.sharpen(p, 1.0), p)
     assert torch.allclose(ns.sharpen(p, 0.5), probabilities_of(0.64 / 0.68, 0.5))
+
+
+def test_calibration_moves_the_border_to_where_validation_has_it():
+    real, fake = torch.linspace(0.5, 0.9, 40), torch.linspace(0.91, 0.999, 40)  # this teacher calls most reals fake
+    p, labels = probabilities_of(*real, *fake).float(), torch.tensor([0] * 40 + [1] * 40)
+    calibrated = ns.platt(p, labels)(p)
+    assert torch.allclose(calibrated.sum(dim=1), torch.ones(80))
+    assert (p[:, 1] >= 0.5).float().eq(labels).float().mean() < 0.55
+    assert (calibrated[:, 1] >= 0.5).float().eq(labels).float().mean() > 0.95
+    assert torch.equal(calibrated[:, 1].argsort(), p[:, 1].argsort())  # the order stays
+    log_odds = torch.log(p[:, 1:] / p[:, :1]).double().numpy()
+    slow = LogisticRegression().fit(log_odds, labels).predict_proba(log_odds)
+    assert np.allclose(calibrated, slow, atol=1e-4)
+
+
+def test_pseudo_labels_are_calibrated_on_the_view_that_is_labelled(faces):
+    inputs_u, val = faces.select(split="train").hide_labels(0), faces.select(split="val")
+    teacher = create_model("resnet18", ModelConfig(px=16))
+    torch.nn.init.normal_(teacher.head[-1].weight, std=0.5, generator=torch.Generator().manual_seed(0))  # it has opinions
+    config = NoisyStudentConfig(threshold=0.5, calibrate=True, teacher_view="c23", balance=False)
+    got = ns.label_pool(teacher, inputs_u, config, seed=0, val=val).p["c40"]
+    plain = ns.label_pool(teacher, inputs_u, replace(config, calibrate=False), seed=0).p["c40"]
+    seen = val.select(quality="c23")
+    clip = [f"{row.method} {row.video_id}" for row in seen.index.itertuples()]
+    p = probabilities(teacher, seen)[:, 1].numpy()
+    means = torch.tensor([np.mean([q for q, other in zip(p, clip, strict=True) if other == mine]) for mine in clip])
+    expected = ns.platt(torch.stack([1 - means, means], dim=1), seen.labels)(plain)
+    assert torch.allclose(got, expected, atol=1e-4) and not torch.allclose(got, plain, atol=1e-3)
 
 
 def test_clip_means_and_filter_against_slow_loops():
@@ -174,12 +203,23 @@ def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, 
     assert [path.name for path in changed.workspace.runs.iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("loss", ["none", "h264", "jpeg", "scale", "blur"])
-def test_twins_of_a_student_get_the_same_noise(loss):
-    student = NoisyStudentConfig(randaugment_n=2, randaugment_m=9, loss=loss)
-    pictures = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    images = (255 * torch.nn.functional.interpolate(pictures, 32, mode="bilinear")).byte().repeat_interleave(2, dim=0)
+def test_twins_of_a_student_get_the_same_noise():
+    student = NoisyStudentConfig(randaugment_n=2, randaugment_m=9)
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=0)
     out = for_twins(ns.noise, images, 24, student, generator=torch.Generator().manual_seed(1))
     assert out.shape == (6, 3, 24, 24) and torch.equal(out[0::2], out[1::2])
     alone = ns.noise(images, 24, student, torch.Generator().manual_seed(1))
     assert not torch.equal(alone[0::2], alone[1::2])
+
+
+@pytest.mark.parametrize("loss", ["h264", "jpeg", "scale", "blur"])
+def test_only_what_the_teacher_looks_at_loses_on_the_fly(loss):
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    as_they_are, draw = to_float(images.clone()), torch.Generator().manual_seed(1)
+    student = NoisyStudentConfig(teacher_view="c23", loss=loss)
+    assert not torch.equal(ns.lossy(images, "c23", student, draw), as_they_are)
+    assert torch.equal(ns.lossy(images, "c40", student, draw), as_they_are)
+    assert not torch.equal(ns.lossy(images, "c40", replace(student, teacher_view="same"), draw), as_they_are)
+    with pytest.raises(ValueError, match="unknown loss"):
+        ns.lossy(images, "c23", replace(student, loss="gamma"), draw)
+

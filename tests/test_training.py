@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -102,6 +103,20 @@ def test_patience_ends_a_run_that_gains_nothing(faces, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_last_weights_or_the_best_are_kept(faces, tmp_path, monkeypatch):
+    scores = iter([0.9, 0.4] * 3)
+    monkeypatch.setattr(training, "validate", lambda *a: {"val_auc": next(scores)})
+    steps = itertools.count(1)
+    monkeypatch.setattr(training, "update_average", lambda average, model, decay: average.mean.fill_(next(steps)))
+    config = replace(CONFIG, steps=4)
+    best = fit_tiny(faces, tmp_path / "best", config=config, shared=SHARED)
+    assert best.mean.flatten()[0] == 2 and runs.read_json(tmp_path / "best" / "result.json")["val_auc"] == 0.9
+    last = fit_tiny(faces, tmp_path / "last", config=config, shared=replace(SHARED, keep="last"))
+    assert last.mean.flatten()[0] == 8 and runs.read_json(tmp_path / "last" / "result.json")["val_auc"] == 0.4
+    with pytest.raises(ValueError, match="unknown keep"):
+        fit_tiny(faces, tmp_path / "typo", config=config, shared=replace(SHARED, keep="lst"))
+
+
 def test_a_small_network_learns_the_bright_mouth(tmp_path):
     config = ModelConfig(px=16, steps=30, batch_size=16)
     model = fit_tiny(make_faces(train=6), tmp_path / "run", config=config, shared=replace(SHARED, eval_every=10))

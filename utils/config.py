@@ -81,7 +81,8 @@ class TrainConfig:
     label_smoothing: float = 0.0
     warmup: float = 0.1  # fraction of the steps with rising learning rate, cosine decay after it
     ema: float = 0.98  # decay of the averaged weights; 0 turns averaging off (a long run would use .9999)
-    eval_every: int = 50  # steps between validations; the weights with the best validation AUC are kept
+    keep: str = "best"  # which averaged weights: "best" by validation AUC, or "last" where few people validate
+    eval_every: int = 50  # steps between validations
     val_every: int = 1  # every n-th sampled frame of the validation videos is looked at during training
     patience: int | None = None  # validations without gain before a fit stops
     head_lr: float = 1e-2  # peak learning rate where only the last layer learns
@@ -114,6 +115,7 @@ class NoisyStudentConfig:
 
     iterations: int = 2  # the student becomes the next teacher
     mu: int = 2  # unlabelled : labelled images in a batch (released code: 1 for B0, 3 for B1-B7)
+    calibrate: bool = False  # fit the teacher's log odds to the labels of the validation clips first (Platt 1999)
     T: float = 1.0  # temperature that sharpens pseudo-labels
     threshold: float = 0.6  # least confidence of a pseudo-label that is learned from
     soft: bool = True  # soft pseudo-labels (better out of domain, Xie et al. section 4)
@@ -126,7 +128,7 @@ class NoisyStudentConfig:
     lambda_u: float = 1.0  # weight of the unlabelled loss
     teacher_view: str = "same"  # "same": pseudo-labels from the view the student sees; "c23": from the clean view
     student_views: tuple[str, ...] = ("c40",)  # qualities in which the student sees the unlabelled videos
-    loss: str = "none"  # what its images lose on the fly: "h264" at a random CRF, "jpeg", "scale", "blur" or "none"
+    loss: str = "none"  # what the view of the teacher loses on the fly: "h264" (random CRF), "jpeg", "scale" or "blur"
     student_init: str = "start"  # "start": the network's own start weights, "teacher": the teacher's weights
     steps: float = 1.0  # optimiser steps of a student, times the network's own
     later_init: str = "start"  # the same two for the students after the first

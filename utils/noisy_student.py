@@ -12,6 +12,7 @@ sees the c40 view of a clip whose c23 view was labelled, so that compression is 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 
 from utils import runs
 from utils.augment import LOSSES, basic, for_twins, randaugment, to_float
@@ -42,12 +44,37 @@ STUDENTS = {  # a student's teacher, what the teacher looks at, and what the stu
 
 
 @torch.no_grad()
-def pseudo_label(teacher: Detector, inputs_u, config: NoisyStudentConfig) -> torch.Tensor:
-    """Return the teacher's class probabilities (N, 2) of one view of the pool: averaged over a clip, then sharpened."""
-    p = probabilities(teacher, inputs_u, progress="pseudo-labels")
-    if config.clip_level:
-        p = clip_mean(p, torch.as_tensor(inputs_u.clip))
+def pseudo_label(teacher: Detector, inputs_u, config: NoisyStudentConfig, val: FaceSet | None = None) -> torch.Tensor:
+    """Return the teacher's class probabilities (N, 2) of one view of the pool: averaged over a clip, then sharpened.
+
+    With `config.calibrate` they are calibrated in between on the same view of the validation faces `val`.
+    """
+    p = infer(teacher, inputs_u, torch.as_tensor(inputs_u.clip), config)
+    if config.calibrate:
+        clips = torch.as_tensor(val.index.groupby(["method", "video_id"]).ngroup().to_numpy(copy=True))
+        p = platt(infer(teacher, val, clips, config), val.labels)(p)
     return sharpen(p, config.T)
+
+
+def infer(teacher: Detector, faces, clip: torch.Tensor, config: NoisyStudentConfig) -> torch.Tensor:
+    """Return class probabilities (N, 2) of a frame, or with `config.clip_level` of its clip; `clip` (N,) are numbers."""
+    p = probabilities(teacher, faces, progress="pseudo-labels")
+    return clip_mean(p, clip) if config.clip_level else p
+
+
+def platt(p: torch.Tensor, labels: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a calibration, (M, 2) -> (M, 2), fitted to probabilities (N, 2) and labels (N,).
+
+    Platt 1999: a logistic regression on the log odds. Its slope is a temperature; its bias moves the border between the
+    classes, which a teacher that has seen few people often has in the wrong place for others.
+    """
+    fitted = LogisticRegression().fit(log_odds(p), labels.numpy())
+    return lambda other: torch.from_numpy(fitted.predict_proba(log_odds(other))).float()
+
+
+def log_odds(p: torch.Tensor) -> np.ndarray:
+    """Return the log odds (N, 1) of probabilities (N, 2)."""
+    return torch.logit(p[:, 1:].double(), eps=1e-6).numpy()
 
 
 def clip_mean(p: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
@@ -92,11 +119,16 @@ class PseudoLabels:
     kept: dict[str, torch.Tensor]
 
 
-def label_pool(teacher: Detector, inputs_u: UnlabelledFaces, config: NoisyStudentConfig, seed: int) -> PseudoLabels:
+def label_pool(
+    teacher: Detector, inputs_u: UnlabelledFaces, config: NoisyStudentConfig, seed: int, val: FaceSet | None = None
+) -> PseudoLabels:
     """Label each view that the student will see, from the view that the teacher looks at; filter and balance."""
     generator = torch.Generator().manual_seed(seed)
     looks_at = {view: view if config.teacher_view == "same" else config.teacher_view for view in config.student_views}
-    labels = {view: pseudo_label(teacher, inputs_u.view(view), config) for view in dict.fromkeys(looks_at.values())}
+    labels = {}
+    for view in dict.fromkeys(looks_at.values()):
+        judged = val.select(quality=view) if config.calibrate else None
+        labels[view] = pseudo_label(teacher, inputs_u.view(view), config, judged)
     p = {view: labels[looks_at[view]] for view in config.student_views}
     kept = {}
     for view in config.student_views:
@@ -117,14 +149,18 @@ def student_loss(logits_x, targets_x, logits_u, targets_u, lambda_u: float, labe
     return {"loss": Lx + lambda_u * Lu, "Lx": Lx, "Lu": Lu}
 
 
-def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentConfig, seed: int, folder: Path):
+def noised(
+    teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentConfig, seed: int, folder: Path,
+    val: FaceSet | None = None,
+):  # fmt: skip
     """Return a `make_objective` for `fit`: labelled and pseudo-labelled faces in one batch, both under RandAugment.
 
-    The pool is labelled when training starts (so never for a run that is finished) and the pseudo-labels are saved.
+    The pool is labelled when training starts (so never for a run that is finished) and the pseudo-labels are saved; the
+    validation faces `val` calibrate them.
     """
 
     def make_objective(train: FaceSet, config: ModelConfig, shared: TrainConfig, generator) -> Objective:
-        pseudo = label_pool(teacher, inputs_u, student, seed)
+        pseudo = label_pool(teacher, inputs_u, student, seed, val)
         save_pseudo_labels(folder, pseudo)
         batches_x = clean_first(train, config, generator)
         batches_u = {
@@ -137,9 +173,9 @@ def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentCo
             u = {view: pseudo.kept[view][next(batches)] for view, batches in batches_u.items()}
             device, px = model.mean.device, model.px
             images_x = train.images(x).to(device)
-            images_u = torch.cat([inputs_u.images(items, view) for view, items in u.items()]).to(device)
-            inputs_x = for_twins(noise, images_x, px, student, generator=generator, twins=config.twins)
-            inputs = torch.cat([inputs_x, noise(images_u, px, student, generator)])
+            images_u = [lossy(inputs_u.images(items, view).to(device), view, student, generator) for view, items in u.items()]
+            inputs_x = for_twins(noise, to_float(images_x), px, student, generator=generator, twins=config.twins)
+            inputs = torch.cat([inputs_x, noise(torch.cat(images_u), px, student, generator)])
             logits = model(inputs)  # labelled and unlabelled in one batch: they share the batch statistics
             targets_x = train.labels[x].to(logits.device)
             targets_u = torch.cat([pseudo.p[view][items] for view, items in u.items()]).to(logits.device)
@@ -154,13 +190,16 @@ def noised(teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentCo
 
 
 def noise(images: torch.Tensor, px: int, student: NoisyStudentConfig, generator: torch.Generator) -> torch.Tensor:
-    """Return uint8 images as the student gets them: with losses, moved, re-coloured, under RandAugment; (B, 3, px, px)."""
+    """Return float images as the student gets them: moved, re-coloured, under RandAugment; (B, 3, px, px)."""
+    return randaugment(basic(images, px, generator), student.randaugment_n, student.randaugment_m, generator)
+
+
+def lossy(images: torch.Tensor, view: str, student: NoisyStudentConfig, generator: torch.Generator) -> torch.Tensor:
+    """Return uint8 images of one view of the pool as floats, with losses if this is a view that the teacher looks at."""
     if student.loss not in LOSSES:
         raise ValueError(f"unknown loss {student.loss!r}: choose one of {', '.join(LOSSES)}")
-    lose = LOSSES[student.loss]
-    inputs = to_float(images) if lose is None else lose(to_float(images), generator)
-    inputs = basic(inputs, px, generator)
-    return randaugment(inputs, student.randaugment_n, student.randaugment_m, generator)
+    lose = LOSSES[student.loss] if student.teacher_view in ("same", view) else None
+    return to_float(images) if lose is None else lose(to_float(images), generator)
 
 
 def shares(student: NoisyStudentConfig, batch_size: int) -> list[int]:
@@ -201,7 +240,7 @@ def noisy_student(
             if name != teacher.name:
                 raise ValueError(f"{name} can't start from the weights of {teacher.name}: set student_init='start'")
             student.load_state_dict(teacher.state_dict())
-        objective = noised(teacher, inputs_u, config, seed, folder)
+        objective = noised(teacher, inputs_u, config, seed, folder, val)
         about = {"phase": run_phase, "profile": profile.name, "student": asdict(config), "taught_by": taught_by}
         student = fit(
             student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about

@@ -133,7 +133,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, failed: Path) -
         try:
             papermill.execute_notebook(
                 str(notebook), str(temporary), parameters, kernel_name="python3", cwd=str(notebook.parent),
-                progress_bar=sys.stderr.isatty(), extra_arguments=["--log-level=ERROR"],
+                progress_bar=sys.stderr.isatty(), extra_arguments=["--log-level=CRITICAL"],
             )
         except BaseException:
             if temporary.is_file():

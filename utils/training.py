@@ -30,6 +30,7 @@ from utils.models import Detector, create_model, frozen_copy, pick_device, proba
 
 Losses = dict[str, torch.Tensor]  # "loss" is what is minimised, other entries are logged
 Objective = Callable[[Detector], Losses]  # draws one batch and returns its losses
+KEEP = ("best", "last")
 
 
 def supervised(train: FaceSet, config: ModelConfig, shared: TrainConfig, generator: torch.Generator) -> Objective:
@@ -83,7 +84,7 @@ def fit(
     make_objective=supervised,
     about: dict | None = None,
 ) -> Detector:
-    """Train a detector in the run folder and return it with the averaged weights that validated best.
+    """Train a detector in the run folder and return it with the averaged weights that `shared.keep` names.
 
     A finished run of the same request (settings, data, seed, and whatever `about` names: phase, teacher, ...) is loaded
     instead. Raises ValueError where `train` is not purely the split train or `val` not the split val, and
@@ -115,7 +116,9 @@ def fit(
 
 
 def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detector, dict]:
-    """Run the optimiser; return the best averaged model and its validation."""
+    """Run the optimiser; return the averaged model that is kept and its validation."""
+    if shared.keep not in KEEP:
+        raise ValueError(f"unknown keep {shared.keep!r}: choose one of {', '.join(KEEP)}")
     if shared.num_threads:
         torch.set_num_threads(shared.num_threads)
     head = not all(parameter.requires_grad for parameter in model.parameters())
@@ -124,7 +127,7 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
     factor = partial(warmup_cosine, steps=config.steps, warmup=shared.warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
     bf16 = use_bf16(shared.precision, device, model.px)
-    average, best, result = frozen_copy(model), None, {"val_auc": -1.0}
+    average, best, highest = frozen_copy(model), None, -1.0
     since, sums, began, stale = 0, {}, time.perf_counter(), 0
     model.train()
     bar = tqdm(range(1, config.steps + 1), desc=folder.name, disable=bool(os.environ.get("TQDM_DISABLE")))
@@ -143,10 +146,14 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
         runs.log(folder, record)
         bar.set_postfix(loss=f"{record['loss']:.3f}", val_auc=f"{record['val_auc']:.3f}")
         since, sums, stale = 0, {}, stale + 1
-        if record["val_auc"] > result["val_auc"]:
-            best, result, stale = frozen_copy(average), record, 0
+        if record["val_auc"] > highest:
+            highest, stale = record["val_auc"], 0
+            if shared.keep == "best":
+                best, result = frozen_copy(average), record
         if shared.patience and stale >= shared.patience:
             break
+    if shared.keep == "last":
+        best, result = average, record
     return best, {**result, "seconds": record["seconds"], "steps": step}
 
 
