@@ -144,7 +144,7 @@ def test_students_iterate_and_the_last_one_has_the_name_of_the_phase(faces, tmp_
     assert sorted(labelled.pairs) == configs[0]["data"]["pairs"] and not labelled.pairs & pool.pairs
     opened = ns.open_key(profile, folders[1].name, faces, seed=1)
     assert opened["label"].mean() == 0.5 and opened["p_fake"].between(0, 1).all() and opened["copies"].sum() > 0
-    assert opened["clip"].is_unique and set(opened["phase"]) == {"student_compression_it1"}
+    assert not opened.duplicated(["view", "clip"]).any() and set(opened["phase"]) == {"student_compression_it1"}
     saved = pd.read_csv(profile.workspace.pseudo_labels / f"{folders[1].name}.csv")
     assert saved.drop(columns="p_fake").equals(opened.drop(columns="p_fake"))
     item = pd.read_csv(folders[1] / "pseudo_labels.csv")
@@ -213,13 +213,30 @@ def test_twins_of_a_student_get_the_same_noise():
 
 
 @pytest.mark.parametrize("loss", ["h264", "jpeg", "scale", "blur"])
-def test_only_what_the_teacher_looks_at_loses_on_the_fly(loss):
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    as_they_are, draw = to_float(images.clone()), torch.Generator().manual_seed(1)
-    student = NoisyStudentConfig(teacher_view="c23", loss=loss)
-    assert not torch.equal(ns.lossy(images, "c23", student, draw), as_they_are)
-    assert torch.equal(ns.lossy(images, "c40", student, draw), as_they_are)
-    assert not torch.equal(ns.lossy(images, "c40", replace(student, teacher_view="same"), draw), as_they_are)
+def test_only_clean_images_lose_on_the_fly(loss, faces, tmp_path, monkeypatch):
+    train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
+    config = NoisyStudentConfig(mu=2, threshold=0.5, balance=False, student_views=("c23", "c40"), teacher_view="c23", loss=loss)
+    inputs_u, lost, given, real = train.hide_labels(0), [], [], ns.lossy
+    monkeypatch.setattr(ns, "lossy", lambda images, *a: lost.append((images, real(images, *a))) or lost[-1][1])
+    monkeypatch.setattr(ns, "noise", lambda images, *a: given.append(images) or images)
+    make = ns.noised(teacher, inputs_u, config, 0, tmp_path)
+    make(train, ModelConfig(px=16, batch_size=4), tiny_profile(tmp_path).train, torch.Generator())(teacher)
+    ((before, after),), (labelled, pool) = lost, given
+    assert before.shape == after.shape == (4, 3, 16, 16) and not torch.equal(before, after)
+    assert labelled.shape[0] == 4 and torch.equal(pool[:4], after)
+    c23, c40 = ({tuple(x.flatten().tolist()) for x in to_float(inputs_u.images(range(len(inputs_u)), q))} for q in ("c23", "c40"))
+    assert {tuple(x.flatten().tolist()) for x in before} <= c23 and {tuple(x.flatten().tolist()) for x in pool[4:]} <= c40
     with pytest.raises(ValueError, match="unknown loss"):
-        ns.lossy(images, "c23", replace(student, loss="gamma"), draw)
+        ns.lossy(before, replace(config, loss="gamma"), torch.Generator())
 
+
+def test_without_unlabelled_images_the_student_learns_labels_under_the_same_noise(faces, tmp_path, monkeypatch):
+    train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
+    config = NoisyStudentConfig(mu=0, student_views=("c23", "c40"), loss="h264", randaugment_n=0)
+    real, lost = ns.lossy, []
+    monkeypatch.setattr(ns, "lossy", lambda images, *a: lost.append(len(images)) or real(images, *a))
+    make = ns.noised(teacher, train.hide_labels(0), config, 0, tmp_path)
+    objective = make(train, ModelConfig(px=16, batch_size=32), tiny_profile(tmp_path).train, torch.Generator().manual_seed(0))
+    losses = objective(teacher.train())
+    assert set(losses) == {"loss"} and torch.isfinite(losses["loss"]) and not (tmp_path / "pseudo_labels.csv").exists()
+    assert 2 <= lost[0] <= 14  # half of the 16 or so that are c23

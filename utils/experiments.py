@@ -11,6 +11,7 @@ from utils.config import Profile
 
 LABELLED_PEOPLE = (10, 20, 40)  # besides the profile's own part
 WEIGHTS = ("efficientnet-b4", "efficientnet-b4-noisy")  # ImageNet weights: supervised, and of Xie et al.'s noisy student
+TEACHERS = {"student_classic": "teacher_c40", "student_compression": "teacher_both"}  # whose pseudo-labels it learns
 COMPARED = ("teacher_c40", "teacher_both", "student_classic", "student_compression")  # for each number of labelled people
 
 
@@ -36,9 +37,9 @@ class Experiment:
 
     def profile(self, profile: Profile) -> Profile:
         """Return the profile with this change; its teachers are those of the unchanged one."""
-        name = self.student_name(profile)
-        models = profile.models | {name: replace(profile.model(name), **self.start)}
-        return replace(profile, variant=self.variant, train=replace(profile.train, **self.train), models=models)
+        phase = "student_compression"
+        changes = profile.changes | {phase: profile.changes.get(phase, {}) | self.start}
+        return replace(profile, variant=self.variant, train=replace(profile.train, **self.train), changes=changes)
 
 
 def labels_profile(profile: Profile, people: int, train_pairs: int) -> Profile:
@@ -69,6 +70,8 @@ ABLATIONS: tuple[Experiment, ...] = (
     *_one("clip_level", True, False, names=("clip", "frame")),
     *_one("balance", True, False, names=("balanced", "as_they_come")),
     *_one("mu", 1, 2, 3),
+    Experiment("pseudo_labels", "none_but_all_the_noise", {"mu": 0}, start={"batch_size": 36}),
+    *_one("calibrate", True, False, names=("yes", "no")),
     Experiment("ema", "none", train={"ema": 0.0}),
     Experiment("randaugment", "none", {"randaugment_n": 0}),
     Experiment("randaugment", "1_of_3", {"randaugment_n": 1, "randaugment_m": 3}),
@@ -79,9 +82,10 @@ ABLATIONS: tuple[Experiment, ...] = (
     Experiment("start", "ImageNet_twice_as_long", {"student_init": "start", "steps": 8 / 3}),
     Experiment("start", "nothing", {"student_init": "start"}, start={"weights": "none", "twins": True, "clean_first": 0.6}),
     Experiment("teacher_looks_at", "c40", {"teacher_view": "c40"}),
-    Experiment("student_sees", "c23", {"student_views": ("c23",)}),
-    Experiment("student_sees", "c23_and_c40", {"student_views": ("c23", "c40")}),
-    Experiment("student_sees", "c23_through_h264", {"student_views": ("c23",), "loss": "h264"}),
+    Experiment("student_sees", "c40", {"student_views": ("c40",)}),
+    Experiment("student_sees", "c23_and_c40", {"loss": "none"}),
+    Experiment("student_sees", "c23", {"student_views": ("c23",), "loss": "none"}),
+    Experiment("student_sees", "c23_through_h264", {"student_views": ("c23",)}),
     Experiment("student_sees", "c23_through_jpeg", {"student_views": ("c23",), "loss": "jpeg"}),
     Experiment("student_sees", "c23_through_scale", {"student_views": ("c23",), "loss": "scale"}),
     Experiment("student_sees", "c23_through_blur", {"student_views": ("c23",), "loss": "blur"}),

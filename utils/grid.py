@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from utils.config import MODEL_NAMES, PROFILES, Profile, get_profile
 from utils.dataset import FaceSet, load_faces
-from utils.experiments import COMPARED, LABELLED_PEOPLE, WEIGHTS, Experiment, ablations, labels_profile, weights_profile
+from utils.experiments import COMPARED, LABELLED_PEOPLE, TEACHERS, WEIGHTS, Experiment, ablations, labels_profile, weights_profile
 from utils.models import WeightsUnavailable
-from utils.noisy_student import STUDENTS, iteration_phases, noisy_trained, open_key, self_train, supervise
+from utils.noisy_student import iteration_phases, noisy_trained, open_key, self_train, supervise
 from utils.predict import save_predictions
 from utils.runs import run_name
 from utils.training import post_trained, trained
@@ -96,7 +96,7 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
         profile, network = weights_profile(profile, task.model), task.model
     if task.people:
         profile = labels_profile(profile, task.people, len(faces.select(split="train").pairs))
-    if phase not in STUDENTS:
+    if phase not in TEACHERS:
         supervise(profile, phase, faces, seed)
         save_predictions(profile, run_name(phase, network, seed), faces)
         return

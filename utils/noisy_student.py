@@ -5,8 +5,8 @@
     3  train a student, noised, on labelled and pseudo-labelled faces together
     4  make the student the teacher; go back to 2
 
-Two settings of one algorithm: the *classic* student sees the view that its teacher labelled; the *compression* student
-sees the c40 view of a clip whose c23 view was labelled, so that compression is one more noise.
+Two settings of one algorithm (`utils/config.py`): the *classic* student sees the view that its teacher labelled; the
+*compression* student sees what compression leaves of a clip whose clean view was labelled, as one more noise.
 """
 
 from __future__ import annotations
@@ -26,19 +26,13 @@ from utils import runs
 from utils.augment import LOSSES, basic, for_twins, randaugment, to_float
 from utils.config import ModelConfig, NoisyStudentConfig, Profile, TrainConfig
 from utils.dataset import FaceSet, UnlabelledFaces, answer_key, endless_batches
+from utils.experiments import TEACHERS
 from utils.ffpp import labelled_pairs
 from utils.models import Detector, create_model, probabilities
 from utils.paths import atomic
 from utils.training import Losses, Objective, clean_first, draw_part, fit, learn, validation_faces
 
 VIEWS = {"teacher_c40": ("c40",), "teacher_c23": ("c23",), "teacher_both": ("c23", "c40"), "oracle": ("c23", "c40")}
-STUDENTS = {  # a student's teacher, what the teacher looks at, and what the student sees of the same clips
-    # the original's setting: labels, pseudo-labels and student all see c40 alone
-    "student_classic": ("teacher_c40", {"teacher_view": "same", "student_views": ("c40",)}),
-    # ours: the teacher looks at the c23 view of a clip, the student answers from its c40 view
-    "student_compression": ("teacher_both", {"teacher_view": "c23", "student_views": ("c40",)}),
-}
-
 
 # Step 2: pseudo-labels
 
@@ -160,6 +154,9 @@ def noised(
     """
 
     def make_objective(train: FaceSet, config: ModelConfig, shared: TrainConfig, generator) -> Objective:
+        clean = inputs_u.qualities[0]
+        if student.mu == 0:
+            return noised_labels(student, clean)(train, config, shared, generator)
         pseudo = label_pool(teacher, inputs_u, student, seed, val)
         save_pseudo_labels(folder, pseudo)
         batches_x = clean_first(train, config, generator)
@@ -173,7 +170,8 @@ def noised(
             u = {view: pseudo.kept[view][next(batches)] for view, batches in batches_u.items()}
             device, px = model.mean.device, model.px
             images_x = train.images(x).to(device)
-            images_u = [lossy(inputs_u.images(items, view).to(device), view, student, generator) for view, items in u.items()]
+            images_u = [to_float(inputs_u.images(items, view).to(device)) for view, items in u.items()]
+            images_u = [lossy(x, student, generator) if v == clean else x for v, x in zip(u, images_u, strict=True)]
             inputs_x = for_twins(noise, to_float(images_x), px, student, generator=generator, twins=config.twins)
             inputs = torch.cat([inputs_x, noise(torch.cat(images_u), px, student, generator)])
             logits = model(inputs)  # labelled and unlabelled in one batch: they share the batch statistics
@@ -189,17 +187,42 @@ def noised(
     return make_objective
 
 
+def noised_labels(student: NoisyStudentConfig, clean: str):
+    """Return a `make_objective` for `fit`: labels alone, under the student's noise.
+
+    Half of the faces in the view `clean` lose what the student's would. This is the oracle's training, and with mu = 0 the
+    control that tells what noise does without pseudo-labels.
+    """
+
+    def make_objective(train: FaceSet, config: ModelConfig, shared: TrainConfig, generator) -> Objective:
+        batches = clean_first(train, config, generator)
+        is_clean = torch.from_numpy((train.index["quality"] == clean).to_numpy(copy=True))
+
+        def losses(model: Detector) -> Losses:
+            items = next(batches)
+            lose = is_clean[items] & (torch.rand(len(items), generator=generator) < 0.5)
+            images = to_float(train.images(items).to(model.mean.device))
+            if lose.any():
+                images[lose] = lossy(images[lose], student, generator)
+            inputs, targets = noise(images, model.px, student, generator), train.labels[items].to(images.device)
+            return {"loss": F.cross_entropy(model(inputs), targets, label_smoothing=shared.label_smoothing)}
+
+        return losses
+
+    return make_objective
+
+
 def noise(images: torch.Tensor, px: int, student: NoisyStudentConfig, generator: torch.Generator) -> torch.Tensor:
     """Return float images as the student gets them: moved, re-coloured, under RandAugment; (B, 3, px, px)."""
     return randaugment(basic(images, px, generator), student.randaugment_n, student.randaugment_m, generator)
 
 
-def lossy(images: torch.Tensor, view: str, student: NoisyStudentConfig, generator: torch.Generator) -> torch.Tensor:
-    """Return uint8 images of one view of the pool as floats, with losses if this is a view that the teacher looks at."""
+def lossy(images: torch.Tensor, student: NoisyStudentConfig, generator: torch.Generator) -> torch.Tensor:
+    """Return clean float images (B, 3, S, S) as compression, or what stands for it, leaves them."""
     if student.loss not in LOSSES:
         raise ValueError(f"unknown loss {student.loss!r}: choose one of {', '.join(LOSSES)}")
-    lose = LOSSES[student.loss] if student.teacher_view in ("same", view) else None
-    return to_float(images) if lose is None else lose(to_float(images), generator)
+    lose = LOSSES[student.loss]
+    return images if lose is None else lose(images, generator)
 
 
 def shares(student: NoisyStudentConfig, batch_size: int) -> list[int]:
@@ -281,36 +304,38 @@ def split_labels(profile: Profile, faces: FaceSet, seed: int = 0) -> tuple[FaceS
 
 
 def supervise(profile: Profile, phase: str, faces: FaceSet, seed: int = 0, name: str | None = None) -> Detector:
-    """Step 1: train a teacher on the labelled part in the views of VIEWS[phase], or the `oracle` on every label."""
+    """Step 1: train a teacher on the labelled part in the views of VIEWS[phase], or the `oracle` on every label.
+
+    The oracle gets the noise of the compression student, for it is to be what that student could become.
+    """
     name = name or profile.student_model
     train = faces.select(split="train") if phase == "oracle" else split_labels(profile, faces, seed)[0]
     train = train.select(quality=VIEWS[phase])
-    return learn(profile, create_model(name, profile.model(name), seed), train, faces, phase, seed)
+    start, noised_by = create_model(name, profile.model(name, phase), seed), {}
+    if phase == "oracle":
+        config = profile.student_of("student_compression")
+        noised_by = {"make_objective": noised_labels(config, train.qualities[0]), "about": {"student": asdict(config)}}
+    return learn(profile, start, train, faces, phase, seed, **noised_by)
 
 
 def self_train(
     profile: Profile, phase: str, faces: FaceSet, seed: int = 0, *,
     name: str | None = None, teachers: Profile | None = None, **changes,
 ) -> Detector:  # fmt: skip
-    """Run a phase of STUDENTS, its teacher first if need be, and return the last student.
+    """Run a phase of TEACHERS, its teacher first if need be, and return the last student.
 
     `name` is the students' network (default: the teacher's). `teachers` is the profile whose teachers are used (default:
     this one) and `changes` are fields of NoisyStudentConfig: both for experiments.
     """
-    teacher_phase, teachers = STUDENTS[phase][0], teachers or profile
+    teacher_phase, teachers = TEACHERS[phase], teachers or profile
     teacher = supervise(teachers, teacher_phase, faces, seed)
     labelled, pool = split_labels(profile, faces, seed)
     return noisy_student(
         profile, teacher, labelled.select(quality=VIEWS[teacher_phase]), pool.hide_labels(seed),
         validation_faces(faces, profile.train, VIEWS[teacher_phase]),
-        phase=phase, seed=seed, name=name, config=student_config(profile, phase, **changes),
+        phase=phase, seed=seed, name=name, config=replace(profile.student_of(phase), **changes),
         taught_by=runs.run_hash(teachers, teacher_phase, teacher.name, seed),
     )  # fmt: skip
-
-
-def student_config(profile: Profile, phase: str, **changes) -> NoisyStudentConfig:
-    """Return the settings of a student of STUDENTS: the profile's, its views, what the profile says of it, `changes`."""
-    return replace(profile.student_of(phase), **(STUDENTS[phase][1] | changes))
 
 
 def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> Detector:

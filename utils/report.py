@@ -272,12 +272,13 @@ def _settings_facts(profile: Profile) -> dict:
     """Return the settings that the section on methods names."""
     student, faces = profile.student, profile.faces
     compression = profile.student_of("student_compression")
-    names = ("iterations", "mu", "threshold", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u", "T")
+    names = ("iterations", "mu", "threshold", "calibrate", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u", "T")
     names += ("student_init", "later_init")
     return {
         **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector")},
         **{name: getattr(student, name) for name in names},
-        "compression": {name: getattr(compression, name) for name in ("threshold", "soft")},
+        "compression": {name: getattr(compression, name) for name in ("threshold", "soft", "loss")},
+        "keep": profile.train.keep,
         "n": student.randaugment_n,
         "m": student.randaugment_m,
         "px": next(iter(profile.models.values())).px,

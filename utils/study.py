@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 
 from utils.config import Profile
-from utils.experiments import ABLATIONS, COMPARED, LABELLED_PEOPLE
+from utils.experiments import ABLATIONS, COMPARED, LABELLED_PEOPLE, TEACHERS
 from utils.metrics import Evaluation, difference, draws, estimate, evaluate, load_experiments, load_predictions
 from utils.paths import read_json
 from utils.plots import COMPARISON
 
-TEACHERS = {"student_classic": "teacher_c40", "student_compression": "teacher_both"}
 CONTRASTS = (  # who against whom
     ("student_compression", "student_classic"),
     ("student_compression", "teacher_c40"),

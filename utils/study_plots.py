@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils import study as tables
+from utils.experiments import TEACHERS
 from utils.plots import COMPARISON, PAGE, dots_by_quality, outside_legend, save_figure
 from utils.study import Study
 
@@ -45,8 +46,8 @@ def labels(study: Study, name: str) -> Figure | None:
     shown = [phase for phase in COMPARISON if phase in set(table["phase"])]
     for index, phase in enumerate(shown):
         _line(left, table[table["phase"] == phase], 0.05 * (index - len(shown) / 2), COLORS[phase], COMPARISON[phase])
-    for index, student in enumerate(tables.TEACHERS):
-        label = f"{COMPARISON[student]} − {COMPARISON[tables.TEACHERS[student]]}"
+    for index, student in enumerate(TEACHERS):
+        label = f"{COMPARISON[student]} − {COMPARISON[TEACHERS[student]]}"
         _line(right, table[table["phase"] == f"gain_{student}"], 0.08 * (index - 0.5), COLORS[student], label)
     right.axhline(0, color="0.6", linewidth=0.8, linestyle=":")
     for ax, what in ((left, f"AUC, {name}, c40, test videos"), (right, "gain in AUC over the teacher")):
@@ -63,7 +64,7 @@ def iterations(study: Study, name: str) -> Figure | None:
     if table.empty or taught.empty:
         return None
     fig, axes = plt.subplots(1, 3, figsize=(PAGE, 2.6))
-    for index, student in enumerate(tables.TEACHERS):
+    for index, student in enumerate(TEACHERS):
         part, shift = table[table["student"] == student], 0.06 * (2 * index - 1)
         _line(axes[0], part.assign(place=part["iteration"]), shift, COLORS[student], COMPARISON[student])
         seeds = taught[taught["student"] == student]
@@ -89,7 +90,7 @@ def reliability(study: Study, name: str) -> Figure | None:
     if study.taught.empty:
         return None
     fig, axes = plt.subplots(1, 2, figsize=(PAGE, 2.9), sharey=True)
-    for ax, student in zip(axes, tables.TEACHERS, strict=True):
+    for ax, student in zip(axes, TEACHERS, strict=True):
         phases = tables.iteration_phases(study, student)
         for iteration, phase in enumerate(phases, start=1):
             part = study.taught[study.taught["phase"] == phase]

@@ -252,10 +252,13 @@ def draw_part(profile: Profile, faces: FaceSet, phase: str, seed: int) -> tuple[
 
 
 def learn(
-    profile: Profile, model: Detector, train: FaceSet, faces: FaceSet, phase: str, seed: int, layers="all", about=None
-) -> Detector:
+    profile: Profile, model: Detector, train: FaceSet, faces: FaceSet, phase: str, seed: int, layers="all",
+    make_objective=supervised, about=None,
+) -> Detector:  # fmt: skip
     """Fit with the profile's settings in the run folder of this phase, validated in the views that were trained on."""
     folder = profile.workspace.runs / runs.run_name(phase, model.name, seed)
     val = validation_faces(faces, profile.train, train.qualities)
     config, about = profile.model(model.name, phase), {"phase": phase, "profile": profile.name, **(about or {})}
-    return fit(model, train, val, config, profile.train, folder, seed=seed, layers=layers, about=about)
+    return fit(
+        model, train, val, config, profile.train, folder, seed=seed, layers=layers, make_objective=make_objective, about=about
+    )
