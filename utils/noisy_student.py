@@ -34,6 +34,7 @@ from utils.training import Losses, Objective, clean_first, draw_part, fit, learn
 
 VIEWS = {"teacher_c40": ("c40",), "teacher_c23": ("c23",), "teacher_both": ("c23", "c40"), "oracle": ("c23", "c40")}
 
+
 # Step 2: pseudo-labels
 
 
@@ -169,11 +170,12 @@ def noised(
             x = next(batches_x)
             u = {view: pseudo.kept[view][next(batches)] for view, batches in batches_u.items()}
             device, px = model.mean.device, model.px
-            images_x = train.images(x).to(device)
-            images_u = [to_float(inputs_u.images(items, view).to(device)) for view, items in u.items()]
-            images_u = [lossy(x, student, generator) if v == clean else x for v, x in zip(u, images_u, strict=True)]
-            inputs_x = for_twins(noise, to_float(images_x), px, student, generator=generator, twins=config.twins)
-            inputs = torch.cat([inputs_x, noise(torch.cat(images_u), px, student, generator)])
+            images_x = to_float(train.images(x).to(device))
+            images_u = {view: to_float(inputs_u.images(items, view).to(device)) for view, items in u.items()}
+            if clean in images_u:
+                images_u[clean] = lossy(images_u[clean], student, generator)
+            inputs_x = for_twins(noise, images_x, px, student, generator=generator, twins=config.twins)
+            inputs = torch.cat([inputs_x, noise(torch.cat(list(images_u.values())), px, student, generator)])
             logits = model(inputs)  # labelled and unlabelled in one batch: they share the batch statistics
             targets_x = train.labels[x].to(logits.device)
             targets_u = torch.cat([pseudo.p[view][items] for view, items in u.items()]).to(logits.device)
