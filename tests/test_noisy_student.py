@@ -212,6 +212,10 @@ def test_twins_of_a_student_get_the_same_noise():
     assert not torch.equal(alone[0::2], alone[1::2])
 
 
+def as_set(images) -> set:
+    return {tuple(image.flatten().tolist()) for image in images}
+
+
 @pytest.mark.parametrize("loss", ["h264", "jpeg", "scale", "blur"])
 def test_only_clean_images_lose_on_the_fly(loss, faces, tmp_path, monkeypatch):
     train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
@@ -224,8 +228,8 @@ def test_only_clean_images_lose_on_the_fly(loss, faces, tmp_path, monkeypatch):
     ((before, after),), (labelled, pool) = lost, given
     assert before.shape == after.shape == (4, 3, 16, 16) and not torch.equal(before, after)
     assert labelled.shape[0] == 4 and torch.equal(pool[:4], after)
-    c23, c40 = ({tuple(x.flatten().tolist()) for x in to_float(inputs_u.images(range(len(inputs_u)), q))} for q in ("c23", "c40"))
-    assert {tuple(x.flatten().tolist()) for x in before} <= c23 and {tuple(x.flatten().tolist()) for x in pool[4:]} <= c40
+    c23, c40 = (to_float(inputs_u.images(range(len(inputs_u)), view)) for view in ("c23", "c40"))
+    assert as_set(before) <= as_set(c23) and as_set(pool[4:]) <= as_set(c40)
     with pytest.raises(ValueError, match="unknown loss"):
         ns.lossy(before, replace(config, loss="gamma"), torch.Generator())
 

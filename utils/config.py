@@ -227,8 +227,8 @@ PROFILES = {
         # Students go on from their teachers, the first for 200 steps, the later ones for 100: with the teacher's 150 the
         # oracle has as many.
         student=NoisyStudentConfig(
-            iterations=3, mu=2, calibrate=True, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1, student_init="teacher",
-            steps=4 / 3, later_init="teacher", later_steps=2 / 3,
+            iterations=3, mu=2, calibrate=True, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1,
+            student_init="teacher", steps=4 / 3, later_init="teacher", later_steps=2 / 3,
         ),  # fmt: skip
         students=STUDENTS | {
             "noisy_trained": {"iterations": 2, "mu": 1, "steps": 0.5, "later_steps": 0.5},  # six networks: half the steps

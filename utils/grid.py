@@ -20,7 +20,16 @@ from tqdm import tqdm
 
 from utils.config import MODEL_NAMES, PROFILES, Profile, get_profile
 from utils.dataset import FaceSet, load_faces
-from utils.experiments import COMPARED, LABELLED_PEOPLE, TEACHERS, WEIGHTS, Experiment, ablations, labels_profile, weights_profile
+from utils.experiments import (
+    COMPARED,
+    LABELLED_PEOPLE,
+    TEACHERS,
+    WEIGHTS,
+    Experiment,
+    ablations,
+    labels_profile,
+    weights_profile,
+)
 from utils.models import WeightsUnavailable
 from utils.noisy_student import iteration_phases, noisy_trained, open_key, self_train, supervise
 from utils.predict import save_predictions

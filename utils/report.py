@@ -272,8 +272,8 @@ def _settings_facts(profile: Profile) -> dict:
     """Return the settings that the section on methods names."""
     student, faces = profile.student, profile.faces
     compression = profile.student_of("student_compression")
-    names = ("iterations", "mu", "threshold", "calibrate", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u", "T")
-    names += ("student_init", "later_init")
+    names = ("iterations", "mu", "threshold", "calibrate", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u")
+    names += ("T", "student_init", "later_init")
     return {
         **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector")},
         **{name: getattr(student, name) for name in names},
