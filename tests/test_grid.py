@@ -31,6 +31,7 @@ def test_the_comparison_and_the_label_counts_are_every_phase_once_a_seed():
         (task,) = [task for task in grid.tasks(SYNTHFF, "comparison", [3]) if later in task.phases]
         assert task.phases.index(first) < task.phases.index(later)  # no other process may be training the teacher
     assert [task.people for task in grid.tasks(SYNTHFF, "labels", [0])] == list(LABELLED_PEOPLE)
+    assert [task.people for task in grid.tasks(SYNTHFF, "labels", [0, 1], people=[10])] == [10, 10]
     with pytest.raises(ValueError, match="unknown group 'nothing'"):
         grid.tasks(SYNTHFF, "nothing", [0])
 
@@ -46,7 +47,7 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     groups = ("comparison", "cases", "labels", "ablation")
     todo = [task for group in groups for task in grid.tasks(profile, group, [0], ["resnet18"])]
     lines = grid.run_grid("tiny", todo, jobs=1)
-    assert len(lines) == 6 + 3 + 4 + 1 and all(line.endswith(": done") for line in lines)
+    assert len(lines) == 6 + 3 + 5 + 1 and all(line.endswith(": done") for line in lines)
     space = profile.workspace
     scored = {str(path.relative_to(space.predictions)) for path in space.predictions.rglob("*.csv.gz")}
     assert len([name for name in scored if "/" not in name]) == 6 + 2 + 3

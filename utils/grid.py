@@ -1,6 +1,6 @@
 """Everything that takes hours, resumably: the comparison over seeds, the number of labels, ablations, the 18 cases.
 
-    python -m utils.grid [--groups comparison labels ablation cases] [--seeds 0 1 2 3 4] [--models ...] [--jobs 2]
+    python -m utils.grid [--groups comparison labels ablation cases] [--seeds 0 1 2 3 4] [--models ...] [--people ...] [--jobs 2]
 
 Finished runs are skipped, so an interrupted grid goes on where it stopped. On a CPU one single-thread process a core
 trains more than one process with all cores; on a GPU use `--jobs 1`.
@@ -59,15 +59,20 @@ class Task:
     experiment: Experiment | None = None  # of the group ablation
 
 
-def tasks(profile: Profile, group: str, seeds: Sequence[int], models: Sequence[str] = MODEL_NAMES) -> list[Task]:
-    """Return the tasks of a group, seed by seed; ValueError for an unknown group."""
+def tasks(
+    profile: Profile, group: str, seeds: Sequence[int], models: Sequence[str] = MODEL_NAMES, people: Sequence[int] = (),
+) -> list[Task]:  # fmt: skip
+    """Return the tasks of a group, seed by seed; `models` are of the cases, `people` (default: all) of the labels.
+
+    Raises ValueError for an unknown group.
+    """
     if group == "ablation":
         return [Task(group, seed, ("student_compression",), experiment=one) for seed in seeds for one in ablations(profile)]
     if group not in CHAINS:
         raise ValueError(f"unknown group {group!r}: choose one of {', '.join(GROUPS)}")
-    people = LABELLED_PEOPLE if group == "labels" else (0,)
+    counts = (people or LABELLED_PEOPLE) if group == "labels" else (0,)
     networks = {"cases": models, "weights": WEIGHTS}.get(group, ("",))
-    found = product(seeds, networks, people, CHAINS[group])
+    found = product(seeds, networks, counts, CHAINS[group])
     return [Task(group, seed, phases, model, count) for seed, model, count, phases in found]
 
 
@@ -134,13 +139,14 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--seeds", nargs="+", type=int, help=f"default: 0 to 4; 0 for {', '.join(ONE_SEED)}")
     parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES), help="of the cases")
+    parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
     arguments = parser.parse_args()
     profile = get_profile(arguments.profile)
     try:
         for group in (name for name in GROUPS if name in arguments.groups):  # one after the other
             seeds = arguments.seeds or ([0] if group in ONE_SEED else [0, 1, 2, 3, 4])
-            run_grid(arguments.profile, tasks(profile, group, seeds, arguments.models), arguments.jobs)
+            run_grid(arguments.profile, tasks(profile, group, seeds, arguments.models, arguments.people), arguments.jobs)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"error: {error}\n")
 
