@@ -29,7 +29,7 @@ def profile(tmp_path_factory):
     profile = profile_in(tmp_path_factory.mktemp("study"))
     space = profile.workspace
     write_predictions(space.predictions, runs_of(STRENGTH, (0, 1, 2)))
-    few = ("teacher_c40", "teacher_both", "student_classic", "student_compression")
+    few = ("teacher_c40", "teacher_c23", "teacher_both", "student_classic", "student_compression")
     for people in (10, 20):
         folder = space.predictions / "labels" / "people" / str(people)
         write_predictions(folder, runs_of(few, (0, 1), rng_seed=people), suffix=".csv.gz")
@@ -88,6 +88,18 @@ def test_labels_are_compared_over_the_seeds_that_both_sides_have(found):
     assert len(oracle) == 3 and oracle.nunique() == 1
 
 
+def test_every_contrast_is_drawn_at_every_number_of_labels(found):
+    table = study.few_labels_table(found)
+    assert len(table) == 3 * 2 * len(study.CONTRASTS) and set(table["people"]) == {10, 20, 66}
+    row = table.query("people == 20 and quality == 'c40' and phase == 'oracle' and versus == 'teacher_both'").iloc[0]
+    expected = [auc(found, "oracle", s) - auc(found, "teacher_both", s, "labels/people/20") for s in (0, 1)]
+    assert row["value"] == pytest.approx(np.mean(expected)) and row["seeds"] == 2
+    share = study.labels_table(found).query("people == 20 and quality == 'c40' and phase == 'gap_closed'")["value"].item()
+    student = [auc(found, "student_compression", s, "labels/people/20") for s in (0, 1)]
+    teacher = [auc(found, "teacher_both", s, "labels/people/20") for s in (0, 1)]
+    assert share == pytest.approx((np.mean(student) - np.mean(teacher)) / np.mean(expected))
+
+
 def test_ablations_are_measured_against_the_first_student_of_the_same_seeds(found):
     table = study.ablation_table(found).query("quality == 'c40'")
     assert list(table["factor"]) == [ABLATIONS[0].factor, ABLATIONS[-1].factor]
@@ -118,6 +130,7 @@ def test_facts_say_what_the_tables_say(found):
     facts = study.facts(found)
     assert facts["people"] == 66 and facts["seeds"] == 3 and facts["ablation"]["count"] == 2
     assert set(facts["contrasts"]) == {f"{a}_{b}_{quality}" for a, b in study.CONTRASTS for quality in ("c23", "c40")}
+    assert facts["fewest"]["people"] == 10 and "student_compression_teacher_c23" in facts["fewest"]
     assert facts["best_student_compression"]["people"] in (10, 20, 66) and facts["right_student_classic"] == "75.0% to 75.0%"
     assert study.facts(None) == {} and study.tables(None) == {}
 

@@ -11,8 +11,8 @@ from utils.config import Profile
 
 LABELLED_PEOPLE = (10, 20, 40)  # besides the profile's own part
 WEIGHTS = ("efficientnet-b4", "efficientnet-b4-noisy")  # ImageNet weights: supervised, and of Xie et al.'s noisy student
-TEACHERS = {"student_classic": "teacher_c40", "student_compression": "teacher_both"}  # whose pseudo-labels it learns
-COMPARED = ("teacher_c40", "teacher_c23", "teacher_both", "student_classic", "student_compression")  # for each number of labelled people
+TEACHERS = {"student_classic": "teacher_c40", "student_compression": "teacher_both"}  # whose labels it learns
+COMPARED = ("teacher_c40", "teacher_c23", "teacher_both", "student_classic", "student_compression")  # at each number
 
 
 @dataclass(frozen=True)

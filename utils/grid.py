@@ -1,6 +1,6 @@
 """Everything that takes hours, resumably: the comparison over seeds, the number of labels, ablations, the 18 cases.
 
-    python -m utils.grid [--groups comparison labels ablation cases] [--seeds 0 1 2 3 4] [--models ...] [--people ...] [--jobs 2]
+    python -m utils.grid [--groups comparison labels ...] [--seeds 0 1 2 3 4] [--models ...] [--people ...] [--jobs 2]
 
 Finished runs are skipped, so an interrupted grid goes on where it stopped. On a CPU one single-thread process a core
 trains more than one process with all cores; on a GPU use `--jobs 1`.

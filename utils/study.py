@@ -5,7 +5,7 @@ Everything comes from committed predictions and pseudo-labels: AUC over the vide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,14 +96,39 @@ def contrasts_table(study: Study) -> pd.DataFrame:
 
     Columns split, quality, phase, versus, value, lo, hi, seeds.
     """
-    rows = []
-    for split in ("test", "test_hard"):
-        for quality in ("c23", "c40"):
-            for phase, versus in CONTRASTS:
-                these, those = (study.keys(name, quality, split=split) for name in (phase, versus))
-                if these and those:
-                    rows.append(dict(split=split, quality=quality, phase=phase, versus=versus) | study.contrast(these, those))
+    rows = [row for split in ("test", "test_hard") for quality in ("c23", "c40") for row in _contrasts(study, quality, split)]
     return pd.DataFrame(rows, columns=["split", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
+
+
+def _contrasts(study: Study, quality: str, split: str = "test", experiment: str = "") -> list[dict]:
+    """Return the differences of CONTRASTS whose runs are there; the oracle is always that of the comparison."""
+    rows = []
+    for names in CONTRASTS:
+        these, those = (study.keys(name, quality, "" if name == "oracle" else experiment, split) for name in names)
+        if these and those:
+            about = dict(split=split, quality=quality, phase=names[0], versus=names[1])
+            rows.append(about | study.contrast(these, those))
+    return rows
+
+
+def few_labels_table(study: Study) -> pd.DataFrame:
+    """Return every difference of CONTRASTS on test for each number of labelled people that was run.
+
+    Columns people, quality, phase, versus, value, lo, hi, seeds.
+    """
+    rows = [
+        row | {"people": people}
+        for people, folder in _label_counts(study).items() for quality in ("c23", "c40")
+        for row in _contrasts(study, quality, experiment=folder)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["people", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
+    alone = table.groupby("people")["phase"].transform(lambda phases: set(phases) == {"oracle"})
+    return table[~alone.astype(bool)].reset_index(drop=True)
+
+
+def _label_counts(study: Study) -> dict[int, str]:
+    """Return the numbers of labelled people -> the experiment's name."""
+    return {people: f"labels/people/{people}" for people in LABELLED_PEOPLE} | {study.people: ""}
 
 
 def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict[str, float] | None:
@@ -113,8 +138,10 @@ def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict
     None where a run is missing.
     """
     teacher, student = (study.keys(phase, quality, experiment) for phase in ("teacher_both", "student_compression"))
-    oracle = study.keys("oracle", quality)
-    if not (teacher and student and oracle):
+    if not (teacher and student):
+        return None
+    oracle = study.keys("oracle", quality, seeds=study.seeds(student))
+    if not oracle:
         return None
     values = [draws(study.evaluation, keys, "auc") for keys in (teacher, student, oracle)]
     gap = values[2] - values[0]
@@ -125,11 +152,11 @@ def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict
 def labels_table(study: Study) -> pd.DataFrame:
     """Return AUC against the number of labelled people: columns people, quality, phase, value, lo, hi, seeds.
 
-    `phase` is one of those compared, or "gain_<phase>", a student minus its teacher. The oracle stands at every number.
+    `phase` is one of those compared, "gain_<phase>", a student minus its teacher, or "gap_closed", the compression
+    student's share of the way from its teacher to the oracle. The oracle stands at every number.
     """
     rows = []
-    for people in (*LABELLED_PEOPLE, study.people):
-        folder = "" if people == study.people else f"labels/people/{people}"
+    for people, folder in _label_counts(study).items():
         for quality in ("c23", "c40"):
             keys = {phase: study.keys(phase, quality, folder) for phase in COMPARED} | {"oracle": study.keys("oracle", quality)}
             about = dict(people=people, quality=quality)
@@ -137,6 +164,9 @@ def labels_table(study: Study) -> pd.DataFrame:
             for student, teacher in TEACHERS.items():
                 if keys[student] and keys[teacher]:
                     rows.append(about | {"phase": f"gain_{student}"} | study.contrast(keys[student], keys[teacher]))
+            share = gap_closed(study, folder, quality)
+            if share:
+                rows.append(about | {"phase": "gap_closed", "seeds": len(keys["student_compression"])} | share)
     table = pd.DataFrame(rows, columns=["people", "quality", "phase", "value", "lo", "hi", "seeds"])
     numbers = table.loc[table["phase"] != "oracle", "people"].unique()
     return table[table["people"].isin(numbers)].reset_index(drop=True)
@@ -231,8 +261,10 @@ def tables(study: Study | None) -> dict[str, pd.DataFrame]:
     """Return all tables of the study by name; nothing without a study."""
     if study is None:
         return {}
-    makers = {"contrasts": contrasts_table, "labels": labels_table, "ablation": ablation_table,
-              "iterations": iterations_table, "taught": taught_table}  # fmt: skip
+    makers: dict[str, Callable[[Study], pd.DataFrame]] = {
+        "contrasts": contrasts_table, "labels": labels_table, "few_labels": few_labels_table, "ablation": ablation_table,
+        "iterations": iterations_table, "taught": taught_table,
+    }  # fmt: skip
     return {name: make(study) for name, make in makers.items()}
 
 
@@ -252,6 +284,11 @@ def facts(study: Study | None, made: dict[str, pd.DataFrame] | None = None) -> d
     share = gap_closed(study)
     if share and np.isfinite(share["value"]):
         found["gap_closed"] = f"{share['value']:.0%} [{share['lo']:.0%}, {share['hi']:.0%}]".replace("-", "\N{MINUS SIGN}")
+    few = made["few_labels"].query("quality == 'c40'")
+    fewest = few[few["people"] == few["people"].min()]
+    if few["people"].nunique() > 1:
+        found["fewest"] = {"people": int(fewest["people"].iloc[0]), "seeds": int(fewest["seeds"].min())}
+        found["fewest"] |= {f"{row['phase']}_{row['versus']}": _signed(row) for row in fewest.to_dict("records")}
     gains = labels[labels["phase"].str.startswith("gain_") & (labels["quality"] == "c40")]
     if gains["people"].nunique() > 1:
         for student in TEACHERS:
