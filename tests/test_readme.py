@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from mock_predictions import make_predictions
 
@@ -48,16 +49,21 @@ def test_blocks_hold_the_numbers_of_the_predictions(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(TEXT, encoding="utf-8")
     profile = get_profile("synthff")
-    differences = report.differences_table(evaluation)
-    readme.update(profile, evaluation, differences, path)
+    tables = {"differences": report.differences_table(evaluation)}
+    readme.update(profile, evaluation, tables, path)
     once = path.read_text(encoding="utf-8")
     row = evaluation.table.query(
         "phase == 'student_compression' and quality == 'c40' and level == 'video' and split == 'test'"
     ).iloc[0]
     assert f"**{row.auc:.3f} [{row.auc_lo:.3f}, {row.auc_hi:.3f}]**" in once
     assert once.count("| trained |") == 3 and "| oracle: all labels |" in once
-    readme.update(profile, evaluation, differences, path)
+    readme.update(profile, evaluation, tables, path)
     assert path.read_text(encoding="utf-8") == once
+    rows = [(people, "c40", "student_compression", "teacher_both", people / 100, 0, 1, 3) for people in (10, 66)]
+    tables["few_labels"] = pd.DataFrame(rows, columns=["people", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
+    readme.update(profile, evaluation, tables, path)
+    text = path.read_text(encoding="utf-8")
+    assert "labels of 10 people (seeds: 3)" in text and "+0.100 [+0.000, +1.000] over the teacher, c23 and c40" in text
 
 
 def test_harder_videos_get_columns_where_there_are_some():
@@ -77,4 +83,4 @@ def test_a_readme_without_its_blocks_is_refused(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("nothing here")
     with pytest.raises(ValueError, match="has no block <!-- claim -->"):
-        readme.update(get_profile("synthff"), evaluation, report.differences_table(evaluation), path)
+        readme.update(get_profile("synthff"), evaluation, {"differences": report.differences_table(evaluation)}, path)

@@ -21,8 +21,11 @@ def _interval(row) -> str:
     return f"{row.value:.3f} [{row.lo:.3f}, {row.hi:.3f}]"
 
 
-def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -> str:
-    """Return the first sentence of the README: the compression student against the baseline and against its teacher."""
+def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame, few: pd.DataFrame | None = None) -> str:
+    """Return the first sentences of the README: the compression student against the baseline and against its teacher.
+
+    `few` is the study's table of contrasts with fewer labels, if they were run.
+    """
     table = by_method(evaluation).query("quality == 'c40'").set_index(["phase", "model"])
     student = ("student_compression", profile.student_model)
     baselines = [key for key in table.index if key[1] == BASELINE and key[0] in PHASES]
@@ -39,9 +42,20 @@ def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame) -
     for row in against.itertuples():
         versus = COMPARISON[row.versus]
         text += f".\nThat is {row.verdict} its {versus}: {row.value:+.3f} [{row.lo:+.3f}, {row.hi:+.3f}]"
+    if few is not None and few["people"].nunique() > 1:
+        text += f".\n{_fewest(few)}"
     seeds = int(table.loc[student]["seeds"])
     several = f" and over the {seeds} seeds of the comparison" if seeds > 1 else ""
     return f"{text}.\n(In brackets: 95 % intervals by bootstrap over pairs of identities{several}.)\n"
+
+
+def _fewest(few: pd.DataFrame) -> str:
+    """Return the sentence on the smallest number of labelled people."""
+    part = few[(few["people"] == few["people"].min()) & (few["quality"] == "c40") & (few["phase"] == "student_compression")]
+    first, gains = part.iloc[0], []
+    for row in part.itertuples():
+        gains.append(f"{row.value:+.3f} [{row.lo:+.3f}, {row.hi:+.3f}] over the {COMPARISON[row.versus]}")
+    return f"With the labels of {first['people']} people (seeds: {first['seeds']}), the differences are {'; '.join(gains)}"
 
 
 def results(evaluation: Evaluation) -> str:
@@ -62,10 +76,12 @@ def results(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def update(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame, path: Path = ROOT / "README.md") -> None:
-    """Rewrite the README's blocks; raise ValueError for a README that lacks one."""
+def update(
+    profile: Profile, evaluation: Evaluation, tables: dict[str, pd.DataFrame], path: Path = ROOT / "README.md"
+) -> None:
+    """Rewrite the README's blocks from the report's tables; raise ValueError for a README that lacks one."""
     text = path.read_text(encoding="utf-8")
-    blocks = {"claim": claim(profile, evaluation, differences), "results": results(evaluation)}
+    blocks = {"claim": claim(profile, evaluation, tables["differences"], tables.get("few_labels")), "results": results(evaluation)}
     for name, block in blocks.items():
         pattern = re.compile(BLOCK.format(name=name), re.DOTALL)
         if not pattern.search(text):
