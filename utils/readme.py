@@ -81,7 +81,8 @@ def update(
 ) -> None:
     """Rewrite the README's blocks from the report's tables; raise ValueError for a README that lacks one."""
     text = path.read_text(encoding="utf-8")
-    blocks = {"claim": claim(profile, evaluation, tables["differences"], tables.get("few_labels")), "results": results(evaluation)}
+    first = claim(profile, evaluation, tables["differences"], tables.get("few_labels"))
+    blocks = {"claim": first, "results": results(evaluation)}
     for name, block in blocks.items():
         pattern = re.compile(BLOCK.format(name=name), re.DOTALL)
         if not pattern.search(text):
