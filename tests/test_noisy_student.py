@@ -127,12 +127,12 @@ def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
     assert set(hard.flatten().tolist()) == {0.0, 1.0} and not set(soft.flatten().tolist()) <= {0.0, 1.0}
 
 
-def test_students_iterate_and_the_last_one_has_the_name_of_the_phase(faces, tmp_path):
+def test_students_iterate_and_each_teaches_the_next(faces, tmp_path):
     profile = tiny_profile(tmp_path)
     profile = replace(profile, student=replace(profile.student, later_init="teacher", later_steps=2.0))
     ns.self_train(profile, "student_compression", faces, seed=1)
     folders = [profile.workspace.runs / f"{phase}-resnet18-s1" for phase in (
-        "teacher_both", "student_compression_it1", "student_compression"
+        "teacher_both", "student_compression_it1", "student_compression_it2"
     )]  # fmt: skip
     configs = [runs.read_json(folder / "config.json") for folder in folders]
     assert [config.get("taught_by") for config in configs] == [None, configs[0]["hash"], configs[1]["hash"]]
@@ -169,19 +169,40 @@ def test_a_students_run_is_the_same_whatever_the_labels_of_the_pool(faces, tmp_p
 def test_the_original_settings_students_see_c40_alone(faces, tmp_path):
     profile = tiny_profile(tmp_path, iterations=1)
     ns.self_train(profile, "student_classic", faces)
-    log = runs.read_log(profile.workspace.runs / "student_classic-resnet18-s0")
+    log = runs.read_log(profile.workspace.runs / "student_classic_it1-resnet18-s0")
     assert "val_auc_c40" in log[0] and "val_auc_c23" not in log[0]
-    table = pd.read_csv(profile.workspace.runs / "student_classic-resnet18-s0" / "pseudo_labels.csv")
+    table = pd.read_csv(profile.workspace.runs / "student_classic_it1-resnet18-s0" / "pseudo_labels.csv")
     assert set(table["view"]) == {"c40"}
 
 
 def test_phase_three_learns_from_three_quarters_of_the_labels_and_all_videos(faces, tmp_path):
     profile = tiny_profile(tmp_path, iterations=1)
     ns.noisy_trained(profile, "resnet18", faces)
-    folder = profile.workspace.runs / "noisy_trained-resnet18-s0"
+    folder = profile.workspace.runs / "noisy_trained_it1-resnet18-s0"
     assert len(runs.read_json(folder / "config.json")["data"]["pairs"]) == 3
     table = pd.read_csv(folder / "pseudo_labels.csv")
     assert set(table["view"]) == {"c23", "c40"} and table["clip"].nunique() == 4  # 1 pair: 2 real and 2 fake clips
+
+
+def test_the_student_that_validates_best_is_kept(faces, tmp_path):
+    profile = tiny_profile(tmp_path, iterations=3)
+    returned = ns.self_train(profile, "student_classic", faces)
+    space = profile.workspace.runs
+    first, second, third, kept = (space / f"student_classic{it}-resnet18-s0" for it in ("_it1", "_it2", "_it3", ""))
+    results = [runs.read_json(folder / "result.json") for folder in (first, second, third)]
+    best = (first, second, third)[np.argmax([result["val_auc"] for result in results])]
+    config = runs.read_json(kept / "config.json")
+    assert config["chosen"] == best.name and config["phase"] == "student_classic" and config["run"] == kept.name
+    assert runs.read_json(kept / "result.json") == runs.read_json(best / "result.json")
+    assert torch.equal(runs.load_model(kept).head[-1].weight, returned.head[-1].weight)
+    before = (kept / "result.json").stat().st_mtime_ns
+    ns.self_train(profile, "student_classic", faces)
+    assert (kept / "result.json").stat().st_mtime_ns == before  # nothing was made again
+    for folder, value in ((first, 0.1), (second, 0.9), (third, 0.5)):
+        runs.write_json(folder / "result.json", {"val_auc": value})
+    ns.choose(profile, "student_classic", "resnet18", 0, 3)
+    assert runs.read_json(kept / "config.json")["chosen"] == second.name
+    assert torch.equal(runs.load_model(kept).head[-1].weight, runs.load_model(second).head[-1].weight)
 
 
 def test_the_oracle_has_every_label(faces, tmp_path):
@@ -196,11 +217,12 @@ def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, 
     changed = replace(profile, variant="ablation/soft/hard")
     student = ns.self_train(changed, "student_compression", faces, name="efficientnet-b0", teachers=profile, soft=False)
     assert student.name == "efficientnet-b0"
-    folder = changed.workspace.runs / "student_compression-efficientnet-b0-s0"
+    folder = changed.workspace.runs / "student_compression_it1-efficientnet-b0-s0"
     config = runs.read_json(folder / "config.json")
     assert config["student"]["soft"] is False and config["student"]["teacher_view"] == "c23"
     assert config["taught_by"] == runs.run_hash(profile, "teacher_both", "resnet18", 0)
-    assert [path.name for path in changed.workspace.runs.iterdir()] == [folder.name]
+    made = {path.name.split("-")[0] for path in changed.workspace.runs.iterdir()}
+    assert made == {"student_compression_it1", "student_compression"}
 
 
 def test_twins_of_a_student_get_the_same_noise():

@@ -13,8 +13,9 @@ from utils.experiments import ABLATIONS, labels_profile
 from utils.paths import write_json
 
 LITE0 = "efficientnet-lite0"
-STRENGTH = {"teacher_c40": 0.4, "teacher_c23": 0.5, "teacher_both": 0.8, "student_classic_it1": 0.5, "student_classic": 0.5,
-            "student_compression_it1": 1.4, "student_compression": 1.6, "oracle": 2.0}  # fmt: skip
+STRENGTH = {"teacher_c40": 0.4, "teacher_c23": 0.5, "teacher_both": 0.8, "student_classic_it1": 0.5,
+            "student_classic_it2": 0.4, "student_classic": 0.5, "student_compression_it1": 1.4,
+            "student_compression_it2": 1.5, "student_compression": 1.6, "oracle": 2.0}  # fmt: skip
 CLIPS = pd.DataFrame({"clip": range(4), "label": [0, 0, 1, 1], "p_fake": [0.05, 0.45, 0.55, 0.95], "frames": 3,
                       "right": [3, 2, 1, 3], "copies": [3, 0, 2, 3], "copies_right": [3, 0, 1, 3]})  # fmt: skip
 
@@ -40,7 +41,7 @@ def profile(tmp_path_factory):
         write_predictions(space.predictions / one.variant, scored, suffix=".csv.gz")
     write_json(space.runs / f"teacher_both-{LITE0}-s0" / "config.json", {"data": {"pairs": ["a_b"] * 33}})
     space.pseudo_labels.mkdir(parents=True)
-    for phase in ("student_classic_it1", "student_classic", "student_compression_it1", "student_compression"):
+    for phase in (f"{student}_it{iteration}" for student in study.TEACHERS for iteration in (1, 2)):
         for seed in (0, 1):
             run = f"{phase}-{LITE0}-s{seed}"
             table = CLIPS.assign(run=run, model=LITE0, phase=phase, seed=seed, view="c40")
@@ -113,7 +114,7 @@ def test_ablations_are_measured_against_the_first_student_of_the_same_seeds(foun
 def test_iterations_begin_with_the_teacher(found):
     table = study.iterations_table(found).query("student == 'student_compression' and quality == 'c40'")
     assert table["iteration"].tolist() == [0, 1, 2]
-    phases = ["teacher_both", "student_compression_it1", "student_compression"]
+    phases = ["teacher_both", "student_compression_it1", "student_compression_it2"]
     assert table["value"].tolist() == pytest.approx([np.mean([auc(found, p, s) for s in (0, 1, 2)]) for p in phases])
 
 

@@ -115,9 +115,11 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
         save_predictions(profile, run_name(phase, network, seed), faces)
         return
     self_train(profile, phase, faces, seed)
-    for name in (run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)):
-        save_predictions(profile, name, faces)
-        open_key(profile, name, faces, seed)
+    save_predictions(profile, run_name(phase, network, seed), faces)
+    if task.group == "comparison":
+        for name in (run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)):
+            save_predictions(profile, name, faces)
+            open_key(profile, name, faces, seed)
 
 
 def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:

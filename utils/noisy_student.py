@@ -5,8 +5,9 @@
     3  train a student, noised, on labelled and pseudo-labelled faces together
     4  make the student the teacher; go back to 2
 
-Two settings of one algorithm (`utils/config.py`): the *classic* student sees the view that its teacher labelled; the
-*compression* student sees what compression leaves of a clip whose clean view was labelled, as one more noise.
+Of the students, the one that validates best is kept. Two settings of the algorithm (`utils/config.py`): the *classic*
+student sees the view that its teacher labelled; the *compression* student sees what compression leaves of a clip whose
+clean view was labelled, as one more noise.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ def noisy_student(
     config: NoisyStudentConfig | None = None,
     taught_by: str = "",
 ) -> Detector:
-    """Run steps 2 to 4 and return the last student; iteration i < last is run `<phase>_it<i>`, the last one `<phase>`.
+    """Run steps 2 to 4, iteration i as run `<phase>_it<i>`, and return the student that validates best, as run `<phase>`.
 
     `name` is the student's network (default: the teacher's), `taught_by` the hash of the teacher's run, so that another
     teacher gives other runs. Raises ValueError where the teacher leaves nothing to learn from.
@@ -271,12 +272,21 @@ def noisy_student(
             student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about
         )
         teacher, taught_by = student, runs.run_hash(profile, run_phase, name, seed)  # step 4
-    return teacher
+    return choose(profile, phase, name, seed, config.iterations)
 
 
 def iteration_phases(phase: str, iterations: int) -> list[str]:
-    """Return the phases of a phase's students, first to last: iteration i < last is `<phase>_it<i>`."""
-    return [f"{phase}_it{iteration}" for iteration in range(1, iterations)] + [phase]
+    """Return the phases of a phase's students, first to last."""
+    return [f"{phase}_it{iteration}" for iteration in range(1, iterations + 1)]
+
+
+def choose(profile: Profile, phase: str, name: str, seed: int, iterations: int) -> Detector:
+    """Return the student of the iteration that validates best, and keep it as the phase's own run."""
+    space = profile.workspace.runs
+    folders = [space / runs.run_name(each, name, seed) for each in iteration_phases(phase, iterations)]
+    best = max(folders, key=lambda folder: runs.read_json(folder / "result.json")["val_auc"])
+    runs.adopt(space / runs.run_name(phase, name, seed), best, phase=phase)
+    return runs.load_model(best)
 
 
 def student_settings(start: ModelConfig, config: NoisyStudentConfig) -> ModelConfig:
@@ -324,7 +334,7 @@ def self_train(
     profile: Profile, phase: str, faces: FaceSet, seed: int = 0, *,
     name: str | None = None, teachers: Profile | None = None, **changes,
 ) -> Detector:  # fmt: skip
-    """Run a phase of TEACHERS, its teacher first if need be, and return the last student.
+    """Run a phase of TEACHERS, its teacher first if need be, and return the student that validates best.
 
     `name` is the students' network (default: the teacher's). `teachers` is the profile whose teachers are used (default:
     this one) and `changes` are fields of NoisyStudentConfig: both for experiments.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 from dataclasses import fields, replace
 from importlib.metadata import version
@@ -64,6 +65,23 @@ def finish(folder: Path, model: Detector, result: dict) -> None:
     with atomic(folder / "model.safetensors") as path:
         save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, path)
     write_json(folder / "result.json", result)
+
+
+def adopt(folder: Path, chosen: Path, **about) -> None:
+    """Make a run folder that holds what a finished run holds, named as `chosen` in its config; `about` differs there.
+
+    A folder that holds it already is left alone, so that what was made from it stays newer.
+    """
+    config = read_json(chosen / "config.json") | {"run": folder.name, "chosen": chosen.name, **about}
+    if (folder / "result.json").is_file() and read_json(folder / "config.json") == config:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    for name in ("model.safetensors", "log.jsonl"):
+        with atomic(folder / name) as path:
+            shutil.copyfile(chosen / name, path)
+    write_json(folder / "config.json", config)
+    write_json(folder / "result.json", read_json(chosen / "result.json"))
 
 
 def is_finished(folder: Path, request: dict) -> bool:

@@ -179,9 +179,8 @@ def ablation_table(study: Study) -> pd.DataFrame:
     lo and hi.
     """
     rows = []
-    first = "student_compression_it1" if study.keys("student_compression_it1", "c40") else "student_compression"
     for quality in ("c40", "c23"):
-        reference = study.keys(first, quality)
+        reference = study.keys("student_compression_it1", quality)
         for one in ABLATIONS:
             network = one.network or study.network
             keys = study.keys("student_compression", quality, one.variant, network=network)
@@ -210,8 +209,7 @@ def iterations_table(study: Study) -> pd.DataFrame:
 def iteration_phases(study: Study, student: str) -> list[str]:
     """Return the phases of a student that were run, first iteration to last."""
     phases = study.evaluation.table["phase"].unique()
-    found = sorted((phase for phase in phases if phase.startswith(f"{student}_it")), key=lambda name: int(name.split("_it")[1]))
-    return [*found, student]
+    return sorted((phase for phase in phases if phase.startswith(f"{student}_it")), key=lambda name: int(name.split("_it")[1]))
 
 
 def taught_table(study: Study) -> pd.DataFrame:
