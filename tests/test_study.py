@@ -143,7 +143,7 @@ def test_every_figure_of_the_study_is_drawn(found, tmp_path):
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["10", "20", "66"]
     fig = study_plots.iterations(found, "SynthFF")
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["teacher", "student 1", "student 2"]
-    assert study_plots.draw_study(None, "SynthFF", tmp_path) == {}
+    assert study_plots.draw_study(None, "SynthFF", tmp_path) == {} and not list(tmp_path.iterdir())  # none is left over
 
 
 def test_without_the_comparison_there_is_no_study(tmp_path):

@@ -7,6 +7,7 @@ return None where there is nothing to show. All but `robustness` are about the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -415,11 +416,19 @@ def draw_results(
 
     A notebook passes `close=False` and so shows them as well. Raises KeyError for an unknown name.
     """
+    draws = {key: partial(RESULT_FIGURES[key], predictions, evaluation, name) for key in only or RESULT_FIGURES}
+    return write_figures(draws, folder, close)
+
+
+def write_figures(draws: dict[str, Callable[[], Figure | None]], folder: Path, close: bool) -> dict[str, Path]:
+    """Write each figure as <name>.svg; return name -> file. One that has nothing to show loses its older file."""
     written = {}
-    for key in only or RESULT_FIGURES:
-        fig = RESULT_FIGURES[key](predictions, evaluation, name)
-        if fig is not None:
-            written[key] = save_figure(fig, folder / f"{key}.svg")
-            if close:
-                plt.close(fig)
+    for key, draw in draws.items():
+        path, fig = folder / f"{key}.svg", draw()
+        if fig is None:
+            path.unlink(missing_ok=True)
+            continue
+        written[key] = save_figure(fig, path)
+        if close:
+            plt.close(fig)
     return written

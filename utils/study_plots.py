@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from utils import study as tables
 from utils.experiments import TEACHERS
-from utils.plots import COMPARISON, PAGE, dots_by_quality, outside_legend, save_figure
+from utils.plots import COMPARISON, PAGE, dots_by_quality, outside_legend, write_figures
 from utils.study import Study
 
 COLORS = {
@@ -132,11 +133,7 @@ STUDY_FIGURES: dict[str, Callable[[Study, str], Figure | None]] = {
 
 def draw_study(study: Study | None, name: str, folder: Path, only: Sequence[str] = (), close: bool = True) -> dict[str, Path]:
     """Write the study's figures (or `only` some) that have something to show; return name -> file."""
-    written = {}
-    for key in (only or STUDY_FIGURES) if study is not None else ():
-        fig = STUDY_FIGURES[key](study, name)
-        if fig is not None:
-            written[key] = save_figure(fig, folder / f"{key}.svg")
-            if close:
-                plt.close(fig)
-    return written
+    draws = {key: partial(draw, study, name) for key, draw in STUDY_FIGURES.items() if key in (only or STUDY_FIGURES)}
+    if study is None:
+        draws = dict.fromkeys(draws, lambda: None)
+    return write_figures(draws, folder, close)
