@@ -121,14 +121,14 @@ def few_labels_table(study: Study) -> pd.DataFrame:
         for people, folder in _label_counts(study).items() for quality in ("c23", "c40")
         for row in _contrasts(study, quality, experiment=folder)
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["people", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
-    alone = table.groupby("people")["phase"].transform(lambda phases: set(phases) == {"oracle"})
-    return table[~alone.astype(bool)].reset_index(drop=True)
+    return pd.DataFrame(rows, columns=["people", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
 
 
 def _label_counts(study: Study) -> dict[int, str]:
-    """Return the numbers of labelled people -> the experiment's name."""
-    return {people: f"labels/people/{people}" for people in LABELLED_PEOPLE} | {study.people: ""}
+    """Return the numbers of labelled people that were run -> the experiment's name."""
+    counts = {people: f"labels/people/{people}" for people in LABELLED_PEOPLE} | {study.people: ""}
+    run = set(study.evaluation.table["experiment"])
+    return {people: experiment for people, experiment in counts.items() if experiment in run}
 
 
 def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict[str, float] | None:
@@ -167,9 +167,7 @@ def labels_table(study: Study) -> pd.DataFrame:
             share = gap_closed(study, folder, quality)
             if share:
                 rows.append(about | {"phase": "gap_closed", "seeds": len(keys["student_compression"])} | share)
-    table = pd.DataFrame(rows, columns=["people", "quality", "phase", "value", "lo", "hi", "seeds"])
-    numbers = table.loc[table["phase"] != "oracle", "people"].unique()
-    return table[table["people"].isin(numbers)].reset_index(drop=True)
+    return pd.DataFrame(rows, columns=["people", "quality", "phase", "value", "lo", "hi", "seeds"])
 
 
 def ablation_table(study: Study) -> pd.DataFrame:
