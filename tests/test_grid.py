@@ -36,6 +36,15 @@ def test_the_comparison_and_the_label_counts_are_every_phase_once_a_seed():
         grid.tasks(SYNTHFF, "nothing", [0])
 
 
+def test_what_notebooks_train_is_part_of_the_grid():
+    tasks = grid.tasks(SYNTHFF, "notebooks", [0])
+    assert tasks[:2] == grid.tasks(SYNTHFF, "comparison", [0])
+    supervised = {task.model: task.phases for task in tasks[2:]}
+    assert supervised == {"xception": ("trained",), "efficientnet-lite0": ("trained", "post_trained")}
+    known = {*SYNTHFF.baselines, *SYNTHFF.efficientnets}
+    assert set(supervised) | set(SYNTHFF.left_to_grid) == known and not set(supervised) & set(SYNTHFF.left_to_grid)
+
+
 @pytest.mark.slow
 def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     profile = tiny_profile(tmp_path, iterations=2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from utils.dataset import FaceSet
 from utils.ffpp import PREDICTION_COLUMNS
 from utils.metrics import read_predictions
 from utils.models import probabilities
-from utils.predict import save_predictions, score_video
+from utils.predict import save_predictions, score_video, train_and_score
 from utils.training import trained
 
 
@@ -53,6 +54,19 @@ def test_harder_videos_are_scored_where_there_are_some(profile):
     same = before.merge(table, on=key, suffixes=("", "_now"))
     assert len(same) == len(before) and np.allclose(same["score"], same["score_now"], atol=1e-5)
     assert len(read_predictions(profile.workspace.predictions / f"{name}.csv.gz")) == len(table)
+
+
+def test_networks_left_to_the_grid_are_read_where_they_were_scored_and_trained_elsewhere(profile, monkeypatch):
+    faces, read = make_faces(), []
+    table = train_and_score(profile, "resnet18", faces)
+    assert table.equals(save_predictions(profile, "trained-resnet18-s0", faces))
+    profile = dataclasses.replace(profile, left_to_grid=("resnet18",))
+    (profile.workspace.runs / "trained-resnet18-s0" / "model.safetensors").unlink()
+    monkeypatch.setitem(predict.SUPERVISED, "trained", lambda profile, name, faces, seed: read.append((name, seed)))
+    assert train_and_score(profile, "resnet18", faces).equals(table) and not read
+    with pytest.raises(FileNotFoundError, match="no finished run"):  # the stand-in for training leaves nothing behind
+        train_and_score(profile, "resnet18", faces, seed=1)
+    assert read == [("resnet18", 1)]
 
 
 def test_missing_runs_and_videos_without_faces_are_one_clear_line(profile, monkeypatch):

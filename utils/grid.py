@@ -3,7 +3,8 @@
     python -m utils.grid [--groups comparison labels ...] [--seeds 0 1 2 3 4] [--models ...] [--people ...] [--jobs 2]
 
 Finished runs are skipped, so an interrupted grid goes on where it stopped. On a CPU one single-thread process a core
-trains more than one process with all cores; on a GPU use `--jobs 1`.
+trains more than one process with all cores; on a GPU use `--jobs 1`. The group `notebooks` is what notebooks 03 to 05
+would train themselves, one network after the other: `make reproduce` trains it here before they run.
 """
 
 from __future__ import annotations
@@ -34,17 +35,18 @@ from utils.models import WeightsUnavailable
 from utils.noisy_student import iteration_phases, noisy_trained, open_key, self_train, supervise
 from utils.predict import save_predictions
 from utils.runs import run_name
-from utils.training import post_trained, trained
+from utils.training import SUPERVISED, supervised_phases
 
-CASES = {"trained": trained, "post_trained": post_trained, "noisy_trained": noisy_trained}
+CASES = SUPERVISED | {"noisy_trained": noisy_trained}
 CHAINS = {  # phases that one process does in a row, a student after its teacher
-    "comparison": (("teacher_c40", "student_classic", "teacher_c23"), ("teacher_both", "student_compression", "oracle")),
+    "comparison": (("teacher_both", "student_compression", "oracle"), ("teacher_c40", "student_classic", "teacher_c23")),
     "labels": (COMPARED,),
     "cases": (("trained", "post_trained"), ("noisy_trained",)),
     "weights": (("teacher_both", "student_compression"),),
 }
 GROUPS = ("comparison", "cases", "labels", "ablation", "weights")  # in this order: ablations need the comparison's teachers
-ONE_SEED = ("cases", "ablation", "weights")  # unless more are asked for
+NOTEBOOKS = "notebooks"  # a part of the first two
+ONE_SEED = (NOTEBOOKS, "cases", "ablation", "weights")  # unless more are asked for
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,12 @@ def tasks(
     """
     if group == "ablation":
         return [Task(group, seed, ("student_compression",), experiment=one) for seed in seeds for one in ablations(profile)]
+    if group == NOTEBOOKS:
+        networks = [one for one in (*profile.baselines, *profile.efficientnets) if one not in profile.left_to_grid]
+        cases = [Task("cases", seed, supervised_phases(profile, one), one) for seed in seeds for one in networks]
+        return tasks(profile, "comparison", seeds) + cases
     if group not in CHAINS:
-        raise ValueError(f"unknown group {group!r}: choose one of {', '.join(GROUPS)}")
+        raise ValueError(f"unknown group {group!r}: choose one of {', '.join((*GROUPS, NOTEBOOKS))}")
     counts = (people or LABELLED_PEOPLE) if group == "labels" else (0,)
     networks = {"cases": models, "weights": WEIGHTS}.get(group, ("",))
     found = product(seeds, networks, counts, CHAINS[group])
@@ -77,7 +83,7 @@ def tasks(
 
 
 def run_task(profile_name: str, task: Task, threads: int | None = None) -> list[str]:
-    """Train and score what a task asks for; return a line a phase: done, or left out for want of weights."""
+    """Train and score what a task asks for; print and return a line a phase: done, or left out for want of weights."""
     if threads:
         torch.set_num_threads(threads)
         os.environ["TQDM_DISABLE"] = "1"  # several bars at once would overwrite each other
@@ -91,6 +97,7 @@ def run_task(profile_name: str, task: Task, threads: int | None = None) -> list[
             lines.append(f"{name}: done")
         except WeightsUnavailable as error:
             lines.append(f"{name}: left out, {error}")
+        tqdm.write(lines[-1])
     return lines
 
 
@@ -130,15 +137,13 @@ def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:
     lines = []
     for result in tqdm(done, total=len(todo), desc="grid", disable=bool(os.environ.get("TQDM_DISABLE"))):
         lines += result
-        for line in result:
-            tqdm.write(line)
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train and score the experiments that take hours, resumably.")
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
-    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS), default=list(GROUPS))
     parser.add_argument("--seeds", nargs="+", type=int, help=f"default: 0 to 4; 0 for {', '.join(ONE_SEED)}")
     parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES), help="of the cases")
     parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
@@ -146,7 +151,7 @@ def main() -> None:
     arguments = parser.parse_args()
     profile = get_profile(arguments.profile)
     try:
-        for group in (name for name in GROUPS if name in arguments.groups):  # one after the other
+        for group in (name for name in (NOTEBOOKS, *GROUPS) if name in arguments.groups):  # one after the other
             seeds = arguments.seeds or ([0] if group in ONE_SEED else [0, 1, 2, 3, 4])
             run_grid(arguments.profile, tasks(profile, group, seeds, arguments.models, arguments.people), arguments.jobs)
     except (ValueError, FileNotFoundError) as error:

@@ -18,6 +18,7 @@ from utils.faces import extract_faces
 from utils.ffpp import HELD_OUT, PREDICTION_COLUMNS
 from utils.models import Detector, pick_device, probabilities
 from utils.paths import atomic
+from utils.training import SUPERVISED, supervised_phases
 
 
 def predict_faces(model: Detector, faces, precision: str = "auto", progress: str = "scores") -> np.ndarray:
@@ -56,6 +57,23 @@ def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFram
         same_bytes = {"method": "gzip", "mtime": 0}  # equal tables give equal files
         table.to_csv(temporary, index=False, float_format="%.5g", lineterminator="\n", compression=same_bytes)
     return read_predictions(path)  # what later notebooks will read, rounding included
+
+
+def train_and_score(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> pd.DataFrame:
+    """Return the predictions of a network that learns from labels alone, trained if need be.
+
+    Of a network in `profile.left_to_grid`, predictions on disk are read, so that a notebook need not train it.
+    """
+    tables = []
+    for phase in supervised_phases(profile, name):
+        run = runs.run_name(phase, name, seed)
+        path = profile.workspace.predictions / f"{run}.csv.gz"
+        if name in profile.left_to_grid and path.is_file():
+            tables.append(read_predictions(path))
+            continue
+        SUPERVISED[phase](profile, name, faces, seed)
+        tables.append(save_predictions(profile, run, faces))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _scored(table: pd.DataFrame) -> list[tuple]:

@@ -233,14 +233,12 @@ def post_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> 
     return learn(profile, model, labelled, faces, "post_trained", seed, about=about)
 
 
-def train_phases(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> list[str]:
-    """Run phase 1, and phase 2 where phase 1 learned the last layer alone; return the names of the runs."""
-    trained(profile, name, faces, seed)
-    phases = ["trained"]
-    if profile.model(name).weights != "none":
-        post_trained(profile, name, faces, seed)
-        phases.append("post_trained")
-    return [runs.run_name(phase, name, seed) for phase in phases]
+SUPERVISED = {"trained": trained, "post_trained": post_trained}
+
+
+def supervised_phases(profile: Profile, name: str) -> tuple[str, ...]:
+    """Return phase 1, and phase 2 where phase 1 learns the last layer alone."""
+    return ("trained",) if profile.model(name).weights == "none" else ("trained", "post_trained")
 
 
 def draw_part(profile: Profile, faces: FaceSet, phase: str, seed: int) -> tuple[FaceSet, FaceSet | None]:
