@@ -58,6 +58,9 @@ def test_the_report_prints_the_numbers_of_the_tables(built):
     assert facts["student"]["student_compression_c40"]["verdict"] in text
     cases = pd.read_csv(built.workspace.tables / "cases.csv", dtype=str)
     assert len(cases) == 18 + 3 and all(row.test_acc_all in text for row in cases[:18].itertuples())
+    zero = facts["original"]["zero"]["c40"]
+    assert 0 <= zero["held"] <= zero["cases"] == cases["c40_val"].notna().sum() > 0
+    assert f"the interval holds zero in {zero['held']} of {zero['cases']}" in text
     results = pd.read_csv(built.workspace.tables / "results.csv", dtype=str)
     assert all(row.auc in text for row in results[results["level"] == "video"].itertuples())
     for author in ("Rössler", "Thies", "Xie", "Tan", "Chollet", "King", "Cubuk", "Huang", "He,"):

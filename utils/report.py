@@ -237,6 +237,8 @@ def _original_facts(evaluation: Evaluation, name: str) -> dict:
     original = load_original()
     best = original.groupby("phase")["test_acc_all"].max()
     gaps = accuracy_gaps(evaluation, name)
+    ours = gaps.dropna(subset=["lo", "hi"])
+    ours = ours.assign(quality=ours["group"].str.split(", ").str[-1], holds=(ours["lo"] <= 0) & (ours["hi"] >= 0))
     return {
         "cases": len(original),
         "best_val": f"{original['val_acc_all'].max():.1f}",
@@ -244,6 +246,7 @@ def _original_facts(evaluation: Evaluation, name: str) -> dict:
         "best_noisy": f"{best['noisy_trained']:.1f}",
         "best_supervised": f"{best.drop('noisy_trained').max():.1f}",
         "gap": {group.split(", ")[-1]: _minus(f"{part['gap'].mean():.1f}") for group, part in gaps.groupby("group")},
+        "zero": {quality: {"cases": len(part), "held": int(part["holds"].sum())} for quality, part in ours.groupby("quality")},
     }
 
 
