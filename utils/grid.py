@@ -131,7 +131,8 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
 
 def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:
     """Run tasks in `jobs` processes; return one line a phase. A failure in one stops the grid with its error."""
-    threads = 1 if jobs > 1 else None
+    jobs = max(1, min(jobs, len(todo)))
+    threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
     done = pool(joblib.delayed(run_task)(profile_name, task, threads) for task in todo)
     lines = []
