@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from utils.paths import ROOT, atomic
 from utils.plots import COMPARISON, MODELS, PHASES
 
 BASELINE = "xception"  # what everything is measured against
+WIDTH = 118  # columns
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
 
 
@@ -34,19 +36,21 @@ def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame, f
     baseline = table.loc[baselines[0]]
     against = differences.query("question == 'student' and phase == 'student_compression' and quality == 'c40'")
     text = (
-        f"On faces of people it has never seen, in {profile.data.name} video at c40, a Noisy Student whose teacher looks\n"
+        f"On faces of people it has never seen, in {profile.data.name} video at c40, a Noisy Student whose teacher looks "
         f"at the c23 view reaches a video-level AUC of **{_interval(table.loc[student])}** with the labels of "
-        f"{profile.data.labelled_fraction:.0%} of the\ntraining people; {MODELS[BASELINE]} with all labels reaches "
+        f"{profile.data.labelled_fraction:.0%} of the training people; {MODELS[BASELINE]} with all labels reaches "
         f"{_interval(baseline)}"
     )
+    sentences = [text]
     for row in against.itertuples():
         versus = COMPARISON[row.versus]
-        text += f".\nThat is {row.verdict} its {versus}: {row.value:+.3f} [{row.lo:+.3f}, {row.hi:+.3f}]"
+        sentences.append(f"That is {row.verdict} its {versus}: {row.value:+.3f} [{row.lo:+.3f}, {row.hi:+.3f}]")
     if few is not None and few["people"].nunique() > 1:
-        text += f".\n{_fewest(few)}"
+        sentences.append(_fewest(few))
     seeds = int(table.loc[student]["seeds"])
     several = f" and over the {seeds} seeds of the comparison" if seeds > 1 else ""
-    return f"{text}.\n(In brackets: 95 % intervals by bootstrap over pairs of identities{several}.)\n"
+    sentences.append(f"In brackets: 95 % intervals by bootstrap over pairs of identities{several}")
+    return "".join(textwrap.fill(f"{sentence}.", WIDTH, break_on_hyphens=False) + "\n" for sentence in sentences)
 
 
 def _fewest(few: pd.DataFrame) -> str:
