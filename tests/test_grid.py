@@ -32,6 +32,11 @@ def test_the_comparison_and_the_label_counts_are_every_phase_once_a_seed():
         assert task.phases.index(first) < task.phases.index(later)  # no other process may be training the teacher
     assert [task.people for task in grid.tasks(SYNTHFF, "labels", [0])] == list(LABELLED_PEOPLE)
     assert [task.people for task in grid.tasks(SYNTHFF, "labels", [0, 1], people=[10])] == [10, 10]
+    chosen = grid.tasks(SYNTHFF, "ablation", [0, 1], factors=["pseudo_labels", "ema"])
+    factors = [(task.seed, task.experiment.factor) for task in chosen]
+    assert factors == [(0, "pseudo_labels"), (0, "ema"), (1, "pseudo_labels"), (1, "ema")]
+    with pytest.raises(ValueError, match="unknown factor 'nothing': choose from pseudo_labels"):
+        grid.tasks(SYNTHFF, "ablation", [0], factors=["nothing"])
     with pytest.raises(ValueError, match="unknown group 'nothing'"):
         grid.tasks(SYNTHFF, "nothing", [0])
 
@@ -62,6 +67,10 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     assert len([name for name in scored if "/" not in name]) == 6 + 4 + 3
     assert "labels/people/2/student_classic-resnet18-s0.csv.gz" in scored
     assert "ablation/threshold/0.4/student_compression-resnet18-s0.csv.gz" in scored
+    control = "labels/people/2/pseudo_labels/none_but_all_the_noise/student_compression-resnet18-s0"
+    assert {f"{control}.csv.gz", "labels/people/2/student_compression_it1-resnet18-s0.csv.gz"} <= scored
+    taught_by = read_json(space.runs / control / "config.json")["taught_by"]
+    assert taught_by == read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0" / "config.json")["hash"]
     assert not (space.runs / "ablation/threshold/0.4/teacher_both-resnet18-s0").exists()  # the comparison's is used
     labelled = read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0/config.json")["data"]["pairs"]
     assert len(labelled) == 1

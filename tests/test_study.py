@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from mock_predictions import make_run, write_predictions
 from test_report import profile_in
 
 from utils import metrics, study, study_plots
-from utils.experiments import ABLATIONS, labels_profile
+from utils.experiments import ABLATIONS, CONTROL, labels_profile
 from utils.paths import write_json
 
 LITE0 = "efficientnet-lite0"
@@ -34,6 +36,10 @@ def profile(tmp_path_factory):
     for people in (10, 20):
         folder = space.predictions / "labels" / "people" / str(people)
         write_predictions(folder, runs_of(few, (0, 1), rng_seed=people), suffix=".csv.gz")
+    control = replace(CONTROL, group="labels/people/10").variant
+    write_predictions(space.predictions / control, runs_of(["student_compression"], (0, 1), rng_seed=7), suffix=".csv.gz")
+    first = runs_of(["student_compression_it1"], (0, 1), rng_seed=8)
+    write_predictions(space.predictions / "labels" / "people" / "10", first, suffix=".csv.gz")
     for one in (ABLATIONS[0], ABLATIONS[-1]):
         scored = runs_of(["student_compression"], (0,), rng_seed=5)
         name = one.network or LITE0
@@ -87,6 +93,19 @@ def test_labels_are_compared_over_the_seeds_that_both_sides_have(found):
     assert gain["value"] == pytest.approx(np.mean(expected)) and gain["seeds"] == 2
     oracle = table.query("phase == 'oracle' and quality == 'c40'")["value"]
     assert len(oracle) == 3 and oracle.nunique() == 1
+
+
+def test_the_control_learned_from_labels_alone_beside_the_first_student(found):
+    table = study.labels_table(found).query("quality == 'c40' and phase == 'over_control'").set_index("people")
+    assert list(table.index) == [10, 66] and table["seeds"].tolist() == [2, 1]
+    folder, phase = "labels/people/10", "student_compression"
+    gains = [
+        auc(found, f"{phase}_it1", seed, folder) - auc(found, phase, seed, replace(CONTROL, group=folder).variant)
+        for seed in (0, 1)
+    ]
+    assert table.loc[10, "value"] == pytest.approx(np.mean(gains))
+    gain = auc(found, f"{phase}_it1", 0) - auc(found, phase, 0, CONTROL.variant)
+    assert table.loc[66, "value"] == pytest.approx(gain)
 
 
 def test_every_contrast_is_drawn_at_every_number_of_labels(found):

@@ -5,6 +5,7 @@ Each experiment is a profile with one change and folders of its own: `data/predi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from utils.config import Profile
@@ -61,10 +62,13 @@ def _one(factor: str, *values, names: tuple[str, ...] = ()) -> list[Experiment]:
     return [Experiment(factor, name, {factor: value}) for value, name in zip(values, names or map(str, values), strict=True)]
 
 
+# As many steps from the same teacher under all of the noise, but on labels alone: what pseudo-labels teach is what it lacks.
+CONTROL = Experiment("pseudo_labels", "none_but_all_the_noise", {"mu": 0}, start={"batch_size": 36})
+
 # Around the settings of `student_compression`, one factor at a time, one iteration each; a profile's own values are left
 # out (`ablations`), for the comparison holds them. What tells most about the method comes first.
 ABLATIONS: tuple[Experiment, ...] = (
-    Experiment("pseudo_labels", "none_but_all_the_noise", {"mu": 0}, start={"batch_size": 36}),
+    CONTROL,
     Experiment("teacher_looks_at", "c40", {"teacher_view": "c40"}),
     Experiment("student_sees", "c40", {"student_views": ("c40",)}),
     Experiment("student_sees", "c23_and_c40", {"loss": "none"}),
@@ -94,12 +98,19 @@ ABLATIONS: tuple[Experiment, ...] = (
 )
 
 
-def ablations(profile: Profile) -> list[Experiment]:
-    """Return the experiments of ABLATIONS that differ from the profile's own settings."""
+def ablations(profile: Profile, factors: Sequence[str] = ()) -> list[Experiment]:
+    """Return the experiments of ABLATIONS, or of some factors, that differ from the profile's own settings.
+
+    Raises ValueError for an unknown factor.
+    """
+    known = list(dict.fromkeys(one.factor for one in ABLATIONS))
+    for factor in factors:
+        if factor not in known:
+            raise ValueError(f"unknown factor {factor!r}: choose from {', '.join(known)}")
     usual = profile.student_of("student_compression")
 
     def differs(one: Experiment) -> bool:
         changed = replace(usual, **one.student), replace(profile.train, **one.train)
         return bool(one.network or one.start) or changed != (usual, profile.train)
 
-    return [one for one in ABLATIONS if differs(one)]
+    return [one for one in ABLATIONS if one.factor in (factors or known) and differs(one)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import joblib
@@ -23,6 +23,7 @@ from utils.config import MODEL_NAMES, PROFILES, Profile, get_profile
 from utils.dataset import FaceSet, load_faces
 from utils.experiments import (
     COMPARED,
+    CONTROL,
     LABELLED_PEOPLE,
     TEACHERS,
     WEIGHTS,
@@ -63,13 +64,16 @@ class Task:
 
 def tasks(
     profile: Profile, group: str, seeds: Sequence[int], models: Sequence[str] = MODEL_NAMES, people: Sequence[int] = (),
+    factors: Sequence[str] = (),
 ) -> list[Task]:  # fmt: skip
-    """Return the tasks of a group, seed by seed; `models` are of the cases, `people` (default: all) of the labels.
+    """Return the tasks of a group, seed by seed.
 
-    Raises ValueError for an unknown group.
+    `models` are of the cases, `people` of the labels and `factors` of the ablation; none of the last two means all. Raises
+    ValueError for an unknown group or factor.
     """
     if group == "ablation":
-        return [Task(group, seed, ("student_compression",), experiment=one) for seed in seeds for one in ablations(profile)]
+        found = product(seeds, ablations(profile, factors))
+        return [Task(group, seed, ("student_compression",), experiment=one) for seed, one in found]
     if group == NOTEBOOKS:
         networks = [one for one in (*profile.baselines, *profile.efficientnets) if one not in profile.left_to_grid]
         cases = [Task("cases", seed, supervised_phases(profile, one), one) for seed in seeds for one in networks]
@@ -109,9 +113,7 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
         save_predictions(profile, run_name(phase, task.model, seed), faces)
         return
     if task.group == "ablation":
-        teachers, profile, network = profile, task.experiment.profile(profile), task.experiment.student_name(profile)
-        self_train(profile, phase, faces, seed, name=network, teachers=teachers, iterations=1, **task.experiment.student)
-        save_predictions(profile, run_name(phase, network, seed), faces)
+        run_experiment(profile, task.experiment, faces, seed)
         return
     if task.group == "weights":
         profile, network = weights_profile(profile, task.model), task.model
@@ -123,10 +125,21 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
         return
     self_train(profile, phase, faces, seed)
     save_predictions(profile, run_name(phase, network, seed), faces)
+    iterations = [run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)]
     if task.group == "comparison":
-        for name in (run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)):
+        for name in iterations:
             save_predictions(profile, name, faces)
             open_key(profile, name, faces, seed)
+    if task.group == "labels" and phase == "student_compression":
+        save_predictions(profile, iterations[0], faces)
+        run_experiment(profile, replace(CONTROL, group=profile.variant), faces, seed)
+
+
+def run_experiment(profile: Profile, experiment: Experiment, faces: FaceSet, seed: int) -> None:
+    """Train and score the first compression student with one setting changed, taught by the profile's own teacher."""
+    phase, changed, network = "student_compression", experiment.profile(profile), experiment.student_name(profile)
+    self_train(changed, phase, faces, seed, name=network, teachers=profile, iterations=1, **experiment.student)
+    save_predictions(changed, run_name(phase, network, seed), faces)
 
 
 def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:
@@ -148,13 +161,15 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help=f"default: 0 to 4; 0 for {', '.join(ONE_SEED)}")
     parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES), help="of the cases")
     parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
+    parser.add_argument("--factors", nargs="+", default=(), help="of the group ablation; default: all")
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
     arguments = parser.parse_args()
     profile = get_profile(arguments.profile)
     try:
         for group in (name for name in (NOTEBOOKS, *GROUPS) if name in arguments.groups):  # one after the other
             seeds = arguments.seeds or ([0] if group in ONE_SEED else [0, 1, 2, 3, 4])
-            run_grid(arguments.profile, tasks(profile, group, seeds, arguments.models, arguments.people), arguments.jobs)
+            todo = tasks(profile, group, seeds, arguments.models, arguments.people, arguments.factors)
+            run_grid(arguments.profile, todo, arguments.jobs)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"error: {error}\n")
 

@@ -6,14 +6,14 @@ Everything comes from committed predictions and pseudo-labels: AUC over the vide
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from utils.config import Profile
-from utils.experiments import ABLATIONS, COMPARED, LABELLED_PEOPLE, TEACHERS
+from utils.experiments import ABLATIONS, COMPARED, CONTROL, LABELLED_PEOPLE, TEACHERS
 from utils.metrics import Evaluation, difference, draws, estimate, evaluate, load_experiments, load_predictions
 from utils.paths import read_json
 from utils.plots import COMPARISON
@@ -153,7 +153,8 @@ def labels_table(study: Study) -> pd.DataFrame:
     """Return AUC against the number of labelled people: columns people, quality, phase, value, lo, hi, seeds.
 
     `phase` is one of those compared, "gain_<phase>", a student minus its teacher, or "gap_closed", the compression
-    student's share of the way from its teacher to the oracle. The oracle stands at every number.
+    student's share of the way from its teacher to the oracle. The oracle stands at every number. "control" learned from
+    labels alone, in the steps and the noise of the first compression student, which leads it by "over_control".
     """
     rows = []
     for people, folder in _label_counts(study).items():
@@ -164,6 +165,12 @@ def labels_table(study: Study) -> pd.DataFrame:
             for student, teacher in TEACHERS.items():
                 if keys[student] and keys[teacher]:
                     rows.append(about | {"phase": f"gain_{student}"} | study.contrast(keys[student], keys[teacher]))
+            labels_alone = replace(CONTROL, group=folder) if folder else CONTROL
+            control = study.keys("student_compression", quality, labels_alone.variant)
+            first = study.keys("student_compression_it1", quality, folder)
+            if control and first:
+                rows.append(about | {"phase": "control"} | study.mean(control))
+                rows.append(about | {"phase": "over_control"} | study.contrast(first, control))
             share = gap_closed(study, folder, quality)
             if share:
                 rows.append(about | {"phase": "gap_closed", "seeds": len(keys["student_compression"])} | share)
@@ -290,6 +297,9 @@ def facts(study: Study | None, made: dict[str, pd.DataFrame] | None = None) -> d
         for student in TEACHERS:
             best = max(gains[gains["phase"] == f"gain_{student}"].to_dict("records"), key=lambda row: row["value"])
             found[f"best_{student}"] = {"people": int(best["people"]), "gain": _signed(best)}
+    over = labels.query("phase == 'over_control' and quality == 'c40'").sort_values("people").to_dict("records")
+    if over:
+        found["over_control"] = "; ".join(f"{_signed(row)} with the labels of {row['people']} people" for row in over)
     at_c40 = ablation[ablation["quality"] == "c40"]
     if len(at_c40):
         found["ablation"] = {

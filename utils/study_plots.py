@@ -22,6 +22,7 @@ COLORS = {
     "student_classic": "#d55e00",
     "student_compression": "#0173b2",
     "oracle": "#029e73",
+    "control": "#cc78bc",
 }
 
 
@@ -50,6 +51,8 @@ def labels(study: Study, name: str) -> Figure | None:
     for index, student in enumerate(TEACHERS):
         label = f"{COMPARISON[student]} − {COMPARISON[TEACHERS[student]]}"
         _line(right, table[table["phase"] == f"gain_{student}"], 0.08 * (index - 0.5), COLORS[student], label)
+    _line(left, table[table["phase"] == "control"], 0.2, COLORS["control"], "control: labels alone, student's noise")
+    _line(right, table[table["phase"] == "over_control"], 0.12, COLORS["control"], "compression student 1 − control")
     right.axhline(0, color="0.6", linewidth=0.8, linestyle=":")
     for ax, what in ((left, f"AUC, {name}, c40, test videos"), (right, "gain in AUC over the teacher")):
         ax.set_xticks(range(len(order)), list(order))
@@ -119,7 +122,9 @@ def ablation(study: Study, name: str) -> Figure | None:
 
 
 def _line(ax: plt.Axes, part: pd.DataFrame, shift: float, color: str, label: str) -> None:
-    """Draw values over `place` with their intervals."""
+    """Draw values over `place` with their intervals, if there are any."""
+    if part.empty:
+        return
     part = part.sort_values("place")
     x = part["place"] + shift
     ax.vlines(x, part["lo"], part["hi"], color=color, linewidth=1, alpha=0.6)
