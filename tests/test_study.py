@@ -120,6 +120,19 @@ def test_every_contrast_is_drawn_at_every_number_of_labels(found):
     assert share == pytest.approx((np.mean(student) - np.mean(teacher)) / np.mean(expected))
 
 
+def test_targets_are_met_where_difference_and_interval_are_large_enough(found):
+    table = study.targets_table(found).set_index(["people", "versus", "quality"])
+    assert len(table) == 3 * (len(study.TARGETS) + 1)
+    few = study.few_labels_table(found).query("phase == 'student_compression'").set_index(["people", "versus", "quality"])
+    for key, row in table[table["what"] == "difference"].iterrows():
+        gap = few.loc[key]
+        assert row["value"] == gap["value"]
+        assert row["met"] == (gap["value"] >= row["least"] and (gap["lo"] > 0 or key[2] == "c23"))
+    share = study.gap_closed(found)["value"]
+    assert table.loc[(66, "oracle", "c40"), "value"] == share and table.loc[(66, "oracle", "c40"), "met"] == (share >= 0.8)
+    assert set(table["met"]) == {True, False}
+
+
 def test_ablations_are_measured_against_the_first_student_of_the_same_seeds(found):
     table = study.ablation_table(found).query("quality == 'c40'")
     assert list(table["factor"]) == [ABLATIONS[0].factor, ABLATIONS[-1].factor]

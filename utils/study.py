@@ -25,9 +25,19 @@ CONTRASTS = (  # who against whom
     ("student_compression", "teacher_both"),
     ("student_classic", "teacher_c40"),
     ("teacher_both", "teacher_c40"),
+    ("oracle", "teacher_c40"),
+    ("oracle", "teacher_c23"),
     ("oracle", "teacher_both"),
     ("oracle", "student_compression"),
 )
+TARGETS = (  # of the compression student: against whom, where, least difference in AUC, must the interval lie above zero?
+    ("student_classic", "c40", 0.05, True),
+    ("teacher_c40", "c40", 0.05, True),
+    ("teacher_c23", "c40", 0.05, True),
+    ("teacher_both", "c40", 0.0, True),
+    ("teacher_c23", "c23", -0.01, False),
+)
+GAP_TARGET = 0.8  # of the way from its teacher to the oracle, at c40
 BINS = np.linspace(0, 1, 11)  # of P(fake), in the calibration of pseudo-labels
 LEVEL = "video"
 
@@ -177,6 +187,23 @@ def labels_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["people", "quality", "phase", "value", "lo", "hi", "seeds"])
 
 
+def targets_table(study: Study) -> pd.DataFrame:
+    """Return what the study set out to show, for each number of labelled people.
+
+    Columns people, what ("difference" in AUC or "share" of the way to the oracle), versus, quality, least, value, lo, hi,
+    seeds, met.
+    """
+    few, rows = few_labels_table(study).query("phase == 'student_compression'"), []
+    for versus, quality, least, above_zero in TARGETS:
+        for row in few.query("versus == @versus and quality == @quality").to_dict("records"):
+            met = row["value"] >= least and (row["lo"] > 0 or not above_zero)
+            rows.append(row | {"what": "difference", "least": least, "met": met})
+    for row in labels_table(study).query("phase == 'gap_closed' and quality == 'c40'").to_dict("records"):
+        rows.append(row | {"what": "share", "versus": "oracle", "least": GAP_TARGET, "met": row["value"] >= GAP_TARGET})
+    columns = ["people", "what", "versus", "quality", "least", "value", "lo", "hi", "seeds", "met"]
+    return pd.DataFrame(rows, columns=columns).sort_values("people", kind="stable", ignore_index=True)
+
+
 def ablation_table(study: Study) -> pd.DataFrame:
     """Return what each single change does to the first compression student: one row a factor, value and quality.
 
@@ -266,7 +293,7 @@ def tables(study: Study | None) -> dict[str, pd.DataFrame]:
         return {}
     makers: dict[str, Callable[[Study], pd.DataFrame]] = {
         "contrasts": contrasts_table, "labels": labels_table, "few_labels": few_labels_table, "ablation": ablation_table,
-        "iterations": iterations_table, "taught": taught_table,
+        "iterations": iterations_table, "taught": taught_table, "targets": targets_table,
     }  # fmt: skip
     return {name: make(study) for name, make in makers.items()}
 
