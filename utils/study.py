@@ -195,7 +195,7 @@ def targets_table(study: Study) -> pd.DataFrame:
     """
     few, rows = few_labels_table(study).query("phase == 'student_compression'"), []
     for versus, quality, least, above_zero in TARGETS:
-        for row in few.query("versus == @versus and quality == @quality").to_dict("records"):
+        for row in few[(few["versus"] == versus) & (few["quality"] == quality)].to_dict("records"):
             met = row["value"] >= least and (row["lo"] > 0 or not above_zero)
             rows.append(row | {"what": "difference", "least": least, "met": met})
     for row in labels_table(study).query("phase == 'gap_closed' and quality == 'c40'").to_dict("records"):
