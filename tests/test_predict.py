@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import subprocess
 import sys
 
@@ -39,6 +40,8 @@ def test_predictions_have_the_agreed_columns_and_the_models_scores(profile, monk
     one = faces.select(split="test", quality="c40")
     rows = saved.merge(one.index, on=["split", "quality", "video_id", "frame"], how="right")
     assert np.allclose(rows["score"], probabilities(model, one)[:, 1], atol=1e-4)
+    plain = gzip.decompress(path.read_bytes())
+    assert path.read_bytes() == gzip.compress(plain, mtime=0)  # equal scores, equal files: nothing else is in them
     monkeypatch.setattr(predict, "predict_faces", None)  # a second call reads the file
     assert save_predictions(profile, "trained-resnet18-s0", faces).equals(saved)
 

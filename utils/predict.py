@@ -6,6 +6,7 @@ On the command line: `python -m utils.predict VIDEO --run trained-xception-s0`.
 from __future__ import annotations
 
 import argparse
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,9 @@ def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFram
     model = runs.load_model(folder).to(pick_device())
     scores = predict_faces(model, held_out, profile.train.precision, progress=f"scores of {name}")
     table = prediction_table(name, runs.read_json(folder / "config.json"), held_out, scores)
+    text = table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
     with atomic(path) as temporary:
-        same_bytes = {"method": "gzip", "mtime": 0}  # equal tables give equal files
-        table.to_csv(temporary, index=False, float_format="%.5g", lineterminator="\n", compression=same_bytes)
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))  # no name, no time: equal tables give equal files
     return read_predictions(path)  # what later notebooks will read, rounding included
 
 
