@@ -338,7 +338,7 @@ def validation_minus_test(predictions: pd.DataFrame, evaluation: Evaluation, nam
             color = QUALITY_COLORS.get(group.split(", ")[-1])
             dots_with_intervals(ax, table[table["group"] == group], rows, -0.12, color=color, label=group)
         ax.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     fig.supxlabel("points of accuracy over faces lost, validation to test", fontsize="small")
     return fig
 

@@ -33,7 +33,7 @@ def contrasts(study: Study, name: str) -> Figure | None:
         return None
     table = table.assign(row=[f"{COMPARISON[row.phase]} − {COMPARISON[row.versus]}" for row in table.itertuples()])
     rows = list(dict.fromkeys(table["row"]))
-    xlabel = f"difference in AUC, mean over {table['seeds'].max()} seeds, 95 % intervals over people and seeds"
+    xlabel = f"difference in AUC, {table['seeds'].max()} seeds, 95 % intervals"
     return dots_by_quality(table, rows, (PAGE, 0.9 + 0.28 * len(rows)), 0, xlabel, name)
 
 
