@@ -30,16 +30,17 @@ def claim(profile: Profile, evaluation: Evaluation, differences: pd.DataFrame, f
     """
     table = by_method(evaluation).query("quality == 'c40'").set_index(["phase", "model"])
     student = ("student_compression", profile.student_model)
-    baselines = [key for key in table.index if key[1] == BASELINE and key[0] in PHASES]
+    baselines = [key for key in table.index if key[1] == BASELINE and key[0] in ("trained", "post_trained")]
     if student not in table.index or not baselines:
         return "The runs that the claim needs are not in `data/predictions` yet: `make reproduce` makes them.\n"
-    baseline = table.loc[baselines[0]]
+    valid = by_method(evaluation, split="val").query("quality == 'c40'").set_index(["phase", "model"])["value"]
+    phase, _ = best = max(baselines, key=valid.get)
     against = differences.query("question == 'student' and phase == 'student_compression' and quality == 'c40'")
     text = (
         f"On faces of people it has never seen, in {profile.data.name} video at c40, a Noisy Student whose teacher looks "
         f"at the c23 view reaches a video-level AUC of **{_interval(table.loc[student])}** with the labels of "
-        f"{profile.data.labelled_fraction:.0%} of the training people; {MODELS[BASELINE]} with all labels reaches "
-        f"{_interval(baseline)}"
+        f"{profile.data.labelled_fraction:.0%} of the training people; {MODELS[BASELINE]} with all labels, "
+        f"{PHASES[phase]}, reaches {_interval(table.loc[best])}"
     )
     sentences = [text]
     for row in against.itertuples():

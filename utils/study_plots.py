@@ -117,7 +117,7 @@ def ablation(study: Study, name: str) -> Figure | None:
     text = table["factor"].str.replace("_", " ") + ": " + table["setting"].str.replace("_", " ")
     table = table.assign(row=text, value=table["change"])
     rows = list(dict.fromkeys(table["row"]))
-    xlabel = "change in AUC against the unchanged student, 95 % intervals"
+    xlabel = "change in AUC, 95 % intervals"
     return dots_by_quality(table, rows, (PAGE * 0.75, 0.9 + 0.22 * len(rows)), 0, xlabel, name)
 
 
