@@ -54,7 +54,7 @@ def use_house_style() -> None:
             "axes.titlesize": "medium",
             "legend.frameon": False,
             "figure.constrained_layout.use": True,
-            "figure.dpi": 110,
+            "figure.dpi": 85,  # a notebook of many figures stays below one megabyte
             "savefig.dpi": 200,
             "svg.fonttype": "path",
             "svg.hashsalt": "figures",
