@@ -357,3 +357,11 @@ def test_the_interval_over_seeds_holds_their_spread():
     share = (np.abs(choices - both[1:]).argmin(axis=0) == 1).mean()
     assert 0.4 < share < 0.6
     assert metrics.difference(evaluation, keys, keys) == {"value": 0.0, "lo": 0.0, "hi": 0.0}
+
+
+def test_runs_are_chosen_by_the_auc_of_validation_faces():
+    predictions = make_predictions()
+    table = metrics.validation_auc(metrics.evaluate(predictions, resamples=2))
+    part = predictions.query("split == 'val' and quality == 'c40' and run == @table.index[1]")
+    assert set(table.index) == set(predictions["run"])
+    assert table.loc[table.index[1], "c40"] == pytest.approx(roc_auc_score(part["label"], part["score"]))

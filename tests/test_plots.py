@@ -139,6 +139,8 @@ def test_gaps_hold_the_original_and_our_cases(evaluation):
     row = row.set_index("split")["accuracy_half"]
     ours = gaps.query("group == 'SynthFF, c40' and phase == 'trained' and model == 'xception'")["gap"].item()
     assert ours == pytest.approx(100 * (row["val"] - row["test"]))
+    holds = ~((gaps["lo"] > 0) | (gaps["hi"] < 0)) & gaps["lo"].notna()  # the original gave no interval
+    assert gaps["holds_zero"].equals(holds) and holds.any()
 
 
 def test_learning_curves_show_each_run():

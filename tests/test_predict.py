@@ -12,8 +12,7 @@ from fake_faces import make_faces, tiny_profile
 
 from utils import predict, runs
 from utils.dataset import FaceSet
-from utils.ffpp import PREDICTION_COLUMNS
-from utils.metrics import read_predictions
+from utils.ffpp import PREDICTION_COLUMNS, read_predictions
 from utils.models import probabilities
 from utils.predict import save_predictions, score_video, train_and_score
 from utils.training import trained

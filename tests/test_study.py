@@ -121,7 +121,8 @@ def test_every_contrast_is_drawn_at_every_number_of_labels(found):
 
 
 def test_targets_are_met_where_difference_and_interval_are_large_enough(found):
-    table = study.targets_table(found).set_index(["people", "versus", "quality"])
+    table = study.targets_table(study.few_labels_table(found), study.labels_table(found))
+    table = table.set_index(["people", "versus", "quality"])
     assert len(table) == 3 * (len(study.TARGETS) + 1)
     few = study.few_labels_table(found).query("phase == 'student_compression'").set_index(["people", "versus", "quality"])
     for key, row in table[table["what"] == "difference"].iterrows():

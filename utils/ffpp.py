@@ -177,3 +177,23 @@ def straddling_sources(splits: Splits, conversion: Path | str) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["source", "sequence", "split"])
     straddles = table.groupby("source")["split"].transform("nunique") > 1
     return table[straddles].sort_values(["source", "sequence"]).reset_index(drop=True)
+
+
+def read_predictions(file: Path) -> pd.DataFrame:
+    """Read and check one file of predictions; raise ValueError that names the file and what is wrong."""
+    text = {name: "str" for name in ("run", "model", "phase", "split", "quality", "video_id")}
+    table = pd.read_csv(file, dtype=text)  # ids are text: "007" is not 7
+    if tuple(table.columns) != PREDICTION_COLUMNS:
+        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(PREDICTION_COLUMNS)}")
+    problems = {
+        "no rows": table.empty,
+        "empty cells": bool(table.isna().any().any()),
+        "labels other than 0 and 1": not table["label"].isin([0, 1]).all(),
+        "scores outside [0, 1]": not table["score"].between(0, 1).all(),
+        f"splits other than {', '.join(HELD_OUT)}": not table["split"].isin(HELD_OUT).all(),
+        "a video with two labels": bool((table.groupby(["run", "video_id"])["label"].nunique() > 1).any()),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ValueError(f"{file}: {problem}: write it again with utils.predict.save_predictions")
+    return table

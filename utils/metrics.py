@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.ffpp import HARD, HELD_OUT, PREDICTION_COLUMNS
+from utils.ffpp import HARD, PREDICTION_COLUMNS, read_predictions
 
 METRICS = (
     "accuracy",
@@ -64,26 +64,6 @@ def load_experiments(folder: Path | str, group: str) -> pd.DataFrame:
         for file, table in zip(files, tables, strict=True)
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-
-
-def read_predictions(file: Path) -> pd.DataFrame:
-    """Read and check one file of predictions; raise ValueError that names the file and what is wrong."""
-    text = {name: "str" for name in ("run", "model", "phase", "split", "quality", "video_id")}
-    table = pd.read_csv(file, dtype=text)  # ids are text: "007" is not 7
-    if tuple(table.columns) != PREDICTION_COLUMNS:
-        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(PREDICTION_COLUMNS)}")
-    problems = {
-        "no rows": table.empty,
-        "empty cells": bool(table.isna().any().any()),
-        "labels other than 0 and 1": not table["label"].isin([0, 1]).all(),
-        "scores outside [0, 1]": not table["score"].between(0, 1).all(),
-        f"splits other than {', '.join(HELD_OUT)}": not table["split"].isin(HELD_OUT).all(),
-        "a video with two labels": bool((table.groupby(["run", "video_id"])["label"].nunique() > 1).any()),
-    }
-    for problem, found in problems.items():
-        if found:
-            raise ValueError(f"{file}: {problem}: write it again with utils.predict.save_predictions")
-    return table
 
 
 def identity_pairs(video_ids: Sequence[str]) -> dict[str, str]:
@@ -346,6 +326,12 @@ def estimate(value: float, draws: np.ndarray) -> dict[str, float]:
     """Return a value and the interval of its bootstrap values."""
     low, high = interval(draws)
     return {"value": float(value), "lo": low, "hi": high}
+
+
+def validation_auc(evaluation: Evaluation, level: str = "frame") -> pd.DataFrame:
+    """Return each run's AUC on validation, one row a run, one column a quality; its row mean is what runs are chosen by."""
+    part = evaluation.table[(evaluation.table["split"] == "val") & (evaluation.table["level"] == level)]
+    return part.pivot(index="run", columns="quality", values="auc")
 
 
 def by_method(evaluation: Evaluation, metric: str = "auc", split: str = "test", level: str = "video") -> pd.DataFrame:

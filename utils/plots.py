@@ -17,7 +17,14 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from utils.metrics import Evaluation, by_method, hard_against_test, unpaired_difference, video_scores
+from utils.metrics import (
+    Evaluation,
+    by_method,
+    hard_against_test,
+    unpaired_difference,
+    validation_auc,
+    video_scores,
+)
 from utils.paths import REFERENCE, atomic
 
 MODELS = {
@@ -81,9 +88,9 @@ def one_run_a_model(evaluation: Evaluation) -> pd.DataFrame:
     Validation AUC is that of frames, averaged over the qualities; models come in the order of `MODELS`.
     """
     table = evaluation.table[evaluation.table["phase"].isin(PHASES)]
-    valid = table[(table["split"] == "val") & (table["level"] == "frame")]
-    auc = valid.groupby(["model", "run"], as_index=False)["auc"].mean().sort_values("auc", kind="stable")
-    table = table[(table["split"] == "test") & table["run"].isin(auc.groupby("model")["run"].last())]
+    valid = validation_auc(evaluation).mean(axis=1)
+    runs = table.drop_duplicates("run").sort_values("run", key=lambda names: names.map(valid), kind="stable")
+    table = table[(table["split"] == "test") & table["run"].isin(runs.groupby("model")["run"].last())]
     order = {model: index for index, model in enumerate(MODELS)}
     return table.sort_values("model", key=lambda names: names.map(order), kind="stable")
 
@@ -304,9 +311,10 @@ def load_original() -> pd.DataFrame:
 
 
 def accuracy_gaps(evaluation: Evaluation, name: str) -> pd.DataFrame:
-    """Return points of accuracy lost from validation to test, faces at one half: columns group, phase, model, gap, lo, hi.
+    """Return points of accuracy lost from validation to test, over faces at a threshold of one half.
 
-    Ours are means over seeds; validation and test share nobody, so the interval is unpaired. The original gave none.
+    Columns group, phase, model, gap, lo, hi, holds_zero (does the interval?). Ours are means over seeds; validation and
+    test share nobody, so the interval is unpaired. The original gave none, and holds_zero is False there.
     """
     original = load_original()
     gaps = original["val_acc_all"] - original["test_acc_all"]
@@ -319,9 +327,9 @@ def accuracy_gaps(evaluation: Evaluation, name: str) -> pd.DataFrame:
             found = unpaired_difference(evaluation, val, test, "accuracy_half")
             rows.append((f"{name}, {quality}", phase, model, *(100 * value for value in found.values())))
     parts.append(pd.DataFrame(rows, columns=["group", "phase", "model", "gap", "lo", "hi"]))
-    return pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(
-        columns=["group", "phase", "model", "gap", "lo", "hi"]
-    )
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = table.reindex(columns=["group", "phase", "model", "gap", "lo", "hi"])
+    return table.assign(holds_zero=(table["lo"] <= 0) & (table["hi"] >= 0))
 
 
 def validation_minus_test(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:

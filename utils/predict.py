@@ -16,7 +16,7 @@ from utils import runs
 from utils.config import PROFILES, Profile, get_profile
 from utils.dataset import FaceSet
 from utils.faces import extract_faces
-from utils.ffpp import HELD_OUT, PREDICTION_COLUMNS
+from utils.ffpp import HELD_OUT, PREDICTION_COLUMNS, read_predictions
 from utils.models import Detector, pick_device, probabilities
 from utils.paths import atomic
 from utils.training import SUPERVISED, supervised_phases
@@ -32,10 +32,6 @@ def prediction_table(name: str, config: dict, faces: FaceSet, scores: np.ndarray
     about = {"run": name, "model": config["model"], "phase": config["phase"], "seed": config["seed"]}
     table = faces.index[["split", "quality", "video_id", "frame", "label"]].assign(**about, score=scores)
     return table[list(PREDICTION_COLUMNS)].sort_values(["split", "quality", "video_id", "frame"], ignore_index=True)
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"video_id": str})  # "007" is not 7
 
 
 def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFrame:

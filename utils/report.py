@@ -18,7 +18,15 @@ import typst
 from utils import study
 from utils.config import Profile, get_profile
 from utils.ffpp import HARD, SPLITS
-from utils.metrics import Evaluation, by_method, difference, evaluate, hard_against_test, load_predictions
+from utils.metrics import (
+    Evaluation,
+    by_method,
+    difference,
+    evaluate,
+    hard_against_test,
+    load_predictions,
+    validation_auc,
+)
 from utils.paths import REPORT, atomic
 from utils.plots import (
     COMPARISON,
@@ -189,7 +197,7 @@ def _interval(row) -> str:
 def _network_facts(evaluation: Evaluation) -> dict:
     """Return XceptionNet's and the best-validated EfficientNet's AUC, in the phase that validated best."""
     table = one_run_a_model(evaluation).query("level == 'video'")
-    valid = evaluation.table.query("split == 'val' and level == 'frame'").groupby("run")["auc"].mean()
+    valid = validation_auc(evaluation).mean(axis=1)
     facts = {}
     for family in ("xception", "efficientnet"):
         part = table[table["model"].str.startswith(family)]
@@ -238,7 +246,7 @@ def _original_facts(evaluation: Evaluation, name: str) -> dict:
     best = original.groupby("phase")["test_acc_all"].max()
     gaps = accuracy_gaps(evaluation, name)
     ours = gaps.dropna(subset=["lo", "hi"])
-    ours = ours.assign(quality=ours["group"].str.split(", ").str[-1], holds=(ours["lo"] <= 0) & (ours["hi"] >= 0))
+    ours = ours.assign(quality=ours["group"].str.split(", ").str[-1])
     return {
         "cases": len(original),
         "best_val": f"{original['val_acc_all'].max():.1f}",
@@ -246,7 +254,9 @@ def _original_facts(evaluation: Evaluation, name: str) -> dict:
         "best_noisy": f"{best['noisy_trained']:.1f}",
         "best_supervised": f"{best.drop('noisy_trained').max():.1f}",
         "gap": {group.split(", ")[-1]: _minus(f"{part['gap'].mean():.1f}") for group, part in gaps.groupby("group")},
-        "zero": {quality: {"cases": len(part), "held": int(part["holds"].sum())} for quality, part in ours.groupby("quality")},
+        "zero": {
+            quality: {"cases": len(part), "held": int(part["holds_zero"].sum())} for quality, part in ours.groupby("quality")
+        },
     }
 
 

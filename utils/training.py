@@ -110,9 +110,9 @@ def fit(
     model.head_only() if layers == "head" else model.all_layers()
     torch.manual_seed(seed)  # dropout and stochastic depth; batches and augmentation have their own generator
     objective = make_objective(train, config, shared, torch.Generator().manual_seed(seed))
-    best, result = _loop(model, objective, val, config, shared, folder, device)
-    runs.finish(folder, best, result)
-    return best.eval()
+    kept, result = _loop(model, objective, val, config, shared, folder, device)
+    runs.finish(folder, kept, result)
+    return kept.eval()
 
 
 def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detector, dict]:
@@ -127,7 +127,7 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
     factor = partial(warmup_cosine, steps=config.steps, warmup=shared.warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
     bf16 = use_bf16(shared.precision, device, model.px)
-    average, best, highest = frozen_copy(model), None, -1.0
+    average, kept, highest = frozen_copy(model), None, -1.0
     since, sums, began, stale = 0, {}, time.perf_counter(), 0
     model.train()
     bar = tqdm(range(1, config.steps + 1), desc=folder.name, disable=bool(os.environ.get("TQDM_DISABLE")))
@@ -149,12 +149,12 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
         if record["val_auc"] > highest:
             highest, stale = record["val_auc"], 0
             if shared.keep == "best":
-                best, result = frozen_copy(average), record
+                kept, result = frozen_copy(average), record
         if shared.patience and stale >= shared.patience:
             break
     if shared.keep == "last":
-        best, result = average, record
-    return best, {**result, "seconds": record["seconds"], "steps": step}
+        kept, result = average, record
+    return kept, {**result, "seconds": record["seconds"], "steps": step}
 
 
 def _step(loss: torch.Tensor, model: Detector, optimiser, clip_grad: float, where: str) -> None:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from utils.config import PROFILES, Profile, get_profile
-from utils.metrics import evaluate, load_predictions
+from utils.metrics import evaluate, load_predictions, validation_auc
 from utils.paths import REFERENCE, Workspace, atomic
 from utils.pictures import picture_grid, save_picture
 
@@ -174,9 +174,9 @@ def network_answers(predictions: pd.DataFrame, key: pd.DataFrame) -> tuple[str, 
 
     The run is the one with the best AUC over validation faces, mean over qualities; the thresholds are validation's.
     """
-    valid = evaluate(predictions[predictions["split"] == "val"], resamples=1).table.query("level == 'frame'")
-    run = valid.groupby("run")["auc"].mean().idxmax()
-    threshold = valid[valid["run"] == run].set_index("quality")["threshold"]
+    evaluation = evaluate(predictions[predictions["split"] == "val"], resamples=1, levels=("frame",))
+    run = validation_auc(evaluation).mean(axis=1).idxmax()
+    threshold = evaluation.table.query("run == @run").set_index("quality")["threshold"]
     scored = predictions[(predictions["run"] == run) & (predictions["split"] == "test")]
     columns = ["quality", "video_id", "frame", "label"]
     same = key.merge(scored[[*columns, "score"]], on=columns, how="left", validate="one_to_one")
