@@ -42,7 +42,7 @@ def make_run(model="xception", phase="trained", seed=0, n_pairs=8, n_frames=4, s
 
 def make_predictions(models=("xception", "resnet18", "efficientnet-lite0"), teachers=True, **options):
     """Return the predictions of all models in the three phases, and of the Noisy Student comparison."""
-    runs = [make_run(model, phase, **options) for model in models for phase in PHASES]
+    runs = [make_run(model, phase, **options) for model in models for phase in (*PHASES, "noisy_trained_teacher")]
     if teachers:
         runs += [make_run("efficientnet-lite0", phase, **options) for phase in TEACHERS]
     return pd.concat(runs, ignore_index=True)

@@ -64,7 +64,7 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     assert len(lines) == 6 + 3 + 5 + 1 and all(line.endswith(": done") for line in lines)
     space = profile.workspace
     scored = {str(path.relative_to(space.predictions)) for path in space.predictions.rglob("*.csv.gz")}
-    assert len([name for name in scored if "/" not in name]) == 6 + 4 + 3
+    assert len([name for name in scored if "/" not in name]) == 6 + 4 + 3 + 1  # iterations, and the teacher of phase 3
     assert "labels/people/2/student_classic-resnet18-s0.csv.gz" in scored
     assert "ablation/threshold/0.4/student_compression-resnet18-s0.csv.gz" in scored
     control = "labels/people/2/pseudo_labels/none_but_all_the_noise/student_compression-resnet18-s0"

@@ -169,7 +169,7 @@ def test_evaluation_states_class_balance_and_brackets_its_estimates():
     predictions = make_predictions(models=("xception",), teachers=False)
     evaluation = metrics.evaluate(predictions, resamples=200)
     table = evaluation.table
-    assert len(table) == 3 * 2 * 2 * 2  # phases, splits, qualities, levels
+    assert len(table) == 4 * 2 * 2 * 2  # phases and the teacher of one, splits, qualities, levels
     video, frame = table[table["level"] == "video"], table[table["level"] == "frame"]
     assert (video["n_real"] == 16).all() and (video["n_fake"] == 16).all() and (frame["n_real"] == 64).all()
     assert (table["n_pairs"] == 8).all()

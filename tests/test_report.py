@@ -61,7 +61,10 @@ def test_the_report_prints_the_numbers_of_the_tables(built):
     zero = facts["original"]["zero"]["c40"]
     assert 0 <= zero["held"] <= zero["cases"] == cases["c40_val"].notna().sum() > 0
     assert f"the interval holds zero in {zero['held']} of {zero['cases']}" in text
+    taught = facts["results"]["noisy_taught_c40"]
+    assert taught["methods"] == 2 and f"its own teacher's by {taught['mean']} on average" in text
     results = pd.read_csv(built.workspace.tables / "results.csv", dtype=str)
+    assert "noisy_trained_teacher" not in set(results["phase"])  # it is no case of its own
     assert all(row.auc in text for row in results[results["level"] == "video"].itertuples())
     for author in ("Rössler", "Thies", "Xie", "Tan", "Chollet", "King", "Cubuk", "Huang", "He,"):
         assert author in text, author
@@ -179,6 +182,10 @@ def test_differences_name_who_was_compared(evaluation):
     compression = table.query("question == 'compression'")
     assert len(compression) == 12 and (compression["value"] > 0).mean() > 0.8  # made-up scores are better at c23
     assert set(table.query("question == 'phase'")["versus"]) == {"trained", "post_trained"}
+    taught = table.query("question == 'taught' and model == 'xception' and quality == 'c23'").iloc[0]
+    videos = evaluation.table.query("split == 'test' and level == 'video' and quality == 'c23' and model == 'xception'")
+    auc = videos.set_index("phase")["auc"]
+    assert taught["value"] == pytest.approx(auc["noisy_trained"] - auc["noisy_trained_teacher"])
 
 
 def test_data_tables_come_from_the_metadata(tmp_path):

@@ -13,6 +13,7 @@ from utils.config import Profile
 LABELLED_PEOPLE = (10, 20, 40)  # besides the profile's own part
 WEIGHTS = ("efficientnet-b4", "efficientnet-b4-noisy")  # ImageNet weights: supervised, and of Xie et al.'s noisy student
 TEACHERS = {"student_classic": "teacher_c40", "student_compression": "teacher_both"}  # whose labels it learns
+CASE_TEACHERS = {"noisy_trained": "noisy_trained_teacher"}  # the same of the original's phases
 COMPARED = ("teacher_c40", "teacher_c23", "teacher_both", "student_classic", "student_compression")  # at each number
 
 

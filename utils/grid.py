@@ -22,6 +22,7 @@ from tqdm import tqdm
 from utils.config import MODEL_NAMES, PROFILES, Profile, get_profile
 from utils.dataset import FaceSet, load_faces
 from utils.experiments import (
+    CASE_TEACHERS,
     COMPARED,
     CONTROL,
     LABELLED_PEOPLE,
@@ -110,7 +111,8 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
     seed, network = task.seed, profile.student_model
     if task.group == "cases":
         CASES[phase](profile, task.model, faces, seed)
-        save_predictions(profile, run_name(phase, task.model, seed), faces)
+        for scored in filter(None, (phase, CASE_TEACHERS.get(phase))):
+            save_predictions(profile, run_name(scored, task.model, seed), faces)
         return
     if task.group == "ablation":
         run_experiment(profile, task.experiment, faces, seed)

@@ -27,7 +27,7 @@ from utils import runs
 from utils.augment import LOSSES, basic, for_twins, randaugment, to_float
 from utils.config import ModelConfig, NoisyStudentConfig, Profile, TrainConfig
 from utils.dataset import FaceSet, UnlabelledFaces, answer_key, endless_batches
-from utils.experiments import TEACHERS
+from utils.experiments import CASE_TEACHERS, TEACHERS
 from utils.ffpp import labelled_pairs
 from utils.models import Detector, create_model, probabilities
 from utils.paths import atomic
@@ -354,13 +354,13 @@ def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) ->
     """Phase 3 of the original: labels of one part of the pairs, videos of the others, each view as it is."""
     labelled, pool = draw_part(profile, faces, "noisy_trained", seed)
     start = create_model(name, profile.model(name), seed)
-    teacher = learn(profile, start, labelled, faces, "noisy_trained_teacher", seed)
+    teacher = learn(profile, start, labelled, faces, CASE_TEACHERS["noisy_trained"], seed)
     views = {"teacher_view": "same", "student_views": profile.data.qualities}
     config = replace(profile.student_of("noisy_trained"), **views)
     return noisy_student(
         profile, teacher, labelled, pool.hide_labels(seed), validation_faces(faces, profile.train),
         phase="noisy_trained", seed=seed, config=config,
-        taught_by=runs.run_hash(profile, "noisy_trained_teacher", name, seed),
+        taught_by=runs.run_hash(profile, CASE_TEACHERS["noisy_trained"], name, seed),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import typst
 
 from utils import study
 from utils.config import Profile, get_profile
+from utils.experiments import CASE_TEACHERS
 from utils.ffpp import HARD, SPLITS
 from utils.metrics import (
     Evaluation,
@@ -127,8 +128,8 @@ def verdict(low: float, high: float, chance: float = 0.0) -> str:
 def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFrame:
     """Return every paired difference in AUC on a split that the report speaks of, with interval and verdict.
 
-    `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before) and
-    "student" (`CONTRASTS`).
+    `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before),
+    "taught" (phase 3 against its own teacher) and "student" (`CONTRASTS`).
     """
     found = set(zip(evaluation.table["phase"], evaluation.table["model"], strict=True))
     methods = [(phase, model) for phase in [*PHASES, *COMPARISON] for model in MODELS if (phase, model) in found]
@@ -139,7 +140,7 @@ def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFra
         asked.append(("compression", phase, phase, model, "c40", ("c23", "video"), ("c40", "video")))
         for quality in qualities:
             asked.append(("averaging", phase, phase, model, quality, (quality, "video"), (quality, "frame")))
-            for question, contrasts in (("phase", before), ("student", CONTRASTS)):
+            for question, contrasts in (("phase", before), ("taught", CASE_TEACHERS), ("student", CONTRASTS)):
                 if phase in contrasts:
                     same = (quality, "video")
                     asked.append((question, phase, contrasts[phase], model, quality, same, same))
@@ -209,7 +210,7 @@ def _network_facts(evaluation: Evaluation) -> dict:
 
 
 def _result_facts(results: pd.DataFrame, differences: pd.DataFrame) -> dict:
-    """Return counts of methods above chance and of what compression costs and averaging gains."""
+    """Return counts of methods above chance, what compression costs and averaging gains, and what phase 3 gains."""
     videos = results.query("level == 'video' and phase in @PHASES")
     compression = differences.query("question == 'compression' and phase in @PHASES")
     facts = {"methods": len(compression), "better_at_c23": int((compression["lo"] > 0).sum())}
@@ -219,7 +220,17 @@ def _result_facts(results: pd.DataFrame, differences: pd.DataFrame) -> dict:
         facts["compression_mean"] = _minus(f"{compression['value'].mean():.3f}")
     for quality, part in differences.query("question == 'averaging' and phase in @PHASES").groupby("quality"):
         facts[f"averaging_{quality}"] = _minus(f"{part['value'].mean():.3f}")
+    noisy = differences.query("phase == 'noisy_trained' and question in ('phase', 'taught')")
+    for (question, quality), part in noisy.groupby(["question", "quality"]):
+        facts[f"noisy_{question}_{quality}"] = _changes(part)
     return facts
+
+
+def _changes(differences: pd.DataFrame) -> dict:
+    """Return the mean of differences, and how many are shown to be higher or lower."""
+    higher, lower = int((differences["lo"] > 0).sum()), int((differences["hi"] < 0).sum())
+    mean = _minus(f"{differences['value'].mean():+.3f}")
+    return {"mean": mean, "methods": len(differences), "higher": higher, "lower": lower}
 
 
 def _robustness_facts(robustness: pd.DataFrame) -> dict:
@@ -229,9 +240,7 @@ def _robustness_facts(robustness: pd.DataFrame) -> dict:
     first = robustness.iloc[0]
     facts = {"pairs": int(first["n_pairs"]), "real": int(first["n_real"]), "fake": int(first["n_fake"])}
     for quality, part in robustness.groupby("quality"):
-        lower, higher = int((part["change_hi"] < 0).sum()), int((part["change_lo"] > 0).sum())
-        mean = _minus(f"{part['change'].mean():+.3f}")
-        facts[quality] = {"mean": mean, "methods": len(part), "lower": lower, "higher": higher}
+        facts[quality] = _changes(part.rename(columns={"change": "value", "change_lo": "lo", "change_hi": "hi"}))
     return facts
 
 
