@@ -11,6 +11,7 @@ from fake_faces import make_faces, tiny_profile
 from sklearn.linear_model import LogisticRegression
 
 from utils import noisy_student as ns
+from utils import pseudo_labels as pl
 from utils import runs
 from utils.augment import for_twins, to_float
 from utils.config import ModelConfig, NoisyStudentConfig
@@ -40,14 +41,14 @@ def test_the_students_loss_by_hand():
 
 def test_sharpening_by_hand():
     p = probabilities_of(0.8, 0.5)
-    assert torch.allclose(ns.sharpen(p, 1.0), p)
-    assert torch.allclose(ns.sharpen(p, 0.5), probabilities_of(0.64 / 0.68, 0.5))
+    assert torch.allclose(pl.sharpen(p, 1.0), p)
+    assert torch.allclose(pl.sharpen(p, 0.5), probabilities_of(0.64 / 0.68, 0.5))
 
 
 def test_calibration_moves_the_border_to_where_validation_has_it():
     real, fake = torch.linspace(0.5, 0.9, 40), torch.linspace(0.91, 0.999, 40)  # this teacher calls most reals fake
     p, labels = probabilities_of(*real, *fake).float(), torch.tensor([0] * 40 + [1] * 40)
-    calibrated = ns.platt(p, labels)(p)
+    calibrated = pl.platt(p, labels)(p)
     assert torch.allclose(calibrated.sum(dim=1), torch.ones(80))
     assert (p[:, 1] >= 0.5).float().eq(labels).float().mean() < 0.55
     assert (calibrated[:, 1] >= 0.5).float().eq(labels).float().mean() > 0.95
@@ -62,13 +63,13 @@ def test_pseudo_labels_are_calibrated_on_the_view_that_is_labelled(faces):
     teacher = create_model("resnet18", ModelConfig(px=16))
     torch.nn.init.normal_(teacher.head[-1].weight, std=0.5, generator=torch.Generator().manual_seed(0))  # it has opinions
     config = NoisyStudentConfig(threshold=0.5, calibrate=True, teacher_view="c23", balance=False)
-    got = ns.label_pool(teacher, inputs_u, config, seed=0, val=val).p["c40"]
-    plain = ns.label_pool(teacher, inputs_u, replace(config, calibrate=False), seed=0).p["c40"]
+    got = pl.label_pool(teacher, inputs_u, config, seed=0, val=val).p["c40"]
+    plain = pl.label_pool(teacher, inputs_u, replace(config, calibrate=False), seed=0).p["c40"]
     seen = val.select(quality="c23")
     clip = [f"{row.method} {row.video_id}" for row in seen.index.itertuples()]
     p = probabilities(teacher, seen)[:, 1].numpy()
     means = torch.tensor([np.mean([q for q, other in zip(p, clip, strict=True) if other == mine]) for mine in clip])
-    expected = ns.platt(torch.stack([1 - means, means], dim=1), seen.labels)(plain)
+    expected = pl.platt(torch.stack([1 - means, means], dim=1), seen.labels)(plain)
     assert torch.allclose(got, expected, atol=1e-4) and not torch.allclose(got, plain, atol=1e-3)
 
 
@@ -76,35 +77,35 @@ def test_clip_means_and_filter_against_slow_loops():
     rng = np.random.default_rng(0)
     fake, clip = rng.uniform(size=40), rng.integers(0, 7, 40) * 3
     p = probabilities_of(*fake).float()
-    means = ns.clip_mean(p, torch.from_numpy(clip))
+    means = pl.clip_mean(p, torch.from_numpy(clip))
     slow = [np.mean([fake[j] for j in range(40) if clip[j] == clip[i]]) for i in range(40)]
     assert np.allclose(means[:, 1], slow, atol=1e-6)
     kept = [i for i in range(40) if max(fake[i], 1 - fake[i]) >= 0.8]
-    assert torch.nonzero(ns.confident(p, 0.8)).flatten().tolist() == kept
+    assert torch.nonzero(pl.confident(p, 0.8)).flatten().tolist() == kept
 
 
 def test_balance_duplicates_the_rarer_class_evenly():
     items, classes = torch.arange(10, 17), torch.tensor([0, 0, 0, 0, 0, 1, 1])
-    drawn = ns.balance(items, classes, torch.Generator().manual_seed(0)).tolist()
+    drawn = pl.balance(items, classes, torch.Generator().manual_seed(0)).tolist()
     copies = {item: drawn.count(item) for item in items.tolist()}
     assert [copies[item] for item in range(10, 15)] == [1] * 5
     assert sorted([copies[15], copies[16]]) == [2, 3]
     with pytest.warns(UserWarning, match="one class"):
-        assert ns.balance(items, torch.zeros(7), torch.Generator()).tolist() == items.tolist()
+        assert pl.balance(items, torch.zeros(7), torch.Generator()).tolist() == items.tolist()
 
 
 def test_the_teacher_is_not_noised_and_looks_at_the_view_it_is_told_to(faces):
     inputs_u = faces.select(split="train").hide_labels(0)
     teacher = create_model("resnet18", ModelConfig(px=16, dropout=0.9)).train()
     config = NoisyStudentConfig(threshold=0.5, clip_level=False, student_views=("c23", "c40"))
-    same = ns.label_pool(teacher, inputs_u, replace(config, teacher_view="same"), seed=0)
-    clean = ns.label_pool(teacher, inputs_u, replace(config, teacher_view="c23"), seed=0)
+    same = pl.label_pool(teacher, inputs_u, replace(config, teacher_view="same"), seed=0)
+    clean = pl.label_pool(teacher, inputs_u, replace(config, teacher_view="c23"), seed=0)
     expected = {view: probabilities(teacher, inputs_u.view(view)) for view in ("c23", "c40")}
     assert all(torch.allclose(same.p[view], expected[view], atol=1e-5) for view in expected)
     assert all(torch.allclose(clean.p[view], expected["c23"], atol=1e-5) for view in expected)
     assert not torch.allclose(expected["c23"], expected["c40"], atol=1e-5)
     with pytest.raises(ValueError, match="threshold 1.0"):
-        ns.label_pool(teacher, inputs_u, replace(config, threshold=1.0), seed=0)
+        pl.label_pool(teacher, inputs_u, replace(config, threshold=1.0), seed=0)
 
 
 def test_unlabelled_images_are_shared_out_over_the_views():

@@ -9,10 +9,10 @@ import pytest
 from mock_predictions import make_predictions, make_run
 from sklearn.metrics import confusion_matrix
 
-from utils import metrics, plots
+from utils import metrics, plots, style
 from utils.config import MODEL_NAMES
 
-NAMED = {**plots.PHASES, **plots.COMPARISON}  # phases that figures show
+NAMED = {**style.PHASES, **style.COMPARISON}  # phases that figures show
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def close_figures():
 def test_files_are_byte_stable_and_whole(tmp_path, predictions, evaluation, suffix):
     for name in ("first", "second"):
         fig = plots.roc_by_quality(predictions, evaluation, "SynthFF")
-        plots.save_figure(fig, tmp_path / f"{name}.{suffix}")
+        style.save_figure(fig, tmp_path / f"{name}.{suffix}")
     assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
     assert len(list(tmp_path.iterdir())) == 2  # no temporary file stays
 
@@ -52,7 +52,7 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path):
             raise OSError("disk full")
 
     with pytest.raises(OSError):
-        plots.save_figure(Broken(), tmp_path / "figure.svg")
+        style.save_figure(Broken(), tmp_path / "figure.svg")
     assert not list(tmp_path.iterdir())
 
 
@@ -91,14 +91,14 @@ def test_robustness_shows_each_method_on_test_and_on_test_hard(predictions, eval
             table = metrics.by_method(evaluation, split=split)
             rows = table[(table["quality"] == quality) & table["phase"].isin(NAMED)].itertuples()
             shown = dict(zip([labels[round(y)] for y in line.get_ydata()], line.get_xdata(), strict=True))
-            assert shown == pytest.approx({plots.method_label(row): row.value for row in rows}) and len(shown) == 12
+            assert shown == pytest.approx({style.method_label(row): row.value for row in rows}) and len(shown) == 12
         lines = [path.vertices[:, 0] for lines in ax.collections for path in lines.get_paths()]
         expected = np.vstack([part[["test_lo", "test_hi"]], part[["hard_lo", "hard_hi"]]])
         np.testing.assert_allclose(sorted(map(tuple, lines)), sorted(map(tuple, expected)))
 
 
 def test_every_network_has_a_name_and_a_color():
-    assert set(plots.MODELS) == set(plots.COLORS) == set(MODEL_NAMES)
+    assert set(style.MODELS) == set(style.COLORS) == set(MODEL_NAMES)
 
 
 def test_roc_curves_enclose_their_auc(predictions, evaluation):
@@ -112,7 +112,7 @@ def test_roc_curves_enclose_their_auc(predictions, evaluation):
 
 
 def test_each_model_is_shown_in_the_phase_that_validated_best(evaluation):
-    table = evaluation.table.query("split == 'val' and level == 'frame' and phase in @plots.PHASES")
+    table = evaluation.table.query("split == 'val' and level == 'frame' and phase in @style.PHASES")
     expected = {}
     for model in ("xception", "efficientnet-lite0"):
         runs = {run: part["auc"].mean() for run, part in table[table["model"] == model].groupby("run")}

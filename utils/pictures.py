@@ -15,7 +15,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image
 
 from utils.paths import atomic
-from utils.plots import CLASS_COLORS, PAGE, outside_legend
+from utils.style import CLASS_COLORS, PAGE, outside_legend
 
 GAIN = 4  # differences are shown this much stronger
 JPEG = {"pil_kwargs": {"quality": 92, "subsampling": 0}}  # photographs as PNG would be ten times as large

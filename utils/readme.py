@@ -12,7 +12,7 @@ from utils.config import Profile
 from utils.ffpp import HARD
 from utils.metrics import Evaluation, by_method
 from utils.paths import ROOT, atomic
-from utils.plots import COMPARISON, MODELS, PHASES
+from utils.style import COMPARISON, MODELS, PHASES
 
 BASELINE = "xception"  # what everything is measured against
 WIDTH = 118  # columns

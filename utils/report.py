@@ -29,19 +29,10 @@ from utils.metrics import (
     validation_auc,
 )
 from utils.paths import REPORT, atomic
-from utils.plots import (
-    COMPARISON,
-    MODELS,
-    PHASES,
-    accuracy_gaps,
-    draw_results,
-    known_methods,
-    load_original,
-    method_label,
-    one_run_a_model,
-)
+from utils.plots import accuracy_gaps, draw_results, load_original, one_run_a_model
 from utils.study import Study, load_study
 from utils.study_plots import draw_study
+from utils.style import COMPARISON, MODELS, PHASES, known_methods, method_label
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
 CONTRASTS = {  # of the Noisy Student experiment: who against whom

@@ -32,7 +32,7 @@ from utils.ffpp import mask_path
 from utils.metrics import interval, resample_pairs, summarise
 from utils.metrics import measure as measure_scores
 from utils.models import create_model
-from utils.plots import COLUMN, QUALITY_COLORS, dots_with_intervals, outside_legend, quality_panels
+from utils.style import COLUMN, QUALITY_COLORS, dots_with_intervals, outside_legend, quality_panels
 from utils.synthff.motion import draw_track
 from utils.video import frames_at, gop, probe
 

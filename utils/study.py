@@ -16,7 +16,7 @@ from utils.config import Profile
 from utils.experiments import ABLATIONS, COMPARED, CONTROL, LABELLED_PEOPLE, TEACHERS
 from utils.metrics import Evaluation, difference, draws, estimate, evaluate, load_experiments, load_predictions
 from utils.paths import read_json
-from utils.plots import COMPARISON
+from utils.style import COMPARISON
 
 CONTRASTS = (  # who against whom
     ("student_compression", "student_classic"),

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from utils import study as tables
 from utils.experiments import TEACHERS
-from utils.plots import COMPARISON, PAGE, dots_by_quality, outside_legend, write_figures
 from utils.study import Study
+from utils.style import COMPARISON, PAGE, dots_by_quality, outside_legend, write_figures
 
 COLORS = {
     "teacher_c40": "#de8f05",
