@@ -10,7 +10,7 @@ import pytest
 from mock_predictions import make_run, write_predictions
 from test_report import profile_in
 
-from utils import metrics, study, study_plots
+from utils import facts, metrics, study, study_plots
 from utils.experiments import ABLATIONS, CONTROL, labels_profile
 from utils.paths import write_json
 
@@ -161,12 +161,12 @@ def test_pseudo_labels_are_judged_by_hand(found):
 
 
 def test_facts_say_what_the_tables_say(found):
-    facts = study.facts(found)
-    assert facts["people"] == 66 and facts["seeds"] == 3 and facts["ablation"]["count"] == 2
-    assert set(facts["contrasts"]) == {f"{a}_{b}_{quality}" for a, b in study.CONTRASTS for quality in ("c23", "c40")}
-    assert facts["fewest"]["people"] == 10 and "student_compression_teacher_c23" in facts["fewest"]
-    assert facts["best_student_compression"]["people"] in (10, 20, 66) and facts["right_student_classic"] == "75.0% to 75.0%"
-    assert study.facts(None) == {} and study.tables(None) == {}
+    told = facts.of_study(found)
+    assert told["people"] == 66 and told["seeds"] == 3 and told["ablation"]["count"] == 2
+    assert set(told["contrasts"]) == {f"{a}_{b}_{quality}" for a, b in study.CONTRASTS for quality in ("c23", "c40")}
+    assert told["fewest"]["people"] == 10 and "student_compression_teacher_c23" in told["fewest"]
+    assert told["best_student_compression"]["people"] in (10, 20, 66) and told["right_student_classic"] == "75.0% to 75.0%"
+    assert facts.of_study(None) == {} and study.tables(None) == {}
 
 
 def test_every_figure_of_the_study_is_drawn(found, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import typst
 
-from utils import study
+from utils import facts, study
 from utils.config import Profile, get_profile
 from utils.experiments import CASE_TEACHERS
 from utils.ffpp import HARD, SPLITS
@@ -26,10 +26,9 @@ from utils.metrics import (
     evaluate,
     hard_against_test,
     load_predictions,
-    validation_auc,
 )
 from utils.paths import REPORT, atomic
-from utils.plots import accuracy_gaps, draw_results, load_original, one_run_a_model
+from utils.plots import draw_results, load_original
 from utils.study import Study, load_study
 from utils.study_plots import draw_study
 from utils.style import COMPARISON, MODELS, PHASES, known_methods, method_label
@@ -174,132 +173,6 @@ def settings_table(profile: Profile) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "px", "weights", "steps", "batch", "lr"])
 
 
-def _minus(text: str) -> str:
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _signed(row) -> str:
-    return _minus(f"{row.value:+.3f} (95 % interval {row.lo:+.3f} to {row.hi:+.3f})")
-
-
-def _interval(row) -> str:
-    return f"{row.auc:.3f} (95 % interval {row.auc_lo:.3f} to {row.auc_hi:.3f})"
-
-
-def _network_facts(evaluation: Evaluation) -> dict:
-    """Return XceptionNet's and the best-validated EfficientNet's AUC, in the phase that validated best."""
-    table = one_run_a_model(evaluation).query("level == 'video'")
-    valid = validation_auc(evaluation).mean(axis=1)
-    facts = {}
-    for family in ("xception", "efficientnet"):
-        part = table[table["model"].str.startswith(family)]
-        if len(part):
-            part = part[part["run"] == max(part["run"], key=valid.get)]
-            facts[family] = {"network": MODELS[part["model"].iloc[0]], "phase": PHASES[part["phase"].iloc[0]]}
-            facts[family] |= {row.quality: _interval(row) for row in part.itertuples()}
-    return facts
-
-
-def _result_facts(results: pd.DataFrame, differences: pd.DataFrame) -> dict:
-    """Return counts of methods above chance, what compression costs and averaging gains, and what phase 3 gains."""
-    videos = results.query("level == 'video' and phase in @PHASES")
-    compression = differences.query("question == 'compression' and phase in @PHASES")
-    facts = {"methods": len(compression), "better_at_c23": int((compression["lo"] > 0).sum())}
-    for quality, part in videos.groupby("quality"):
-        facts[f"above_chance_{quality}"] = int((part["auc_lo"] > 0.5).sum())
-    if len(compression):
-        facts["compression_mean"] = _minus(f"{compression['value'].mean():.3f}")
-    for quality, part in differences.query("question == 'averaging' and phase in @PHASES").groupby("quality"):
-        facts[f"averaging_{quality}"] = _minus(f"{part['value'].mean():.3f}")
-    noisy = differences.query("phase == 'noisy_trained' and question in ('phase', 'taught')")
-    for (question, quality), part in noisy.groupby(["question", "quality"]):
-        facts[f"noisy_{question}_{quality}"] = _changes(part)
-    return facts
-
-
-def _changes(differences: pd.DataFrame) -> dict:
-    """Return the mean of differences, and how many are shown to be higher or lower."""
-    higher, lower = int((differences["lo"] > 0).sum()), int((differences["hi"] < 0).sum())
-    mean = _minus(f"{differences['value'].mean():+.3f}")
-    return {"mean": mean, "methods": len(differences), "higher": higher, "lower": lower}
-
-
-def _robustness_facts(robustness: pd.DataFrame) -> dict:
-    """Return the size of test_hard and, per quality, the mean change and how many methods are shown to lose or gain."""
-    if robustness.empty:
-        return {}
-    first = robustness.iloc[0]
-    facts = {"pairs": int(first["n_pairs"]), "real": int(first["n_real"]), "fake": int(first["n_fake"])}
-    for quality, part in robustness.groupby("quality"):
-        facts[quality] = _changes(part.rename(columns={"change": "value", "change_lo": "lo", "change_hi": "hi"}))
-    return facts
-
-
-def _student_facts(differences: pd.DataFrame) -> dict:
-    part = differences[differences["question"] == "student"]
-    return {f"{row.phase}_{row.quality}": {"verdict": row.verdict, "difference": _signed(row)} for row in part.itertuples()}
-
-
-def _original_facts(evaluation: Evaluation, name: str) -> dict:
-    """Return the original's best accuracies and the points lost from validation to test, there and here, in %."""
-    original = load_original()
-    best = original.groupby("phase")["test_acc_all"].max()
-    gaps = accuracy_gaps(evaluation, name)
-    ours = gaps.dropna(subset=["lo", "hi"])
-    ours = ours.assign(quality=ours["group"].str.split(", ").str[-1])
-    return {
-        "cases": len(original),
-        "best_val": f"{original['val_acc_all'].max():.1f}",
-        "best_test": f"{original['test_acc_all'].max():.1f}",
-        "best_noisy": f"{best['noisy_trained']:.1f}",
-        "best_supervised": f"{best.drop('noisy_trained').max():.1f}",
-        "gap": {group.split(", ")[-1]: _minus(f"{part['gap'].mean():.1f}") for group, part in gaps.groupby("group")},
-        "zero": {
-            quality: {"cases": len(part), "held": int(part["holds_zero"].sum())} for quality, part in ours.groupby("quality")
-        },
-    }
-
-
-def collect_facts(
-    profile: Profile, evaluation: Evaluation, tables: dict[str, pd.DataFrame], found: Study | None = None
-) -> dict:
-    """Return every number and verdict of the prose, as text ready to print."""
-    test = evaluation.table.query("split == 'test'").groupby("level")[["n_pairs", "n_real", "n_fake"]].max()
-    return {
-        "dataset": profile.data.name,
-        "profile": profile.name,
-        "resamples": profile.bootstrap,
-        "test": {level: {name: int(row[name]) for name in test} for level, row in test.iterrows()},
-        "networks": _network_facts(evaluation),
-        "results": _result_facts(tables["results"], tables["differences"]),
-        "student": _student_facts(tables["differences"]),
-        "robustness": _robustness_facts(tables["robustness"]),
-        "student_hard": _student_facts(tables["differences_hard"]),
-        "original": _original_facts(evaluation, profile.data.name),
-        "settings": _settings_facts(profile),
-        "study": study.facts(found, tables),
-    }
-
-
-def _settings_facts(profile: Profile) -> dict:
-    """Return the settings that the section on methods names."""
-    student, faces = profile.student, profile.faces
-    compression = profile.student_of("student_compression")
-    names = ("iterations", "mu", "threshold", "calibrate", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u")
-    names += ("T", "student_init", "later_init")
-    return {
-        **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector")},
-        **{name: getattr(student, name) for name in names},
-        "compression": {name: getattr(compression, name) for name in ("threshold", "soft", "loss")},
-        "keep": profile.train.keep,
-        "n": student.randaugment_n,
-        "m": student.randaugment_m,
-        "px": next(iter(profile.models.values())).px,
-        "student_model": MODELS[profile.student_model],
-        "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
-    }
-
-
 def write_tables(
     profile: Profile, evaluation: Evaluation, folder: Path, found: Study | None = None
 ) -> dict[str, pd.DataFrame]:
@@ -319,7 +192,7 @@ def write_tables(
         with atomic(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format=digits, lineterminator="\n")
     with atomic(folder / "facts.json") as temporary:
-        text = json.dumps(collect_facts(profile, evaluation, tables, found), indent=1, ensure_ascii=False)
+        text = json.dumps(facts.collect(profile, evaluation, tables, found), indent=1, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return tables
 
