@@ -11,7 +11,7 @@ import pytest
 from clips import encode, ramps
 from sklearn.metrics import roc_auc_score
 
-from utils import ffpp, shortcuts, video
+from utils import ffpp, shortcut_verdicts, shortcuts, video
 from utils.synthff.motion import draw_track
 
 METHOD = "NeuralTextures"
@@ -201,7 +201,7 @@ def test_the_network_sees_the_mouth_only_where_it_is_not_blanked(masked):
     gaps = {name: np.abs(look[fake] - look[real]).max() for name, look in masked.looks.items()}
     assert tuple(gaps) == shortcuts.VARIANTS
     assert gaps["all pixels"] > 0.1 and gaps[shortcuts.VARIANTS[2]] == 0
-    table = shortcuts.judge_pictures(masked, resamples=20)
+    table = shortcut_verdicts.judge_pictures(masked, resamples=20)
     auc = table.set_index("check")["auc"]
     assert auc["all pixels"] == 1 and auc[shortcuts.VARIANTS[2]] == 0.5
 
@@ -224,9 +224,9 @@ def test_a_planted_shortcut_is_found_without_masks(tmp_path):
 
     index = make_tree(tmp_path, {"train": 6, "val": 1, "test": 5}, brighter, 23, False)
     measured = shortcuts.measure(index, tmp_path, n_jobs=1)
-    assert measured.looks == {} and measured.rings.empty and shortcuts.judge_pictures(measured, 20).empty
-    assert shortcuts.ring_table(measured.rings, 20).empty
-    table = shortcuts.judge_columns(measured.clips, shortcuts.STATISTICS | shortcuts.MOTION, 100).set_index("check")
+    assert measured.looks == {} and measured.rings.empty and shortcut_verdicts.judge_pictures(measured, 20).empty
+    assert shortcut_verdicts.ring_table(measured.rings, 20).empty
+    table = shortcut_verdicts.judge_columns(measured.clips, shortcuts.STATISTICS | shortcuts.MOTION, 100).set_index("check")
     assert table.loc["colour", "auc"] > 0.9 and table.loc["colour", "paired"] == 1
     whole = {"colour", "bit rate", "GOP", "packet sizes", "colour, bit rate, GOP and PSNR outside"}
     assert set(table.index) == whole  # the rest needs masks
@@ -255,16 +255,16 @@ def table_of_clips(pairs: int, shift: float, seed: int = 0) -> pd.DataFrame:
 
 def test_planted_value_is_found_and_a_shuffled_label_is_not():
     clips = table_of_clips(120, shift=4)
-    found = shortcuts.judge_columns(clips, {"value": ["value"]}, 200).iloc[0]
+    found = shortcut_verdicts.judge_columns(clips, {"value": ["value"]}, 200).iloc[0]
     assert found["auc"] > 0.9 and found["auc_lo"] > 0.9 and found["paired"] == 1
     swap = np.repeat(np.random.default_rng(3).integers(0, 2, len(clips) // 2), 2)  # real and fake of a couple
-    shuffled = shortcuts.judge_columns(clips.assign(label=clips["label"] ^ swap), {"value": ["value"]}, 200).iloc[0]
+    shuffled = shortcut_verdicts.judge_columns(clips.assign(label=clips["label"] ^ swap), {"value": ["value"]}, 200).iloc[0]
     assert shuffled["auc_lo"] < 0.5 < shuffled["auc_hi"] and abs(shuffled["auc"] - 0.5) < 0.1
 
 
 def test_judge_agrees_with_scikit_learn_and_a_loop():
     clips = table_of_clips(15, shift=0.15, seed=4)
-    found = shortcuts.judge(clips, clips["value"].to_numpy(), resamples=300)
+    found = shortcut_verdicts.judge(clips, clips["value"].to_numpy(), resamples=300)
     assert found["auc"] == pytest.approx(roc_auc_score(clips["label"], clips["value"]))
     won = [float(part["value"].iloc[1] > part["value"].iloc[0]) for _, part in clips.groupby("fake")]
     assert found["paired"] == pytest.approx(np.mean(won)) and 0.5 < found["paired"] < 1
@@ -280,7 +280,7 @@ def test_verdict_names_what_is_not_at_chance():
         ("mask blanked", "c23", 0.5, 0.45, 0.55), ("mask blanked", "c40", 0.56, 0.5, 0.6),
         ("PSNR outside", "c40", 0.58, 0.5, 0.7), ("all pixels", "c23", 0.9, 0.8, 1.0),
     ]  # fmt: skip
-    text = shortcuts.verdict(pd.DataFrame(rows, columns=["check", "quality", "auc", "auc_lo", "auc_hi"]))
+    text = shortcut_verdicts.verdict(pd.DataFrame(rows, columns=["check", "quality", "auc", "auc_lo", "auc_hi"]))
     first, second = text.split(". ", 1)
     assert first.startswith("2 of 3 AUCs without the mouth") and ", 1 with all" in first
     assert first.endswith("outside: PSNR outside 0.580 [0.500, 0.700] at c40") and "mask blanked" not in first
@@ -289,7 +289,7 @@ def test_verdict_names_what_is_not_at_chance():
 
 def test_ring_table_weighs_pairs_alike():
     rings = pd.DataFrame({"quality": "c40", "pair": ["a", "a", "b"], **{ring: [1.0, 3.0, 6.0] for ring in shortcuts.RINGS}})
-    table = shortcuts.ring_table(rings, 400)
+    table = shortcut_verdicts.ring_table(rings, 400)
     assert list(table["ring"]) == list(shortcuts.RINGS)
     assert (table["value"] == 4).all() and (table["lo"] == 2).all() and (table["hi"] == 6).all()
 
@@ -319,7 +319,7 @@ def test_metadata_reach_their_clips_and_swapped_tracks_tell_nothing():
     expected = (clips["fake"].str[:3].astype(float) + 1) * (1 - 2 * clips["label"])
     assert found["psnr"].tolist() == expected.tolist()
     assert found[shortcuts.TRACK].notna().all().all()
-    table = shortcuts.judge_columns(found, shortcuts.STATISTICS | shortcuts.MOTION, 50).set_index("check")
+    table = shortcut_verdicts.judge_columns(found, shortcuts.STATISTICS | shortcuts.MOTION, 50).set_index("check")
     assert table.loc["mouth tracks", ["auc", "auc_lo", "auc_hi"]].tolist() == pytest.approx([0.5] * 3)
     assert table.loc["PSNR and SSIM", "auc"] == pytest.approx(1)  # planted above
     bare = shortcuts.add_metadata(clips, pd.DataFrame(columns=["video_id", "quality", "psnr", "ssim"]))
@@ -330,11 +330,11 @@ def test_figures_show_every_check_and_quality():
     checks = ["colour", "mask blanked", "all pixels"]
     rows = [(check, quality, 5, 0.5, 0.4, 0.6) for check in checks for quality in ("c23", "c40")]
     table = pd.DataFrame(rows, columns=["check", "quality", "pairs", "auc", "auc_lo", "auc_hi"])
-    fig = shortcuts.auc_figure(table, "SynthFF")
+    fig = shortcut_verdicts.auc_figure(table, "SynthFF")
     assert [len(ax.lines[0].get_xdata()) for ax in fig.axes] == [3, 3]
     assert [len(ax.lines[1].get_xdata()) for ax in fig.axes] == [2, 2]  # hollow: colour and all pixels see the mouth
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == checks[::-1]
     rings = pd.DataFrame(
         [("c23", ring, 1.0, 0.5, 2.0) for ring in shortcuts.RINGS], columns=["quality", "ring", "value", "lo", "hi"]
     )
-    assert len(shortcuts.ring_figure(rings, "SynthFF").axes[0].get_xticks()) == len(shortcuts.RINGS)
+    assert len(shortcut_verdicts.ring_figure(rings, "SynthFF").axes[0].get_xticks()) == len(shortcuts.RINGS)
