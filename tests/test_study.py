@@ -141,6 +141,10 @@ def test_ablations_are_measured_against_the_first_student_of_the_same_seeds(foun
     row = table.iloc[0]
     assert row["auc"] == pytest.approx(changed) and row["seeds"] == 1
     assert row["change"] == pytest.approx(changed - auc(found, "student_compression_it1", 0))
+    (of_change,) = found.keys("student_compression", "c40", ABLATIONS[0].variant, "val")
+    (unchanged,) = found.keys("student_compression_it1", "c40", split="val", seeds=[0])
+    values = [found.evaluation.values[key]["auc"][0] for key in (of_change, unchanged)]
+    assert row["change_val"] == pytest.approx(values[0] - values[1])
     assert table.iloc[1]["network"] == ABLATIONS[-1].network
 
 

@@ -174,6 +174,7 @@ def of_study(study: Study | None, made: dict[str, pd.DataFrame] | None = None) -
         found["ablation"] = {
             "count": len(at_c40), "seeds": int(at_c40["seeds"].max()),
             "better": int((at_c40["lo"] > 0).sum()), "worse": int((at_c40["hi"] < 0).sum()),
+            "above": int((at_c40["change"] > 0).sum()), "above_val": int((at_c40["change_val"] > 0).sum()),
         }  # fmt: skip
     for student, part in made["taught"].groupby("student"):
         by = part.groupby("iteration")["right"].mean()
