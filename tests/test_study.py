@@ -41,8 +41,8 @@ def profile(tmp_path_factory):
     first = runs_of(["student_compression_it1"], (0, 1), rng_seed=8)
     write_predictions(space.predictions / "labels" / "people" / "10", first, suffix=".csv.gz")
     for one in (ABLATIONS[0], ABLATIONS[-1]):
-        scored = runs_of(["student_compression"], (0,), rng_seed=5)
-        name = one.network or LITE0
+        name = one.network or LITE0  # the last is another network, and at chance
+        scored = make_run(LITE0, "student_compression", strength=0 if one.network else 1.6, hard_pairs=4, rng_seed=5)
         scored = scored.assign(model=name, run=scored["run"].str.replace(LITE0, name))
         write_predictions(space.predictions / one.variant, scored, suffix=".csv.gz")
     write_json(space.runs / f"teacher_both-{LITE0}-s0" / "config.json", {"data": {"pairs": ["a_b"] * 33}})
@@ -166,6 +166,7 @@ def test_pseudo_labels_are_judged_by_hand(found):
 
 def test_facts_say_what_the_tables_say(found):
     told = facts.of_study(found)
+    assert told["ablation"]["chance"] == "student network: B4"
     assert told["people"] == 66 and told["seeds"] == 3 and told["ablation"]["count"] == 2
     assert set(told["contrasts"]) == {f"{a}_{b}_{quality}" for a, b in study.CONTRASTS for quality in ("c23", "c40")}
     assert told["fewest"]["people"] == 10 and "student_compression_teacher_c23" in told["fewest"]
@@ -178,6 +179,10 @@ def test_every_figure_of_the_study_is_drawn(found, tmp_path):
     assert set(written) == set(study_plots.STUDY_FIGURES) and all(path.stat().st_size > 5000 for path in written.values())
     fig = study_plots.labels(found, "SynthFF")
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["10", "20", "66"]
+    (ax,) = study_plots.ablation(found, "SynthFF").axes
+    lost = study.ablation_table(found).query("factor == @ABLATIONS[-1].factor and quality == 'c40'")["change"].item()
+    (text,) = ax.texts  # off the scale, so told in numbers
+    assert f"{abs(lost):.2f} at c40" in text.get_text() and ax.get_xlim()[0] > lost
     fig = study_plots.iterations(found, "SynthFF")
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["teacher", "student 1", "student 2"]
     assert study_plots.draw_study(None, "SynthFF", tmp_path) == {} and not list(tmp_path.iterdir())  # none is left over

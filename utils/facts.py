@@ -171,7 +171,9 @@ def of_study(study: Study | None, made: dict[str, pd.DataFrame] | None = None) -
         found["over_control"] = "; ".join(f"{_estimate(row)} with the labels of {row['people']} people" for row in over)
     at_c40 = ablation[ablation["quality"] == "c40"]
     if len(at_c40):
+        lost = at_c40[at_c40["auc"] < 0.6]
         found["ablation"] = {
+            "chance": ", ".join(f"{row.factor}: {row.setting}".replace("_", " ") for row in lost.itertuples()),
             "count": len(at_c40), "seeds": int(at_c40["seeds"].max()),
             "better": int((at_c40["lo"] > 0).sum()), "worse": int((at_c40["hi"] < 0).sum()),
             "above": int((at_c40["change"] > 0).sum()), "above_val": int((at_c40["change_val"] > 0).sum()),

@@ -24,6 +24,7 @@ COLORS = {
     "oracle": "#029e73",
     "control": "#cc78bc",
 }
+FAR = 0.15  # of AUC lost: off the scale of the ablation figure
 
 
 def contrasts(study: Study, name: str) -> Figure | None:
@@ -110,15 +111,24 @@ def reliability(study: Study, name: str) -> Figure | None:
 
 
 def ablation(study: Study, name: str) -> Figure | None:
-    """One setting changed at a time: the change in AUC of the first compression student, at both qualities."""
+    """One setting changed at a time: the change in AUC of the first compression student, at both qualities.
+
+    A loss of more than `FAR` would press all others together: it stands as a number at the left border.
+    """
     table = tables.ablation_table(study)
     if table.empty:
         return None
     text = table["factor"].str.replace("_", " ") + ": " + table["setting"].str.replace("_", " ")
     table = table.assign(row=text, value=table["change"])
     rows = list(dict.fromkeys(table["row"]))
-    xlabel = "change in AUC, 95 % intervals"
-    return dots_by_quality(table, rows, (PAGE * 0.75, 0.9 + 0.22 * len(rows)), 0, xlabel, name)
+    near, xlabel = table["value"] > -FAR, "change in AUC, 95 % intervals"
+    fig = dots_by_quality(table[near], rows, (PAGE * 0.75, 0.9 + 0.22 * len(rows)), 0, xlabel, name)
+    for row, part in table[~near].groupby("row"):
+        losses = ", ".join(f"{one.value:.2f} at {one.quality}" for one in part.sort_values("quality").itertuples())
+        text = f"\N{LEFTWARDS ARROW} {losses}".replace("-", "\N{MINUS SIGN}")
+        place = (0.01, len(rows) - 1 - rows.index(row))
+        fig.axes[0].annotate(text, place, xycoords=("axes fraction", "data"), va="center", fontsize="small")
+    return fig
 
 
 def _line(ax: plt.Axes, part: pd.DataFrame, shift: float, color: str, label: str) -> None:
