@@ -12,11 +12,10 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "PROFILE=smoke or PROFILE=ffpp runs another profile of utils/config.py than synthff"
 
-reproduce: $(VENV)/.ready ## the main job: all notebooks in order, then the report
+reproduce: $(VENV)/.ready ## the main job: all notebooks in order; the last writes figures and report
 	$(RUN) -m utils.runner --profile $(PROFILE) --only 01 02
 	$(RUN) -m utils.grid --profile $(PROFILE) --groups notebooks
 	$(RUN) -m utils.runner --profile $(PROFILE) --only 03 04 05 06 07
-	$(RUN) -m utils.report --profile $(PROFILE)
 
 figures: $(VENV)/.ready ## every figure and table from the committed predictions (under a minute)
 	$(RUN) -m utils.runner --profile $(PROFILE) --only 07

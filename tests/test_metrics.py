@@ -359,6 +359,15 @@ def test_the_interval_over_seeds_holds_their_spread():
     assert metrics.difference(evaluation, keys, keys) == {"value": 0.0, "lo": 0.0, "hi": 0.0}
 
 
+def test_fewer_metrics_are_the_same_ones():
+    predictions = make_predictions(models=("xception",), teachers=False)
+    everything = metrics.evaluate(predictions, resamples=20)
+    some = metrics.evaluate(predictions, resamples=20, levels=("video",), wanted=("auc",))
+    columns = ["run", "split", "quality", "auc", "auc_lo", "auc_hi"]
+    assert some.table[columns].equals(everything.table.query("level == 'video'")[columns].reset_index(drop=True))
+    assert "eer" not in some.table and all(set(values) == {"auc"} for values in some.values.values())
+
+
 def test_runs_are_chosen_by_the_auc_of_validation_faces():
     predictions = make_predictions()
     table = metrics.validation_auc(metrics.evaluate(predictions, resamples=2))

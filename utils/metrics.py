@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -144,8 +145,9 @@ def measure(
     threshold: float,
     groups: np.ndarray | None = None,
     weights: np.ndarray | None = None,
+    wanted: Sequence[str] = METRICS,
 ) -> dict[str, np.ndarray]:
-    """Return every metric of `METRICS` as an array (R,), one value for each row of weights.
+    """Return the wanted metrics of `METRICS` as arrays (R,), one value for each row of weights.
 
     `labels`, `scores`, `groups` (n,): groups number the identity pairs 0..G-1. `weights` (R, G): how often a resample
     drew each group; None is the data as they are (R = 1). A resample that lacks a class gives NaN.
@@ -165,25 +167,29 @@ def measure(
     real, fake = count(labels == 0), count(labels == 1)
     right_real, right_fake = count((labels == 0) & (scores < threshold)), count((labels == 1) & (scores >= threshold))
     half_real, half_fake = count((labels == 0) & (scores < 0.5)), count((labels == 1) & (scores >= 0.5))
+    formulas = {
+        "accuracy": lambda: (right_real + right_fake) / (real + fake),
+        "accuracy_real": lambda: right_real / real,
+        "accuracy_fake": lambda: right_fake / fake,
+        "balanced_accuracy": lambda: (right_real / real + right_fake / fake) / 2,
+        "accuracy_half": lambda: (half_real + half_fake) / (real + fake),
+        "accuracy_half_real": lambda: half_real / real,
+        "accuracy_half_fake": lambda: half_fake / fake,
+        "auc": lambda: _auc(counts[0], counts[1], weights) / (real * fake),
+        "eer": lambda: _eer(counts[0], counts[1], weights),
+        "log_loss": lambda: weights @ loss / (real + fake),
+    }
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "accuracy": (right_real + right_fake) / (real + fake),
-            "accuracy_real": right_real / real,
-            "accuracy_fake": right_fake / fake,
-            "balanced_accuracy": (right_real / real + right_fake / fake) / 2,
-            "accuracy_half": (half_real + half_fake) / (real + fake),
-            "accuracy_half_real": half_real / real,
-            "accuracy_half_fake": half_fake / fake,
-            "auc": _auc(counts[0], counts[1], weights) / (real * fake),
-            "eer": _eer(counts[0], counts[1], weights),
-            "log_loss": weights @ loss / (real + fake),
-        }
+        return {name: formulas[name]() for name in wanted}
 
 
+@lru_cache(maxsize=8)  # hundreds of runs are measured on the same pairs
 def resample_pairs(n_pairs: int, resamples: int, seed: int = 0) -> np.ndarray:
-    """Return how often each of `resamples` bootstrap draws takes each pair (R, G); each row sums to `n_pairs`."""
+    """Return how often each of `resamples` bootstrap draws takes each pair (R, G), read-only; each row sums to `n_pairs`."""
     rng = np.random.default_rng([seed, n_pairs])
-    return rng.multinomial(n_pairs, np.full(n_pairs, 1 / n_pairs), size=resamples).astype(float)
+    drawn = rng.multinomial(n_pairs, np.full(n_pairs, 1 / n_pairs), size=resamples).astype(float)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -208,9 +214,15 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: pd.DataFrame, resamples: int = 2000, seed: int = 0, levels: Sequence[str] = LEVELS
+    predictions: pd.DataFrame,
+    resamples: int = 2000,
+    seed: int = 0,
+    levels: Sequence[str] = LEVELS,
+    wanted: Sequence[str] = METRICS,
 ) -> Evaluation:
     """Measure every run at frame and video level (or one of them) with 95 % intervals over identity pairs.
+
+    `wanted` are the metrics, all of them unless less is asked for.
 
     The threshold of each run, quality and level is chosen on validation and held fixed in the resamples. Raises
     ValueError for a part that has no validation scores or lacks a class.
@@ -228,17 +240,17 @@ def evaluate(
                 raise ValueError(f"run {run}, {split} at {quality}: needs real and fake videos")
             key = (run, split, quality, level)
             threshold = choose_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
-            values[key], pairs[key] = _bootstrap(part, threshold, pair_of, resamples, seed)
+            values[key], pairs[key] = _bootstrap(part, threshold, pair_of, resamples, seed, wanted)
             rows.append(_describe(part, key, threshold, len(pairs[key])) | summarise(values[key]))
     return Evaluation(pd.DataFrame(rows), values, pairs)
 
 
 def _bootstrap(
-    part: pd.DataFrame, threshold: float, pair_of: dict[str, str], resamples: int, seed: int
+    part: pd.DataFrame, threshold: float, pair_of: dict[str, str], resamples: int, seed: int, wanted: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     names, groups = np.unique(part["video_id"].map(pair_of).to_numpy(dtype=str), return_inverse=True)
     weights = np.vstack([np.ones((1, len(names))), resample_pairs(len(names), resamples, seed)])
-    return measure(part["label"], part["score"], threshold, groups, weights), tuple(names.tolist())
+    return measure(part["label"], part["score"], threshold, groups, weights, wanted), tuple(names.tolist())
 
 
 def _describe(part: pd.DataFrame, key: tuple[str, str, str, str], threshold: float, n_pairs: int) -> dict:

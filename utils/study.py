@@ -90,7 +90,9 @@ def load_study(profile: Profile) -> Study | None:
     if compared.empty or not config.is_file():
         return None
     parts = [compared, *(load_experiments(space.predictions, group) for group in ("labels", "ablation"))]
-    evaluation = evaluate(pd.concat([part for part in parts if len(part)]), profile.bootstrap, levels=(LEVEL,))
+    evaluation = evaluate(
+        pd.concat([part for part in parts if len(part)]), profile.bootstrap, levels=(LEVEL,), wanted=("auc",)
+    )
     evaluation.table.insert(0, "experiment", evaluation.table["run"].str.rpartition("/")[0])
     people = 2 * len(read_json(config)["data"]["pairs"])
     return Study(network, evaluation, load_taught(space.pseudo_labels), people)
