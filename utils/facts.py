@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from utils.config import Profile
 from utils.experiments import TEACHERS
 from utils.metrics import Evaluation, validation_auc
 from utils.plots import accuracy_gaps, load_original, one_run_a_model
-from utils.study import Study, gap_closed
+from utils.study import Study
 from utils.study import tables as study_tables
 from utils.style import MODELS, PHASES
 
@@ -153,8 +152,8 @@ def of_study(study: Study | None, made: dict[str, pd.DataFrame] | None = None) -
     found: dict = {"people": study.people, "seeds": int(contrasts["seeds"].max()), "contrasts": {}}
     for row in contrasts.query("split == 'test'").to_dict("records"):
         found["contrasts"][f"{row['phase']}_{row['versus']}_{row['quality']}"] = _estimate(row)
-    share = gap_closed(study)
-    if share and np.isfinite(share["value"]):
+    closed = labels.query("phase == 'gap_closed' and quality == 'c40' and people == @study.people").dropna(subset="value")
+    for share in closed.to_dict("records"):
         found["gap_closed"] = _minus(f"{share['value']:.0%} [{share['lo']:.0%}, {share['hi']:.0%}]")
     few = made["few_labels"].query("quality == 'c40'")
     fewest = few[few["people"] == few["people"].min()]

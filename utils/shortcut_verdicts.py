@@ -54,7 +54,7 @@ def judge(test: pd.DataFrame, scores: np.ndarray, resamples: int, seed: int = 0)
     """
     names, groups = np.unique(test["pair"].to_numpy(dtype=str), return_inverse=True)
     weights = np.vstack([np.ones((1, len(names))), resample_pairs(len(names), resamples, seed)])
-    auc = measure(test["label"].to_numpy(), scores, 0.0, groups, weights)["auc"]
+    auc = measure(test["label"].to_numpy(), scores, 0.0, groups, weights, ("auc",))["auc"]
     wide = (
         test.assign(score=scores, group=groups)
         .pivot(index=["method", "fake", "group"], columns="label", values="score")
