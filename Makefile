@@ -3,31 +3,37 @@
 VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
-PROFILE := synthff
+PROFILE := repeat
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce figures report synthff grid lab test lint clean
+.PHONY: help reproduce notebooks figures report replace-results synthff grid lab test lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "PROFILE=smoke or PROFILE=ffpp runs another profile of utils/config.py than synthff"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "make reproduce PROFILE=smoke or PROFILE=ffpp runs another profile of utils/config.py"
 
-reproduce: $(VENV)/.ready ## the main job: all notebooks in order; the last writes figures and report
-	$(RUN) -m utils.runner --profile $(PROFILE) --only 01 02
-	$(RUN) -m utils.grid --profile $(PROFILE) --groups notebooks
-	$(RUN) -m utils.runner --profile $(PROFILE) --only 03 04 05 06 07
+reproduce: $(VENV)/.ready ## the main job, anew, below data/work/: all notebooks, figures, report; ends beside the committed results
+	$(RUN) -m utils.run.notebooks --profile $(PROFILE) --only 01 02
+	$(RUN) -m utils.run.grid --profile $(PROFILE) --groups notebooks
+	$(RUN) -m utils.run.notebooks --profile $(PROFILE) --only 03 04 05 06 07
+	@test $(PROFILE) != repeat || $(RUN) -m utils.run.compare $(STRICT)
 
-figures: $(VENV)/.ready ## every figure and table from the committed predictions (under a minute)
-	$(RUN) -m utils.runner --profile $(PROFILE) --only 07
+notebooks: $(VENV)/.ready ## execute the committed notebooks again from the committed results; trains nothing that they hold
+	$(RUN) -m utils.run.notebooks
 
-report: $(VENV)/.ready ## tables, figures and report/report.pdf from the committed predictions
-	$(RUN) -m utils.report --profile $(PROFILE)
+figures: $(VENV)/.ready ## tables, figures, report and README's numbers from the committed results (under a minute)
+	$(RUN) -m utils.results.report
+
+report: figures ## the same
+
+replace-results: $(VENV)/.ready ## put what `make reproduce` gave in the place of the committed results
+	$(RUN) -m utils.run.compare --replace
 
 synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour, resumes; the built set is committed)
 	$(RUN) -m utils.synthff
 
-grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations (hours, resumes)
-	$(RUN) -m utils.grid --profile $(PROFILE)
+grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations, below data/work/ (hours, resumes)
+	$(RUN) -m utils.run.grid
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks
@@ -36,11 +42,10 @@ test: $(VENV)/.ready-synthff ## all tests, every notebook under the smoke profil
 	$(RUN) -m pytest
 
 lint: $(VENV)/.ready ## check the code's style
-	$(RUN) -m ruff check utils tests
+	$(RUN) -m ruff check utils tests benchmarks
 
-clean: ## remove caches, checkpoints and what other profiles wrote; keep what is committed and the environment
-	rm -rf data/faces data/work build/failed .pytest_cache .ruff_cache
-	find data/runs -name '*.safetensors' -delete 2>/dev/null || true
+clean: ## remove all that this machine has run, and caches; keep what is committed and the environment
+	rm -rf data/work build/failed .pytest_cache .ruff_cache
 	find utils tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.ready: requirements.txt pyproject.toml

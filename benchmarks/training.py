@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from utils.config import MODEL_NAMES, get_profile
-from utils.depthwise import restore
-from utils.models import Detector, create_model, pick_device, use_bf16
+from utils.config import NETWORKS, get_profile
+from utils.learn.fast_depthwise import restore
+from utils.learn.models import Detector, create_model, pick_device, precision_that_runs
 from utils.paths import atomic
 
 STEPS = 2  # optimiser steps of one round
@@ -55,7 +55,7 @@ def compare(name: str, rounds: int) -> dict:
     """Return images per second of both loops for one network."""
     config = replace(get_profile("synthff").model(name), weights="none")
     device = pick_device()
-    bf16 = use_bf16("auto", device, config.px)
+    bf16 = precision_that_runs("auto", device, config.px) == "bf16"
     torch.manual_seed(0)
     images = torch.rand(config.batch_size, 3, config.px, config.px, device=device)
     labels = torch.arange(config.batch_size, device=device) % 2
@@ -73,7 +73,7 @@ def compare(name: str, rounds: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Images per second of a plain loop and of ours.")
-    parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=list(MODEL_NAMES))
+    parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--csv", type=Path, default=None)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from utils.config import SMOKE_MODELS, DataConfig, ModelConfig, Profile, TrainConfig
-from utils.dataset import FaceSet
+from utils.learn.dataset import FaceSet
 from utils.paths import Workspace
 
 

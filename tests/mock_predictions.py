@@ -7,19 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.ffpp import PREDICTION_COLUMNS
+from utils.config import ARMS, PHASE_TEACHER, PHASES
+from utils.learn.scores import COLUMNS
+from utils.results import store
 
 STRENGTH = {"c23": 2.0, "c40": 1.0}  # distance of the classes' logits, in standard deviations
-PHASES = ("trained", "post_trained", "noisy_trained")
-TEACHERS = (
-    "teacher_c23",
-    "teacher_c40",
-    "teacher_both",
-    "student_classic",
-    "student_compression_it1",
-    "student_compression",
-    "oracle",
-)
+TEACHERS = (*ARMS, "student_compression_it1")
 
 
 def make_run(model="xception", phase="trained", seed=0, n_pairs=8, n_frames=4, strength=1.0, rng_seed=0, hard_pairs=0):
@@ -33,23 +26,25 @@ def make_run(model="xception", phase="trained", seed=0, n_pairs=8, n_frames=4, s
             distance *= 0.5 if split == "test_hard" else 1
             for video, label in ((a, 0), (b, 0), (f"{a}_{b}", 1), (f"{b}_{a}", 1)):
                 logit = (label - 0.5) * distance * strength + rng.normal() * 0.7
+                about = (f"{phase}-{model}-s{seed}", model, phase, seed, "NeuralTextures" if label else "original")
                 for frame in range(n_frames):
                     score = 1 / (1 + np.exp(-(logit + rng.normal() * 0.7)))
-                    run = f"{phase}-{model}-s{seed}"
-                    rows.append((run, model, phase, seed, split, quality, video, 5 * frame, label, round(score, 6)))
-    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+                    rows.append((*about, split, quality, video, 5 * frame, label, round(score, 6)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def make_predictions(models=("xception", "resnet18", "efficientnet-lite0"), teachers=True, **options):
     """Return the predictions of all models in the three phases, and of the Noisy Student comparison."""
-    runs = [make_run(model, phase, **options) for model in models for phase in (*PHASES, "noisy_trained_teacher")]
+    runs = [make_run(model, phase, **options) for model in models for phase in (*PHASES, PHASE_TEACHER)]
     if teachers:
         runs += [make_run("efficientnet-lite0", phase, **options) for phase in TEACHERS]
     return pd.concat(runs, ignore_index=True)
 
 
-def write_predictions(folder: Path, predictions: pd.DataFrame, suffix=".csv") -> None:
-    """Write one CSV a run, as utils.predict does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for run, part in predictions.groupby("run"):
-        part.to_csv(folder / f"{run}{suffix}", index=False)
+def write_predictions(folder: Path, predictions: pd.DataFrame) -> None:
+    """Write predictions as the committed table of a folder, and a row for each run; `experiment` is empty if not given."""
+    predictions = predictions.assign(experiment=predictions.get("experiment", ""))
+    predictions = predictions[["experiment", *COLUMNS]]
+    runs = predictions.drop_duplicates(["experiment", "run"]).reindex(columns=store.RUN_COLUMNS)
+    runs = runs.assign(settings="s", hash="h", labelled_people=4)
+    store.write_results(folder, {"predictions": predictions, "runs": runs})

@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils import augment
-from utils.augment import OPERATIONS, basic, jitter_colour, randaugment, random_affine, random_jpeg, resize, warp
+from utils.config import AugmentConfig
+from utils.learn import augment
+from utils.learn.augment import OPERATIONS, basic, jitter_colour, randaugment, random_affine, random_jpeg, resize, warp
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_warp_mirrors_and_shifts_exactly(images):
 
 
 def test_random_affine_stays_within_its_limits():
-    theta = random_affine(500, torch.Generator().manual_seed(0), shift=0.05, scale=0.1, degrees=10)
+    theta = random_affine(500, torch.Generator().manual_seed(0), AugmentConfig(shift=0.05, scale=0.1, degrees=10))
     size = torch.linalg.det(theta[:, :, :2]).abs().sqrt()
     assert theta.shape == (500, 2, 3) and 0.9 <= size.min() and size.max() <= 1.1
     assert theta[:, :, 2].abs().max() <= 0.1
@@ -80,10 +81,9 @@ def textured(count=3, side=48):
 
 
 @pytest.mark.parametrize("name", ["h264", "jpeg", "scale", "blur"])
-def test_losses_take_fine_detail_keep_the_rest_and_repeat(name):
+def test_degradations_take_fine_detail_keep_the_rest_and_repeat(name):
     images = textured()
-    lose = augment.LOSSES[name]
-    one, two = (lose(images, torch.Generator().manual_seed(5)) for _ in range(2))
+    one, two = (augment.degrade(images, name, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(one, two) and one.shape == images.shape and 0 <= one.min() and one.max() <= 1
     fine = lambda x: (x - F.avg_pool2d(x, 3, 1, 1)).std(dim=(1, 2, 3))  # noqa: E731
     assert (fine(one) < fine(images)).all()
@@ -93,8 +93,7 @@ def test_losses_take_fine_detail_keep_the_rest_and_repeat(name):
 
 def test_h264_loses_more_at_a_higher_rate_factor():
     images = textured()
-    error = [
-        (augment.random_h264(images, torch.Generator().manual_seed(0), (crf, crf)) - images).square().mean()
-        for crf in (20, 30, 40)
-    ]
+    rates = [AugmentConfig(h264_crf=(crf, crf)) for crf in (20, 30, 40)]
+    degraded = [augment.degrade(images, "h264", torch.Generator().manual_seed(0), config) for config in rates]
+    error = [(one - images).square().mean() for one in degraded]
     assert error[0] < error[1] < error[2]

@@ -9,9 +9,9 @@ import torch
 from fake_faces import make_faces, tiny_profile
 
 from utils.config import ModelConfig, TrainConfig
-from utils.dataset import FaceSet, answer_key, balanced_batches, endless_batches
-from utils.models import create_model
-from utils.training import draw_part, fit, validation_faces
+from utils.learn.dataset import FaceSet, balanced_batches, endless_batches, true_labels
+from utils.learn.models import create_model
+from utils.learn.training import draw_part, fit, validation_faces
 
 
 def test_images_are_the_crops_of_the_rows_in_the_order_asked_for():
@@ -73,7 +73,7 @@ def test_the_two_views_of_a_pool_show_the_same_frames():
     clips = pd.DataFrame({"clip": pool.clip, "video": [video for video, _ in keys[0]]}).drop_duplicates()
     assert clips["clip"].is_unique and clips["video"].is_unique
     truth = [int("_" in video) for video, _ in keys[0]]
-    assert answer_key(faces, seed=3).tolist() == truth
+    assert true_labels(faces, seed=3).tolist() == truth
     with pytest.raises(ValueError, match="name the view"):
         pool.images([0])
     with pytest.raises(ValueError, match="no c0 view"):
@@ -89,7 +89,7 @@ def test_a_pool_keeps_nothing_that_tells_the_label():
     assert all(np.issubdtype(array.dtype, np.integer) for array in arrays)
     assert not hasattr(pool, "labels") and not hasattr(pool, "index")
     # Clip numbers say nothing: fakes are not before, behind or between the originals in any fixed way.
-    key = [answer_key(faces, seed)[np.argsort(faces.hide_labels(seed).clip, kind="stable")] for seed in range(40)]
+    key = [true_labels(faces, seed)[np.argsort(faces.hide_labels(seed).clip, kind="stable")] for seed in range(40)]
     assert 0.2 < np.mean(key, axis=0).min() and np.mean(key, axis=0).max() < 0.8
     turned = FaceSet(faces.index.assign(label=1 - faces.index["label"]), faces.pixels).hide_labels(seed=0)
     assert np.array_equal(pool.clip, turned.clip)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from clips import empty_tree
 
-from utils import ffpp
 from utils.config import DataConfig, Profile, require_data
+from utils.faces import ffpp
 
 SPLITS = {
     "train": [["003", "001"], ["002", "007"], ["010", "011"]],

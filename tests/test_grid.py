@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 from fake_faces import make_faces, tiny_profile
 
-from utils import experiments, grid, study
-from utils.config import MODEL_NAMES, get_profile
-from utils.experiments import LABELLED_PEOPLE, Experiment
-from utils.models import WeightsUnavailable
+from utils import config
+from utils.config import ARMS, LABELLED_PEOPLE, NETWORKS, Experiment, get_profile
+from utils.learn.models import WeightsUnavailable
+from utils.learn.scores import SCORES
 from utils.paths import read_json
+from utils.results import study
+from utils.run import grid
 
 SYNTHFF = get_profile("synthff")
 
@@ -17,16 +19,16 @@ SYNTHFF = get_profile("synthff")
 def test_the_cases_are_every_network_in_every_phase_once():
     tasks = grid.tasks(SYNTHFF, "cases", [0, 1])
     cases = [(task.model, phase, task.seed) for task in tasks for phase in task.phases]
-    assert len(cases) == len(set(cases)) == 2 * 3 * len(MODEL_NAMES)
+    assert len(cases) == len(set(cases)) == 2 * 3 * len(NETWORKS)
     assert all(task.phases in (("trained", "post_trained"), ("noisy_trained",)) for task in tasks)
-    assert all(set(MODEL_NAMES) == set(get_profile(name).models) for name in ("synthff", "ffpp"))
+    assert all(set(NETWORKS) == set(get_profile(name).models) for name in ("synthff", "ffpp"))
     only = grid.tasks(SYNTHFF, "cases", [0], ["xception"])
     assert [task.phases for task in only] == [("trained", "post_trained"), ("noisy_trained",)]
 
 
 def test_the_comparison_and_the_label_counts_are_every_phase_once_a_seed():
     phases = [phase for task in grid.tasks(SYNTHFF, "comparison", [3]) for phase in task.phases]
-    assert sorted(phases) == sorted(study.COMPARISON)
+    assert sorted(phases) == sorted(ARMS)
     for first, later in (("teacher_c40", "student_classic"), ("teacher_both", "student_compression")):
         (task,) = [task for task in grid.tasks(SYNTHFF, "comparison", [3]) if later in task.phases]
         assert task.phases.index(first) < task.phases.index(later)  # no other process may be training the teacher
@@ -46,8 +48,8 @@ def test_what_notebooks_train_is_part_of_the_grid():
     assert tasks[:2] == grid.tasks(SYNTHFF, "comparison", [0])
     supervised = {task.model: task.phases for task in tasks[2:]}
     assert supervised == {"xception": ("trained",), "efficientnet-lite0": ("trained", "post_trained")}
-    known = {*SYNTHFF.baselines, *SYNTHFF.efficientnets}
-    assert set(supervised) | set(SYNTHFF.left_to_grid) == known and not set(supervised) & set(SYNTHFF.left_to_grid)
+    every = grid.tasks(get_profile("smoke"), "notebooks")
+    assert {task.model for task in every[2:]} == {*get_profile("smoke").baselines, *get_profile("smoke").efficientnets}
 
 
 @pytest.mark.slow
@@ -57,25 +59,28 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "load_faces", lambda profile: make_faces())
     monkeypatch.setattr(grid, "LABELLED_PEOPLE", (2,))
     one = Experiment("threshold", "0.4", {"threshold": 0.4})
-    monkeypatch.setattr(experiments, "ABLATIONS", (one, Experiment("mu", "1", {"mu": 1})))  # mu = 1 is the profile's own
+    monkeypatch.setattr(config, "ABLATIONS", (one, Experiment("mu", "1", {"mu": 1})))  # mu = 1 is the profile's own
     groups = ("comparison", "cases", "labels", "ablation")
     todo = [task for group in groups for task in grid.tasks(profile, group, [0], ["resnet18"])]
     lines = grid.run_grid("tiny", todo, jobs=1)
     assert len(lines) == 6 + 3 + 5 + 1 and all(line.endswith(": done") for line in lines)
     space = profile.workspace
-    scored = {str(path.relative_to(space.predictions)) for path in space.predictions.rglob("*.csv.gz")}
+    scored = {str(path.parent.relative_to(space.runs)) for path in space.runs.rglob(SCORES)}
     assert len([name for name in scored if "/" not in name]) == 6 + 4 + 3 + 1  # iterations, and the teacher of phase 3
-    assert "labels/people/2/student_classic-resnet18-s0.csv.gz" in scored
-    assert "ablation/threshold/0.4/student_compression-resnet18-s0.csv.gz" in scored
+    assert "labels/people/2/student_classic-resnet18-s0" in scored
+    assert "ablation/threshold/0.4/student_compression-resnet18-s0" in scored
     control = "labels/people/2/pseudo_labels/none_but_all_the_noise/student_compression-resnet18-s0"
-    assert {f"{control}.csv.gz", "labels/people/2/student_compression_it1-resnet18-s0.csv.gz"} <= scored
-    taught_by = read_json(space.runs / control / "config.json")["taught_by"]
-    assert taught_by == read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0" / "config.json")["hash"]
+    assert {control, "labels/people/2/student_compression_it1-resnet18-s0"} <= scored
+    teacher = read_json(space.runs / control / "config.json")["teacher"]
+    assert teacher == read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0" / "config.json")["hash"]
     assert not (space.runs / "ablation/threshold/0.4/teacher_both-resnet18-s0").exists()  # the comparison's is used
     labelled = read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0/config.json")["data"]["pairs"]
     assert len(labelled) == 1
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in (".gz", ".safetensors")}
     assert grid.run_grid("tiny", todo, jobs=1) == lines
+    assert len(grid.missing(profile, todo)) == 0  # every run has the settings that were expected of it
+    longer = dataclasses.replace(profile, train=dataclasses.replace(profile.train, ema=0.6))
+    assert len(grid.missing(longer, todo)) == len(todo)
     assert all(path.stat().st_mtime_ns == time for path, time in files.items())
     monkeypatch.setattr(study, "LABELLED_PEOPLE", (2,))
     monkeypatch.setattr(study, "ABLATIONS", (one,))
@@ -83,7 +88,7 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     tables = study.tables(found)
     assert set(tables["labels"]["people"]) == {2, 4}
     assert list(tables["ablation"]["setting"]) == ["0.4", "0.4"] and set(tables["iterations"]["iteration"]) == {0, 1, 2}
-    assert len(tables["taught"]) == 4 and tables["taught"][["right", "kept"]].stack().between(0, 1).all()
+    assert len(tables["pseudo_labels"]) == 4 and tables["pseudo_labels"][["right", "kept"]].stack().between(0, 1).all()
 
 
 def test_networks_without_weights_are_left_out_with_the_reason(tmp_path, monkeypatch):
@@ -95,4 +100,4 @@ def test_networks_without_weights_are_left_out_with_the_reason(tmp_path, monkeyp
     monkeypatch.setitem(grid.CASES, "trained", unavailable)
     (task, _) = grid.tasks(SYNTHFF, "cases", [0], ["efficientnet-b4-noisy"])
     task = dataclasses.replace(task, phases=("trained",))
-    assert grid.run_task("tiny", task) == ["cases: trained efficientnet-b4-noisy seed 0: left out, no network"]
+    assert grid.run_task("tiny", task) == ["cases: efficientnet-b4-noisy seed 0, trained: left out, no network"]

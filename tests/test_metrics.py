@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from mock_predictions import make_predictions, make_run, write_predictions
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, recall_score, roc_auc_score, roc_curve
+from test_report import profile_in
 
-from utils import metrics
+from utils.results import metrics, store
 
 
 def slow_auc(labels, scores):
@@ -294,26 +295,29 @@ def test_evaluation_rejects_parts_it_cannot_measure():
 
 
 def test_predictions_come_back_as_written(tmp_path):
-    predictions = make_predictions(models=("xception",), teachers=False, n_pairs=2)
-    write_predictions(tmp_path, predictions)
-    loaded = metrics.load_predictions(tmp_path)
-    key = ["run", "split", "quality", "video_id", "frame"]
-    pd.testing.assert_frame_equal(loaded, predictions.sort_values(key, ignore_index=True), check_dtype=False)
-    assert loaded["video_id"].str.len().min() == 3  # "000" is not 0
+    predictions = make_predictions(models=("xception",), teachers=False, n_pairs=2).round({"score": 4})
+    profile = profile_in(tmp_path)
+    write_predictions(profile.workspace.results, predictions)
+    loaded = store.load_predictions(profile)
+    key = ["run", "method", "split", "quality", "video_id", "frame"]
+    expected = predictions.sort_values(key, ignore_index=True)
+    pd.testing.assert_frame_equal(store.of_comparison(loaded), expected, check_dtype=False)
+    assert (loaded["experiment"] == "").all() and loaded["video_id"].str.len().min() == 3  # "000" is not 0
 
 
 def test_runs_with_and_without_harder_videos_lie_side_by_side(tmp_path):
-    runs = [make_run(n_pairs=2, hard_pairs=1), make_run("resnet18", n_pairs=2)]
-    write_predictions(tmp_path, pd.concat(runs))
-    loaded = metrics.load_predictions(tmp_path)
-    splits = loaded.groupby("model")["split"].unique().map(set).to_dict()
+    runs, profile = [make_run(n_pairs=2, hard_pairs=1), make_run("resnet18", n_pairs=2)], profile_in(tmp_path)
+    write_predictions(profile.workspace.results, pd.concat(runs))
+    splits = store.load_predictions(profile).groupby("model")["split"].unique().map(set).to_dict()
     assert splits == {"xception": {"val", "test", "test_hard"}, "resnet18": {"val", "test"}}
 
 
 def test_bad_predictions_fail_with_one_line_that_names_the_file(tmp_path):
+    profile = profile_in(tmp_path)
     with pytest.raises(FileNotFoundError, match="run notebooks 03 to 05"):
-        metrics.load_predictions(tmp_path)
+        store.load_predictions(profile)
     good = make_run(n_pairs=1)
+    good.insert(0, "experiment", "")
     faults = {
         "columns": good.drop(columns="seed"),
         "empty cells": good.assign(score=np.nan),
@@ -322,17 +326,17 @@ def test_bad_predictions_fail_with_one_line_that_names_the_file(tmp_path):
         "splits other than val, test, test_hard": good.assign(split="train"),
         "no rows": good.iloc[:0],
         "two labels": pd.concat([good, good.assign(label=1 - good["label"])]),
+        "scored twice": pd.concat([good, good.assign(score=0.5)]),
     }
+    file = profile.workspace.results / store.FILES["predictions"]
+    file.parent.mkdir(parents=True)
     for message, table in faults.items():
-        file = tmp_path / "bad.csv"
         table.to_csv(file, index=False)
         with pytest.raises(ValueError, match=message) as error:
-            metrics.load_predictions(tmp_path)
-        assert "bad.csv" in str(error.value) and "\n" not in str(error.value)
-    good.to_csv(tmp_path / "bad.csv", index=False)
-    good.to_csv(tmp_path / "again.csv", index=False)
-    with pytest.raises(ValueError, match="is there twice"):
-        metrics.load_predictions(tmp_path)
+            store.load_predictions(profile)
+        assert str(file) in str(error.value) and "\n" not in str(error.value)
+    good.to_csv(file, index=False)
+    assert len(store.load_predictions(profile)) == len(good)
 
 
 def test_methods_are_averaged_over_their_seeds():

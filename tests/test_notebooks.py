@@ -9,10 +9,10 @@ import nbformat
 import pytest
 from mock_predictions import make_predictions, write_predictions
 
-from utils import runner
 from utils.paths import NOTEBOOKS, ROOT, Workspace
+from utils.run import notebooks
 
-ALL = runner.find_notebooks(NOTEBOOKS)
+ALL = notebooks.find_notebooks(NOTEBOOKS)
 
 
 def code_cells(notebook):
@@ -20,7 +20,7 @@ def code_cells(notebook):
 
 
 def run(work, *arguments):
-    command = [sys.executable, "-m", "utils.runner", "--profile", "smoke", *arguments]
+    command = [sys.executable, "-m", "utils.run.notebooks", "--profile", "smoke", *arguments]
     environment = os.environ | {"DEEPFAKE_WORK": str(work)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
@@ -37,7 +37,7 @@ def test_all_seven_notebooks_are_there():
 @pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)
 def test_notebook_keeps_the_house_rules(notebook):
     cells = code_cells(notebook)
-    defaults = runner.read_parameters(notebook)  # exactly one `parameters` cell, literals only
+    defaults = notebooks.read_parameters(notebook)  # exactly one `parameters` cell, literals only
     assert defaults["profile"] == "synthff" and defaults["seed"] == 0
     for cell in cells:
         assert len(cell.source.splitlines()) <= 20, cell.source
@@ -66,7 +66,7 @@ def test_every_notebook_runs_under_smoke(tmp_path):
     assert [path.name for path in executed] == [path.name for path in ALL]
     for notebook in executed:
         assert all(cell.execution_count for cell in code_cells(notebook))
-    assert list(workspace.predictions.glob("*.csv.gz")) and list(workspace.figures.glob("*.svg"))
+    assert list(workspace.runs.rglob("scores.csv.gz")) and list(workspace.figures.glob("*.svg"))
     assert (workspace.report / "report.pdf").read_bytes().startswith(b"%PDF")
     assert all(f"{path.stem}: " in done.stdout for path in ALL)  # minutes of each
     assert tracked_changes() == before  # the committed results stay untouched
@@ -77,7 +77,7 @@ def test_two_runs_of_a_notebook_and_its_files_do_not_differ(tmp_path):
     contents = []
     for name in ("first", "second"):
         workspace = Workspace(tmp_path / name / "smoke")
-        write_predictions(workspace.predictions, make_predictions(models=("xception",), n_pairs=4))
+        write_predictions(workspace.results, make_predictions(models=("xception",), n_pairs=4))
         done = run(tmp_path / name, "--only", "07")
         assert done.returncode == 0, done.stdout + done.stderr
         files = sorted(path for path in workspace.root.rglob("*") if path.is_file())

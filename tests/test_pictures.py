@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import pictures
+from utils.results import pictures
 
 
 @pytest.fixture(autouse=True)

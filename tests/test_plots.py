@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from mock_predictions import make_predictions, make_run
-from sklearn.metrics import confusion_matrix
+from test_report import profile_in
 
-from utils import metrics, plots, style
-from utils.config import MODEL_NAMES
+from utils.config import ARMS, NETWORKS, PHASES
+from utils.results import metrics, plots, style, tables
+from utils.results.report import Results
 
-NAMED = {**style.PHASES, **style.COMPARISON}  # phases that figures show
+NAMED = [*PHASES, *ARMS]  # phases that figures show
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,10 @@ def predictions():
 @pytest.fixture(scope="module")
 def evaluation(predictions):
     return metrics.evaluate(predictions, resamples=50)
+
+
+def draw_all(folder, predictions, evaluation):
+    return style.write_figures(Results(profile_in(folder), predictions, evaluation, None).figures(), folder)
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +46,9 @@ def test_files_are_byte_stable_and_whole(tmp_path, predictions, evaluation, suff
 
 
 def test_a_notebook_draws_some_and_keeps_them_open(tmp_path, predictions, evaluation):
-    written = plots.draw_results(predictions, evaluation, "SynthFF", tmp_path, only=["noisy_student"], close=False)
-    assert list(written) == ["noisy_student"] and len(plt.get_fignums()) == 1
+    draws = Results(profile_in(tmp_path), predictions, evaluation, None).figures()
+    fig = draws["noisy_student"]()
+    assert plt.get_fignums() == [fig.number] and len(fig.axes) == 2 and not list(tmp_path.iterdir())
 
 
 def test_a_failed_save_leaves_nothing_behind(tmp_path):
@@ -57,7 +63,7 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path):
 
 
 def test_every_figure_is_written(tmp_path, predictions, evaluation):
-    written = plots.draw_results(predictions, evaluation, "SynthFF", tmp_path)
+    written = draw_all(tmp_path, predictions, evaluation)
     assert set(written) == set(plots.RESULT_FIGURES) and not plt.get_fignums()
     assert all(path.stat().st_size > 2000 for path in written.values())
 
@@ -65,7 +71,7 @@ def test_every_figure_is_written(tmp_path, predictions, evaluation):
 @pytest.mark.parametrize("phase", ["trained", "oracle", "noisy_trained"])
 def test_one_run_is_enough(tmp_path, phase):
     predictions = make_run("efficientnet-b0", phase, n_pairs=3)
-    written = plots.draw_results(predictions, metrics.evaluate(predictions, 20), "SynthFF", tmp_path)
+    written = draw_all(tmp_path, predictions, metrics.evaluate(predictions, 20))
     assert ("noisy_student" in written) == (phase == "oracle")
     assert ("roc_by_quality" in written) == (phase != "oracle")
     assert "validation_minus_test" in written and "robustness" not in written  # this run has no harder videos
@@ -73,8 +79,8 @@ def test_one_run_is_enough(tmp_path, phase):
 
 def test_only_one_figure_knows_the_harder_videos(tmp_path, predictions, evaluation):
     easy = predictions[predictions["split"] != "test_hard"]
-    with_hard = plots.draw_results(predictions, evaluation, "SynthFF", tmp_path / "with")
-    without = plots.draw_results(easy, metrics.evaluate(easy, 50), "SynthFF", tmp_path / "without")
+    with_hard = draw_all(tmp_path / "with", predictions, evaluation)
+    without = draw_all(tmp_path / "without", easy, metrics.evaluate(easy, 50))
     assert set(with_hard) - set(without) == {"robustness"}
     assert all(with_hard[name].read_bytes() == path.read_bytes() for name, path in without.items())
 
@@ -97,13 +103,14 @@ def test_robustness_shows_each_method_on_test_and_on_test_hard(predictions, eval
         np.testing.assert_allclose(sorted(map(tuple, lines)), sorted(map(tuple, expected)))
 
 
-def test_every_network_has_a_name_and_a_color():
-    assert set(style.MODELS) == set(style.COLORS) == set(MODEL_NAMES)
+def test_every_network_and_every_arm_has_a_name_and_a_color():
+    assert set(style.MODELS) == set(style.COLORS) == set(NETWORKS)
+    assert set(style.ARM_COLORS) == {*ARMS, "control"} <= set(style.LABELS)
 
 
 def test_roc_curves_enclose_their_auc(predictions, evaluation):
     fig = plots.roc_by_quality(predictions, evaluation, "SynthFF")
-    table = plots.one_run_a_model(evaluation).query("level == 'video'")
+    table = tables.one_run_a_model(evaluation).query("level == 'video'")
     assert [ax.get_title() for ax in fig.axes] == ["SynthFF, c23, test videos", "SynthFF, c40, test videos"]
     for ax, quality in zip(fig.axes, ("c23", "c40"), strict=True):
         rows = table[table["quality"] == quality]
@@ -112,28 +119,19 @@ def test_roc_curves_enclose_their_auc(predictions, evaluation):
 
 
 def test_each_model_is_shown_in_the_phase_that_validated_best(evaluation):
-    table = evaluation.table.query("split == 'val' and level == 'frame' and phase in @style.PHASES")
+    table = evaluation.table.query("split == 'val' and level == 'frame' and phase in @PHASES")
     expected = {}
     for model in ("xception", "efficientnet-lite0"):
         runs = {run: part["auc"].mean() for run, part in table[table["model"] == model].groupby("run")}
         expected[model] = max(runs, key=runs.get)
-    shown = plots.one_run_a_model(evaluation)
+    shown = tables.one_run_a_model(evaluation)
     assert (shown["split"] == "test").all() and dict(zip(shown["model"], shown["run"], strict=True)) == expected
 
 
-def test_confusion_counts_are_those_at_the_validation_threshold(predictions, evaluation):
-    fig = plots.confusion(predictions, evaluation, "SynthFF")
-    row = plots.one_run_a_model(evaluation).query("level == 'video' and quality == 'c23'").iloc[0]
-    videos = metrics.video_scores(predictions)
-    part = videos[(videos["run"] == row["run"]) & (videos["quality"] == "c23") & (videos["split"] == "test")]
-    expected = confusion_matrix(part["label"], part["score"] >= row["threshold"])
-    assert [int(text.get_text()) for text in fig.axes[0].texts] == expected.ravel().tolist()
-
-
 def test_gaps_hold_the_original_and_our_cases(evaluation):
-    gaps = plots.accuracy_gaps(evaluation, "SynthFF")
+    gaps = tables.accuracy_gaps(evaluation, "SynthFF")
     assert gaps["group"].value_counts().to_dict() == {"original, FF++": 18, "SynthFF, c23": 6, "SynthFF, c40": 6}
-    original = plots.load_original()
+    original = tables.load_original()
     assert gaps["gap"][:18].tolist() == (original["val_acc_all"] - original["test_acc_all"]).tolist()
     row = evaluation.table.query("run == 'trained-xception-s0' and quality == 'c40' and level == 'frame'")
     row = row.set_index("split")["accuracy_half"]
@@ -152,5 +150,5 @@ def test_learning_curves_show_each_run():
 def test_figures_need_no_torch():
     import subprocess
 
-    code = "import sys, utils.metrics, utils.plots; assert 'torch' not in sys.modules"
+    code = "import sys, utils.results.metrics, utils.results.plots; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import subprocess
 import sys
@@ -10,12 +9,12 @@ import pandas as pd
 import pytest
 from fake_faces import make_faces, tiny_profile
 
-from utils import predict, runs
-from utils.dataset import FaceSet
-from utils.ffpp import PREDICTION_COLUMNS, read_predictions
-from utils.models import probabilities
-from utils.predict import save_predictions, score_video, train_and_score
-from utils.training import trained
+from utils.learn import checkpoints, predict
+from utils.learn.dataset import FaceSet
+from utils.learn.models import probabilities
+from utils.learn.predict import save_predictions, score_video
+from utils.learn.scores import COLUMNS, SCORES, over_clip, read_scores, write_scores
+from utils.learn.training import trained
 
 
 @pytest.fixture
@@ -28,14 +27,14 @@ def profile(tmp_path):
 def test_predictions_have_the_agreed_columns_and_the_models_scores(profile, monkeypatch):
     faces = make_faces()
     table = save_predictions(profile, "trained-resnet18-s0", faces)
-    path = profile.workspace.predictions / "trained-resnet18-s0.csv.gz"
+    path = profile.workspace.runs / "trained-resnet18-s0" / SCORES
     saved = pd.read_csv(path, dtype={"video_id": str})
-    assert ",".join(saved.columns) == "run,model,phase,seed,split,quality,video_id,frame,label,score"
-    assert tuple(saved.columns) == PREDICTION_COLUMNS
+    assert ",".join(saved.columns) == "run,model,phase,seed,method,split,quality,video_id,frame,label,score"
+    assert tuple(saved.columns) == COLUMNS
     assert set(saved["split"]) == {"val", "test"} and len(saved) == len(faces.select(split=("val", "test")))
     assert set(saved["run"]) == {"trained-resnet18-s0"} and set(saved["phase"]) == {"trained"}
     assert np.allclose(saved["score"], table["score"], atol=1e-5)
-    model = runs.load_model(profile.workspace.runs / "trained-resnet18-s0")
+    model = checkpoints.load_model(profile.workspace.runs / "trained-resnet18-s0")
     one = faces.select(split="test", quality="c40")
     rows = saved.merge(one.index, on=["split", "quality", "video_id", "frame"], how="right")
     assert np.allclose(rows["score"], probabilities(model, one)[:, 1], atol=1e-4)
@@ -55,25 +54,12 @@ def test_harder_videos_are_scored_where_there_are_some(profile):
     key = ["quality", "video_id", "frame"]
     same = before.merge(table, on=key, suffixes=("", "_now"))
     assert len(same) == len(before) and np.allclose(same["score"], same["score_now"], atol=1e-5)
-    assert len(read_predictions(profile.workspace.predictions / f"{name}.csv.gz")) == len(table)
-
-
-def test_networks_left_to_the_grid_are_read_where_they_were_scored_and_trained_elsewhere(profile, monkeypatch):
-    faces, read = make_faces(), []
-    table = train_and_score(profile, "resnet18", faces)
-    assert table.equals(save_predictions(profile, "trained-resnet18-s0", faces))
-    profile = dataclasses.replace(profile, left_to_grid=("resnet18",))
-    (profile.workspace.runs / "trained-resnet18-s0" / "model.safetensors").unlink()
-    monkeypatch.setitem(predict.SUPERVISED, "trained", lambda profile, name, faces, seed: read.append((name, seed)))
-    assert train_and_score(profile, "resnet18", faces).equals(table) and not read
-    with pytest.raises(FileNotFoundError, match="no finished run"):  # the stand-in for training leaves nothing behind
-        train_and_score(profile, "resnet18", faces, seed=1)
-    assert read == [("resnet18", 1)]
+    assert len(read_scores(profile.workspace.runs / name / SCORES)) == len(table)
 
 
 def test_missing_runs_and_videos_without_faces_are_one_clear_line(profile, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no finished run at .*nothing"):
-        runs.load_model(profile.workspace.runs / "nothing")
+        checkpoints.load_model(profile.workspace.runs / "nothing")
     empty = pd.DataFrame({"frame": [0, 5], "status": "missed"}), np.empty((0, 16, 16, 3), np.uint8)
     monkeypatch.setattr(predict, "extract_faces", lambda path, config: empty)
     with pytest.raises(ValueError, match="no face found in clip.mp4: none of its 2"):
@@ -87,11 +73,58 @@ def test_scores_of_ones_own_video(profile, monkeypatch):
     monkeypatch.setattr(predict, "extract_faces", lambda path, config: (table, crops))
     scores = score_video("clip.mp4", "trained-resnet18-s0", profile)
     assert scores["frame"].tolist() == [0, 10, 15]
-    model = runs.load_model(profile.workspace.runs / "trained-resnet18-s0")
+    model = checkpoints.load_model(profile.workspace.runs / "trained-resnet18-s0")
     assert np.allclose(scores["score"], probabilities(model, faces)[:3, 1], atol=1e-5)
 
 
 def test_command_line_fails_with_one_line():
-    command = [sys.executable, "-m", "utils.predict", "none.mp4", "--run", "no-such-run"]
+    command = [sys.executable, "-m", "utils.learn.predict", "none.mp4", "--run", "no-such-run"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "no finished run" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_second_method_stands_beside_the_first(profile):
+    faces = make_faces()
+    fakes = faces.index[faces.index["label"] == 1].assign(method="Deepfakes")
+    both = FaceSet(pd.concat([faces.index, fakes], ignore_index=True), faces.pixels)
+    table = save_predictions(profile, "trained-resnet18-s0", both)
+    counts = table[table["label"] == 1].groupby("method").size()
+    assert counts["Deepfakes"] == counts["NeuralTextures"] > 0  # the same video_id, and no key collides
+
+
+def test_the_score_of_a_clip_is_the_mean_of_its_faces():
+    scores, clip = np.array([0.2, 0.9, 0.4]), np.array([1, 0, 1])
+    assert over_clip(scores, clip) == pytest.approx([0.9, 0.3])
+    assert over_clip(np.stack([scores, 1 - scores], axis=1), clip)[:, 1] == pytest.approx([0.1, 0.7])
+    assert over_clip(scores.astype(np.float32), clip).dtype == np.float32
+
+
+GOOD = {"run": "r", "model": "m", "phase": "p", "seed": 0, "method": "original", "split": "test", "quality": "c40"}
+GOOD |= {"video_id": "007", "frame": 0, "label": 0, "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": 2}, "labels other than 0 and 1"),
+        ({"score": 1.5}, r"scores outside \[0, 1\]"),
+        ({"score": float("nan")}, "empty cells"),
+        ({"split": "train"}, "splits other than val, test, test_hard"),
+        ({"label": 1, "frame": 5}, "a video with two labels"),
+        ({}, "a face that is scored twice"),
+    ],
+)
+def test_scores_are_checked_as_they_are_read(change, message, tmp_path):
+    table = pd.DataFrame([GOOD, GOOD | change])[list(COLUMNS)]
+    write_scores(tmp_path / SCORES, table)
+    with pytest.raises(ValueError, match=rf"scores.csv.gz: {message}: score the run again"):
+        read_scores(tmp_path / SCORES)
+
+
+def test_files_that_are_no_scores_are_one_clear_line(tmp_path):
+    (tmp_path / SCORES).write_bytes(b"not gzipped")
+    with pytest.raises(ValueError, match="no gzipped CSV"):
+        read_scores(tmp_path / SCORES)
+    write_scores(tmp_path / SCORES, pd.DataFrame([GOOD]).drop(columns="method"))
+    with pytest.raises(ValueError, match="expected run, model, phase, seed, method"):
+        read_scores(tmp_path / SCORES)

@@ -9,19 +9,21 @@ import sys
 
 import pandas as pd
 import pytest
-from mock_predictions import make_predictions
+from mock_predictions import make_predictions, make_run
 
-from utils import readme, report, runner
-from utils.config import PROFILES, get_profile
-from utils.metrics import evaluate
+from utils.config import PROFILES
 from utils.paths import ROOT
+from utils.results import prose, report
+from utils.results.metrics import evaluate
+from utils.results.tables import results_table, robustness_table
+from utils.run import notebooks
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_make_target_named_exists():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"make ([a-z]+)", TEXT))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"make (?!a )([a-z-]+)", TEXT))  # faces make a clip's score
     assert {"reproduce", "test"} <= named <= targets
 
 
@@ -32,11 +34,11 @@ def test_every_relative_link_leads_somewhere():
 
 
 def test_commands_for_one_notebook_and_one_video_are_understood():
-    command = shlex.split(next(line for line in TEXT.splitlines() if "utils.runner" in line and "-p" in line))
+    command = shlex.split(next(line for line in TEXT.splitlines() if "utils.run.notebooks" in line and "-p" in line))
     number, name, value = command[command.index("--only") + 1], *command[command.index("-p") + 1 :][:2]
-    (step,) = runner.plan(runner.find_notebooks(only=[number]), "synthff", {name: value})
+    (step,) = notebooks.plan(notebooks.find_notebooks(only=[number]), "synthff", {name: value})
     assert step[1] == {name: int(value)}
-    done = subprocess.run([sys.executable, "-m", "utils.predict", "--help"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "utils.learn.predict", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "--run" in done.stdout
 
 
@@ -44,32 +46,61 @@ def test_profiles_named_in_the_readme_are_those_of_the_config():
     assert all(f"`{name}`" in TEXT for name in PROFILES)
 
 
+def read_of(evaluation):
+    return {"results": results_table(evaluation), "robustness": robustness_table(evaluation)}
+
+
+def ranked(*phases):
+    """Return predictions of Lite0 in phases that get better from first to last."""
+    return [make_run("efficientnet-lite0", phase, strength=0.4 + 0.4 * place) for place, phase in enumerate(phases)]
+
+
 def test_blocks_hold_the_numbers_of_the_predictions(tmp_path):
-    evaluation = evaluate(make_predictions(), resamples=100)
+    runs = ranked("trained", "teacher_c40", "teacher_c23", "teacher_both", "oracle", "student_compression", "post_trained")
+    others = make_predictions(models=("xception", "resnet18"), teachers=False)
+    evaluation = evaluate(pd.concat([*runs, others]), resamples=100)
     path = tmp_path / "README.md"
     path.write_text(TEXT, encoding="utf-8")
-    profile = get_profile("synthff")
-    tables = {"differences": report.differences_table(evaluation)}
-    readme.update(profile, evaluation, tables, path)
+    read = read_of(evaluation)
+    report.update_readme(read, path)
     once = path.read_text(encoding="utf-8")
     row = evaluation.table.query(
         "phase == 'student_compression' and quality == 'c40' and level == 'video' and split == 'test'"
     ).iloc[0]
-    assert f"**{row.auc:.3f} [{row.auc_lo:.3f}, {row.auc_hi:.3f}]**" in once
+    student = f"{row.auc:.3f} [{row.auc_lo:.3f}, {row.auc_hi:.3f}]"
+    assert f"{student} |\n" in once and "[pseudo labels add: not run here.]" in once
     assert once.count("| trained |") == 3 and "| oracle: all labels |" in once
-    readme.update(profile, evaluation, tables, path)
+    report.update_readme(read, path)
     assert path.read_text(encoding="utf-8") == once
-    rows = [(people, "c40", "student_compression", "teacher_both", people / 100, 0, 1, 3) for people in (10, 66)]
-    tables["few_labels"] = pd.DataFrame(rows, columns=["people", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
-    readme.update(profile, evaluation, tables, path)
-    text = path.read_text(encoding="utf-8")
-    assert "labels of 10 people (seeds: 3)" in text and "+0.100 [+0.000, +1.000] over the teacher, c23 and c40" in text
+    rows = [(people, phase, "c40", people / 1000, -0.1, 1) for people in (10, 66) for phase in ("over_control", "control")]
+    read["labels"] = pd.DataFrame(rows, columns=["people", "phase", "quality", "value", "lo", "hi"])
+    read["data"] = pd.DataFrame({"split": ["train", "val"], "identities": [200, 30]})
+    report.update_readme(read, path)
+    text = " ".join(path.read_text(encoding="utf-8").split())
+    assert "by +0.010 and +0.066 of AUC with the labels of 10 and 66 people" in text
+    assert "([\N{MINUS SIGN}0.100, +1.000]; [\N{MINUS SIGN}0.100, +1.000])" in text
+    assert f"With the labels of 66 people, the student has an AUC of {student} at c40" in text
+    assert "To every count of labelled people belong the 30 people of the validation split" in text
+    assert "[control gains: not run here.]" in text
+
+
+def test_a_block_leaves_out_what_does_not_hold_and_says_so(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(TEXT, encoding="utf-8")
+    rows = [(people, "over_control", "c40", 0.1, 0.01, 0.2) for people in (10, 66)]
+    read = read_of(evaluate(make_run(), resamples=20))
+    read["labels"] = pd.DataFrame(rows, columns=["people", "phase", "quality", "value", "lo", "hi"])
+    report.update_readme(read, path)
+    text = " ".join(path.read_text(encoding="utf-8").split())
+    words = prose.CLAIMS["pseudo_labels_add"].sentence.split("{")[0]
+    assert words in " ".join(TEXT.split()) and words not in text
+    assert f"*{prose.say('pseudo_labels_add', read)} [control gains" in text
 
 
 def test_harder_videos_get_columns_where_there_are_some():
-    easy = readme.results(evaluate(make_predictions(), resamples=100)).splitlines()
+    easy = report.results_markdown(**read_of(evaluate(make_predictions(), resamples=100))).splitlines()
     evaluation = evaluate(make_predictions(hard_pairs=4), resamples=100)
-    lines = readme.results(evaluation).splitlines()
+    lines = report.results_markdown(**read_of(evaluation)).splitlines()
     assert easy[0] == "| phase | network | c23 | c40 |"
     assert lines[0] == "| phase | network | c23 | c40 | c23, `test_hard` | c40, `test_hard` |"
     assert [line.count("|") for line in lines] == [7] * len(easy)
@@ -79,8 +110,8 @@ def test_harder_videos_get_columns_where_there_are_some():
 
 
 def test_a_readme_without_its_blocks_is_refused(tmp_path):
-    evaluation = evaluate(make_predictions(), resamples=20)
     path = tmp_path / "README.md"
     path.write_text("nothing here")
     with pytest.raises(ValueError, match="has no block <!-- claim -->"):
-        readme.update(get_profile("synthff"), evaluation, {"differences": report.differences_table(evaluation)}, path)
+        report.update_readme(read_of(evaluate(make_predictions(), resamples=20)), path)
+    assert path.read_text() == "nothing here"

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from utils.paths import NOTEBOOKS, ROOT
-from utils.runner import find_notebooks
+from utils.run.notebooks import find_notebooks
 
 DISTRIBUTIONS = {**packages_distributions(), "dlib": ["dlib-bin"]}  # "cv2" -> "opencv-python-headless"; dlib-bin names none
 
@@ -73,7 +73,7 @@ def test_a_notebook_needs_no_package_that_make_reproduce_does_not_install(notebo
     assert not missing(reached({notebook.name: code_of(notebook)}), "requirements.txt")
 
 
-@pytest.mark.parametrize("module", ["runner", "grid", "report", "predict", "user_study"])
+@pytest.mark.parametrize("module", ["run.notebooks", "run.grid", "results.report", "learn.predict", "checks.user_study"])
 def test_a_command_needs_no_package_that_make_reproduce_does_not_install(module):
     sources = reached({"command": f"import utils.{module}"})
     assert len(sources) > 2 and not missing(sources, "requirements.txt")

@@ -11,7 +11,9 @@ import pytest
 from clips import encode, ramps
 from sklearn.metrics import roc_auc_score
 
-from utils import ffpp, shortcut_verdicts, shortcuts, video
+from utils.checks import shortcut_verdicts, shortcuts
+from utils.faces import ffpp, video
+from utils.results import claims, prose
 from utils.synthff.motion import draw_track
 
 METHOD = "NeuralTextures"
@@ -201,9 +203,10 @@ def test_the_network_sees_the_mouth_only_where_it_is_not_blanked(masked):
     gaps = {name: np.abs(look[fake] - look[real]).max() for name, look in masked.looks.items()}
     assert tuple(gaps) == shortcuts.VARIANTS
     assert gaps["all pixels"] > 0.1 and gaps[shortcuts.VARIANTS[2]] == 0
-    table = shortcut_verdicts.judge_pictures(masked, resamples=20)
-    auc = table.set_index("check")["auc"]
+    table = shortcut_verdicts.judge_pictures(masked, resamples=20).set_index("check")
+    auc = table["auc"]
     assert auc["all pixels"] == 1 and auc[shortcuts.VARIANTS[2]] == 0.5
+    assert table["sees_mouth"].to_dict() == dict(zip(shortcuts.VARIANTS, [True, False, False], strict=True))
 
 
 def test_statistics_by_hand(tmp_path):
@@ -275,16 +278,32 @@ def test_judge_agrees_with_scikit_learn_and_a_loop():
     assert [found["auc_lo"], found["auc_hi"]] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.03)
 
 
-def test_verdict_names_what_is_not_at_chance():
+def judged(blind: float = 0.56, colour: float = 0.495) -> dict[str, pd.DataFrame]:
+    """Return the table of judged checks as the claim reads it, with an AUC that is blind to the mouth and one of colour."""
     rows = [
-        ("mask blanked", "c23", 0.5, 0.45, 0.55), ("mask blanked", "c40", 0.56, 0.5, 0.6),
-        ("PSNR outside", "c40", 0.58, 0.5, 0.7), ("all pixels", "c23", 0.9, 0.8, 1.0),
+        ("mask blanked", False, "c23", 0.5, 0.45, 0.55, 0.5), ("mask blanked", False, "c40", blind, 0.5, 0.6, 0.5),
+        ("PSNR outside", False, "c40", 0.43, 0.4, 0.5, 0.5), ("all pixels", True, "c23", 0.9, 0.8, 1.0, 1.0),
+        ("colour", True, "c23", colour, 0.5, 0.52, 0.87), ("colour", True, "c40", 0.58, 0.5, 0.6, 0.6),
     ]  # fmt: skip
-    text = shortcut_verdicts.verdict(pd.DataFrame(rows, columns=["check", "quality", "auc", "auc_lo", "auc_hi"]))
-    first, second = text.split(". ", 1)
-    assert first.startswith("2 of 3 AUCs without the mouth") and ", 1 with all" in first
-    assert first.endswith("outside: PSNR outside 0.580 [0.500, 0.700] at c40") and "mask blanked" not in first
-    assert second.startswith("0 of 1 AUCs with it") and "all pixels 0.900 [0.800, 1.000] at c23" in second
+    columns = ["check", "sees_mouth", "quality", "auc", "auc_lo", "auc_hi", "paired"]
+    return {"data_shortcuts": pd.DataFrame(rows, columns=columns)}
+
+
+def test_the_claim_says_what_is_at_chance_and_fails_where_something_is_not():
+    text = prose.say("shortcuts", judged())
+    assert "of 3 AUCs without it, 3 lie between .43 and .57" in text  # those that see the mouth are not counted
+    assert "colour at c23, lies outside its own interval: 0.495 [0.500, 0.520]" in text and "87% of them" in text
+    numbers = claims.shortcuts(judged(blind=0.58))
+    assert (numbers["near"], numbers["count"]) == (2, 3)
+    for table in (judged(blind=0.58), judged(colour=0.51)):
+        assert prose.say("shortcuts", table) == "[shortcuts: does not hold on these results.]"
+    assert prose.say("shortcuts", {}) == "[shortcuts: not run here.]"
+
+
+def test_the_claims_band_is_the_one_that_figures_shade():
+    low, high = shortcut_verdicts.BAND
+    assert f"between {low:.2f} and {high:.2f}".replace("0.", ".") in prose.CLAIMS["shortcuts"].sentence
+    assert [claims.shortcuts(judged(blind=auc))["near"] for auc in (high, high + 0.001)] == [3, 2]
 
 
 def test_ring_table_weighs_pairs_alike():

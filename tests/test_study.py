@@ -10,9 +10,10 @@ import pytest
 from mock_predictions import make_run, write_predictions
 from test_report import profile_in
 
-from utils import facts, metrics, study, study_plots
-from utils.experiments import ABLATIONS, CONTROL, labels_profile
-from utils.paths import write_json
+from utils.config import ABLATIONS, CONTROL, TEACHERS, labels_profile
+from utils.results import claims, store, study, study_plots
+from utils.results.report import Results
+from utils.results.style import write_figures
 
 LITE0 = "efficientnet-lite0"
 STRENGTH = {"teacher_c40": 0.4, "teacher_c23": 0.5, "teacher_both": 0.8, "student_classic_it1": 0.5,
@@ -27,31 +28,30 @@ def runs_of(phases, seeds, **options):
     return pd.concat([make_run(LITE0, phase, seed, strength=STRENGTH[phase], **options) for phase in phases for seed in seeds])
 
 
+def of(experiment, predictions):
+    return predictions.assign(experiment=experiment)
+
+
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     profile = profile_in(tmp_path_factory.mktemp("study"))
-    space = profile.workspace
-    write_predictions(space.predictions, runs_of(STRENGTH, (0, 1, 2)))
     few = ("teacher_c40", "teacher_c23", "teacher_both", "student_classic", "student_compression")
-    for people in (10, 20):
-        folder = space.predictions / "labels" / "people" / str(people)
-        write_predictions(folder, runs_of(few, (0, 1), rng_seed=people), suffix=".csv.gz")
     control = replace(CONTROL, group="labels/people/10").variant
-    write_predictions(space.predictions / control, runs_of(["student_compression"], (0, 1), rng_seed=7), suffix=".csv.gz")
-    first = runs_of(["student_compression_it1"], (0, 1), rng_seed=8)
-    write_predictions(space.predictions / "labels" / "people" / "10", first, suffix=".csv.gz")
+    parts = [of("", runs_of(STRENGTH, (0, 1, 2)))]
+    parts += [of(f"labels/people/{people}", runs_of(few, (0, 1), rng_seed=people)) for people in (10, 20)]
+    parts.append(of(control, runs_of(["student_compression"], (0, 1), rng_seed=7)))
+    parts.append(of("labels/people/10", runs_of(["student_compression_it1"], (0, 1), rng_seed=8)))
     for one in (ABLATIONS[0], ABLATIONS[-1]):
         name = one.network or LITE0  # the last is another network, and at chance
         scored = make_run(LITE0, "student_compression", strength=0 if one.network else 1.6, hard_pairs=4, rng_seed=5)
-        scored = scored.assign(model=name, run=scored["run"].str.replace(LITE0, name))
-        write_predictions(space.predictions / one.variant, scored, suffix=".csv.gz")
-    write_json(space.runs / f"teacher_both-{LITE0}-s0" / "config.json", {"data": {"pairs": ["a_b"] * 33}})
-    space.pseudo_labels.mkdir(parents=True)
-    for phase in (f"{student}_it{iteration}" for student in study.TEACHERS for iteration in (1, 2)):
-        for seed in (0, 1):
-            run = f"{phase}-{LITE0}-s{seed}"
-            table = CLIPS.assign(run=run, model=LITE0, phase=phase, seed=seed, view="c40")
-            table.to_csv(space.pseudo_labels / f"{run}.csv", index=False)
+        parts.append(of(one.variant, scored.assign(model=name, run=scored["run"].str.replace(LITE0, name))))
+    write_predictions(profile.workspace.results, pd.concat(parts))
+    runs = store.load_runs(profile)
+    runs = runs.assign(labelled_people=runs["labelled_people"].where(runs["experiment"] != "", 66))
+    phases = [f"{student}_it{iteration}" for student in TEACHERS for iteration in (1, 2)]
+    taught = [CLIPS.assign(run=f"{phase}-{LITE0}-s{seed}", phase=phase, seed=seed) for phase in phases for seed in (0, 1)]
+    judged = pd.concat(taught).assign(experiment="", model=LITE0, view="c40")[store.JUDGED_COLUMNS]
+    store.write_results(profile.workspace.results, {"runs": runs, "pseudo_labels": judged})
     return profile
 
 
@@ -68,7 +68,9 @@ def auc(found, phase, seed, experiment="", quality="c40"):
 
 def test_contrasts_are_means_over_seeds_of_paired_differences(found):
     table = study.contrasts_table(found)
-    assert len(table) == 2 * 2 * len(study.CONTRASTS) and (table["seeds"] == 3).all()
+    ran = [pair for pair in study.CONTRASTS if "student_compression_it3" not in pair]  # two iterations were run
+    assert len(table) == 2 * 2 * len(ran) and (table["seeds"] == 3).all()
+    assert list(table[["phase", "versus"]].itertuples(index=False, name=None))[: len(ran)] == ran
     row = table.query("split == 'test' and quality == 'c40' and phase == 'student_compression' and versus == 'teacher_both'")
     expected = np.mean([auc(found, "student_compression", s) - auc(found, "teacher_both", s) for s in (0, 1, 2)])
     assert row["value"].item() == pytest.approx(expected) and row["lo"].item() < expected < row["hi"].item()
@@ -96,7 +98,8 @@ def test_labels_are_compared_over_the_seeds_that_both_sides_have(found):
 
 
 def test_the_control_learned_from_labels_alone_beside_the_first_student(found):
-    table = study.labels_table(found).query("quality == 'c40' and phase == 'over_control'").set_index("people")
+    labels = study.labels_table(found).query("quality == 'c40'")
+    table = labels.query("phase == 'over_control'").set_index("people")
     assert list(table.index) == [10, 66] and table["seeds"].tolist() == [2, 1]
     folder, phase = "labels/people/10", "student_compression"
     gains = [
@@ -106,11 +109,19 @@ def test_the_control_learned_from_labels_alone_beside_the_first_student(found):
     assert table.loc[10, "value"] == pytest.approx(np.mean(gains))
     gain = auc(found, f"{phase}_it1", 0) - auc(found, phase, 0, CONTROL.variant)
     assert table.loc[66, "value"] == pytest.approx(gain)
+    gains = labels.query("phase == 'gain_control'").set_index("people")["value"]
+    assert gains[66] == pytest.approx(auc(found, phase, 0, CONTROL.variant) - auc(found, "teacher_both", 0))
+    assert list(gains.index) == [10, 66] and set(labels.query("phase == 'control'")["people"]) == {10, 66}
 
 
 def test_every_contrast_is_drawn_at_every_number_of_labels(found):
     table = study.few_labels_table(found)
-    assert len(table) == 3 * 2 * len(study.CONTRASTS) and set(table["people"]) == {10, 20, 66}
+    iterations = {10: ["it1"], 20: [], 66: ["it1", "it2"]}  # that were run
+    for people, part in table.groupby("people"):
+        missing = [f"student_compression_{name}" for name in ("it1", "it2", "it3") if name not in iterations[people]]
+        ran = [pair for pair in study.CONTRASTS if pair[0] not in missing]
+        assert list(part[["phase", "versus"]].itertuples(index=False, name=None)) == 2 * ran
+    assert set(table["people"]) == {10, 20, 66}
     row = table.query("people == 20 and quality == 'c40' and phase == 'oracle' and versus == 'teacher_both'").iloc[0]
     expected = [auc(found, "oracle", s) - auc(found, "teacher_both", s, "labels/people/20") for s in (0, 1)]
     assert row["value"] == pytest.approx(np.mean(expected)) and row["seeds"] == 2
@@ -145,7 +156,19 @@ def test_ablations_are_measured_against_the_first_student_of_the_same_seeds(foun
     (unchanged,) = found.keys("student_compression_it1", "c40", split="val", seeds=[0])
     values = [found.evaluation.values[key]["auc"][0] for key in (of_change, unchanged)]
     assert row["change_val"] == pytest.approx(values[0] - values[1])
-    assert table.iloc[1]["network"] == ABLATIONS[-1].network
+    assert table.iloc[1]["network"] == ABLATIONS[-1].network and not table["identical"].any()
+
+
+def test_a_change_that_changes_no_score_is_called_identical(tmp_path):
+    profile = profile_in(tmp_path)
+    usual = runs_of(["student_compression_it1"], (0, 1))
+    names = {"phase": "student_compression", "run": usual["run"].str.replace("_it1", "")}
+    same, other = (of(one.variant, usual.assign(**names)) for one in ABLATIONS[:2])
+    other = other.assign(score=other["score"].where(other.index != other.index[-1], 0.5))  # one face a seed
+    runs = [of("", usual), of("", runs_of(["teacher_both"], (0, 1))), same, other]
+    write_predictions(profile.workspace.results, pd.concat(runs))
+    table = study.ablation_table(study.load_study(profile)).query("quality == 'c40'")
+    assert table["identical"].tolist() == [True, False] and table["change"].iloc[0] == 0
 
 
 def test_iterations_begin_with_the_teacher(found):
@@ -156,7 +179,7 @@ def test_iterations_begin_with_the_teacher(found):
 
 
 def test_pseudo_labels_are_judged_by_hand(found):
-    table = study.taught_table(found)
+    table = study.pseudo_labels_table(found)
     assert len(table) == 2 * 2 * 2
     row = table.iloc[0]
     assert row["right"] == pytest.approx(9 / 12) and row["kept"] == 0.75 and row["right_learned"] == pytest.approx(7 / 8)
@@ -164,18 +187,35 @@ def test_pseudo_labels_are_judged_by_hand(found):
     assert row["log_loss"] == pytest.approx(-np.log([0.95, 0.55, 0.55, 0.95]).mean())
 
 
-def test_facts_say_what_the_tables_say(found):
-    told = facts.of_study(found)
-    assert told["ablation"]["chance"] == "student network: B4"
-    assert told["people"] == 66 and told["seeds"] == 3 and told["ablation"]["count"] == 2
-    assert set(told["contrasts"]) == {f"{a}_{b}_{quality}" for a, b in study.CONTRASTS for quality in ("c23", "c40")}
-    assert told["fewest"]["people"] == 10 and "student_compression_teacher_c23" in told["fewest"]
-    assert told["best_student_compression"]["people"] in (10, 20, 66) and told["right_student_classic"] == "75.0% to 75.0%"
-    assert facts.of_study(None) == {} and study.tables(None) == {}
+def test_claims_say_what_the_tables_say(found):
+    made = study.tables(found) | {"data": pd.DataFrame({"split": ["val"], "identities": [30]})}
+    assert claims.near_chance(made)["settings"] == {"student_network: B4"}
+    assert found.people == 66 and made["contrasts"]["seeds"].max() == 3
+    told = claims.ablation(made)
+    rows = made["ablation"].query("quality == 'c40'")
+    assert told["count"] == 2 and told["validation"] == 30 and told["worse"] == (rows["hi"] < 0).sum() == 1
+    assert (told["above"], told["above_val"]) == ((rows["change"] > 0).sum(), (rows["change_val"] > 0).sum())
+    contrasts = made["contrasts"].query("split == 'test' and quality == 'c40' and phase == 'student_compression'")
+    contrasts = contrasts.set_index("versus")[["value", "lo", "hi"]]
+    assert claims.student_leads(made)["both"] == tuple(contrasts.loc["teacher_both"])
+    assert claims.student_leads(made)["classic"] == tuple(contrasts.loc["student_classic"])
+    fewest = made["labels"].query("people == 10 and quality == 'c40'").set_index("phase")[["value", "lo", "hi"]]
+    few = claims.few_labels(made)
+    assert few["people"] == 10 and few["lead"] == tuple(fewest.loc["gain_student_compression"])
+    assert few["over"] == tuple(fewest.loc["over_control"])
+    assert claims.control_gains(made)["gain"].keys() == {10, 66} and claims.labels_right(made)["classic"] == 0.75
+    met = made["targets"].groupby("people")["met"].sum()
+    assert claims.targets_written(made)["met"] == f"{met[10]}, {met[20]} and {met[66]}"
+    assert study.tables(None) == {}
 
 
-def test_every_figure_of_the_study_is_drawn(found, tmp_path):
-    written = study_plots.draw_study(found, "SynthFF", tmp_path)
+def draws_of(profile, found):
+    drawn = Results(profile, pd.DataFrame(), found.evaluation if found else None, found).figures()
+    return {name: draw for name, draw in drawn.items() if name in study_plots.STUDY_FIGURES}
+
+
+def test_every_figure_of_the_study_is_drawn(profile, found, tmp_path):
+    written = write_figures(draws_of(profile, found), tmp_path)
     assert set(written) == set(study_plots.STUDY_FIGURES) and all(path.stat().st_size > 5000 for path in written.values())
     fig = study_plots.labels(found, "SynthFF")
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["10", "20", "66"]
@@ -185,14 +225,19 @@ def test_every_figure_of_the_study_is_drawn(found, tmp_path):
     assert f"{abs(lost):.2f} at c40" in text.get_text() and ax.get_xlim()[0] > lost
     fig = study_plots.iterations(found, "SynthFF")
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["teacher", "student 1", "student 2"]
-    assert study_plots.draw_study(None, "SynthFF", tmp_path) == {} and not list(tmp_path.iterdir())  # none is left over
+
+
+def test_figures_of_an_older_study_are_not_left_over(profile, tmp_path):
+    for name in study_plots.STUDY_FIGURES:
+        (tmp_path / f"{name}.svg").touch()
+    assert write_figures(draws_of(profile, None), tmp_path) == {} and not list(tmp_path.iterdir())
 
 
 def test_without_the_comparison_there_is_no_study(tmp_path):
     profile = profile_in(tmp_path)
-    write_predictions(profile.workspace.predictions, make_run("xception"))
+    write_predictions(profile.workspace.results, make_run("xception"))
     assert study.load_study(profile) is None
-    assert metrics.load_experiments(profile.workspace.predictions, "labels").empty
+    assert store.load_pseudo_labels(profile).empty and store.load_curves(profile).empty  # without their files
 
 
 def test_numbers_of_labelled_people_are_whole_pairs():

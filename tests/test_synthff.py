@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from utils.config import DataConfig, SynthFFConfig
-from utils.ffpp import load_splits, mask_path, video_path
+from utils.faces.ffpp import load_splits, mask_path, video_path
+from utils.faces.video import read_frames
 from utils.synthff import encode, motion, neural_textures
 from utils.synthff.person import SKIN, TEETH
-from utils.video import read_frames
 
 ROOT = DataConfig().root
 

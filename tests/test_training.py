@@ -11,11 +11,11 @@ import torch
 from fake_faces import make_faces, tiny_profile
 from safetensors.torch import load_file
 
-from utils import runs, training
 from utils.config import ModelConfig, TrainConfig
-from utils.dataset import FaceSet
-from utils.models import create_model, frozen_copy, probabilities
-from utils.training import fit, post_trained, trained, update_average, validate, warmup_cosine
+from utils.learn import checkpoints, training
+from utils.learn.dataset import FaceSet
+from utils.learn.models import create_model, frozen_copy, probabilities
+from utils.learn.training import fit, post_trained, trained, update_average, validate, warmup_cosine
 
 CONFIG = ModelConfig(px=16, steps=3, batch_size=4)
 SHARED = TrainConfig(eval_every=2, ema=0.5)
@@ -34,17 +34,17 @@ def fit_tiny(faces, folder, seed=0, **changes):
 
 def test_a_run_saves_what_is_needed_to_load_it_again(faces, tmp_path):
     model = fit_tiny(faces, tmp_path / "run", about={"phase": "trained"})
-    loaded = runs.load_model(tmp_path / "run")
+    loaded = checkpoints.load_model(tmp_path / "run")
     val = faces.select(split="val")
     assert torch.equal(probabilities(loaded, val), probabilities(model, val))
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["seed"] == 0 and config["phase"] == "trained"
     assert torch.__version__.startswith(config["versions"]["torch"])
     assert {"git_commit", "hash", "model_config", "train_config"} <= set(config)
-    log = runs.read_log(tmp_path / "run")
+    log = checkpoints.read_log(tmp_path / "run")
     assert [line["step"] for line in log] == [2, 3]
     assert {"loss", "val_loss", "val_auc", "val_auc_c23", "val_auc_c40", "seconds"} <= set(log[0])
-    result = runs.read_json(tmp_path / "run" / "result.json")
+    result = checkpoints.read_json(tmp_path / "run" / "result.json")
     assert result["val_auc"] == max(line["val_auc"] for line in log)
 
 
@@ -99,7 +99,7 @@ def test_patience_ends_a_run_that_gains_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "validate", lambda *arguments: {"val_auc": 0.5})
     shared = replace(SHARED, eval_every=1, patience=2)
     fit_tiny(faces, tmp_path / "run", config=replace(CONFIG, steps=10), shared=shared)
-    assert [line["step"] for line in runs.read_log(tmp_path / "run")] == [1, 2, 3]
+    assert [line["step"] for line in checkpoints.read_log(tmp_path / "run")] == [1, 2, 3]
 
 
 @pytest.mark.slow
@@ -110,9 +110,9 @@ def test_the_last_weights_or_the_best_are_kept(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "update_average", lambda average, model, decay: average.mean.fill_(next(steps)))
     config = replace(CONFIG, steps=4)
     best = fit_tiny(faces, tmp_path / "best", config=config, shared=SHARED)
-    assert best.mean.flatten()[0] == 2 and runs.read_json(tmp_path / "best" / "result.json")["val_auc"] == 0.9
+    assert best.mean.flatten()[0] == 2 and checkpoints.read_json(tmp_path / "best" / "result.json")["val_auc"] == 0.9
     last = fit_tiny(faces, tmp_path / "last", config=config, shared=replace(SHARED, keep="last"))
-    assert last.mean.flatten()[0] == 8 and runs.read_json(tmp_path / "last" / "result.json")["val_auc"] == 0.4
+    assert last.mean.flatten()[0] == 8 and checkpoints.read_json(tmp_path / "last" / "result.json")["val_auc"] == 0.4
     with pytest.raises(ValueError, match="unknown keep"):
         fit_tiny(faces, tmp_path / "typo", config=config, shared=replace(SHARED, keep="lst"))
 
@@ -162,7 +162,7 @@ def test_phases_one_and_two(faces, tmp_path, monkeypatch):
     profile = tiny_profile(tmp_path)
     post_trained(profile, "resnet18", faces, seed=3)
     configs = {
-        phase: runs.read_json(profile.workspace.runs / f"{phase}-resnet18-s3" / "config.json")
+        phase: checkpoints.read_json(profile.workspace.runs / f"{phase}-resnet18-s3" / "config.json")
         for phase in ("trained", "post_trained")
     }
     assert configs["trained"]["layers"] == configs["post_trained"]["layers"] == "all"  # no ImageNet weights here

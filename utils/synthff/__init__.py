@@ -1,1 +1,4 @@
-"""SynthFF: rendered talking heads, reenacted by NeuralTextures, in the layout of FaceForensics++."""
+"""In: nothing but seeds and two public packages of head models.
+Out: SynthFF, rendered talking heads reenacted by NeuralTextures, in the layout of FaceForensics++.
+Open first: `build.py`.
+"""

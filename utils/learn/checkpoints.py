@@ -1,0 +1,139 @@
+"""Folders of training runs.
+
+`config.json` says what was asked, `log.jsonl` has one line an evaluation, `model.safetensors` the best weights (tensors
+only, no code), and `result.json` the best evaluation: it is written last, so that its presence means "finished". Scores and
+judged pseudo-labels join them later. Run folders lie below `data/work/`; `results/store.py` gathers them into few tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from utils.config import ModelConfig, Profile
+from utils.learn.models import Detector, cpu_kind, create_model, pick_device
+from utils.learn.scores import JUDGED, SCORES
+from utils.paths import ROOT, atomic, read_json, write_json
+
+FILES = ("result.json", "log.jsonl", "model.safetensors")
+PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
+NOT_IN_HASH = ("num_threads",)  # a setting of speed; the threads that ran stand in the runs table
+NOT_A_SETTING = ("data", "teacher", "starts_from", "precision")  # inputs, and what the machine chose
+
+
+def run_name(phase: str, model: str, seed: int) -> str:
+    return f"{phase}-{model}-s{seed}"
+
+
+def run_hash(profile: Profile, phase: str, model: str, seed: int) -> str:
+    """Return the hash of a run that exists, so that the runs built on it can name it."""
+    return read_json(profile.workspace.runs / run_name(phase, model, seed) / "config.json")["hash"]
+
+
+def digest(request: dict, without: tuple[str, ...] = ()) -> str:
+    """Return a short hash of what a run was asked for; two requests with the same hash give the same run on one CPU kind."""
+    return hashlib.sha256(json.dumps(_hashed(request, without), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def settings_digest(request: dict) -> str:
+    """Return the hash of what `config.py` alone decides: the same on every machine, whatever its data and precision."""
+    return digest(request, NOT_A_SETTING)
+
+
+def _hashed(value, without: tuple[str, ...]):
+    if isinstance(value, dict):
+        return {key: _hashed(item, without) for key, item in value.items() if key not in (*NOT_IN_HASH, *without)}
+    return value
+
+
+def start(folder: Path, request: dict) -> None:
+    """Open a run folder: save the request with its hashes, commit, versions and machine; empty the log of a broken run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, SCORES, JUDGED):
+        (folder / name).unlink(missing_ok=True)
+    record = {"run": folder.name, "hash": digest(request), "settings": settings_digest(request), "git_commit": git_commit()}
+    machine = {"cpu": cpu_kind(), "threads": torch.get_num_threads(), "device": pick_device().type}
+    write_json(folder / "config.json", {**record, "versions": versions(), "machine": machine, **request})
+
+
+def log(folder: Path, record: dict) -> None:
+    """Append one JSON line to the run's log."""
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
+def finish(folder: Path, model: Detector, result: dict) -> None:
+    """Save the weights, then the result: after this the run counts as finished."""
+    with atomic(folder / "model.safetensors") as path:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, path)
+    write_json(folder / "result.json", result)
+
+
+def select(folder: Path, best: Path, **about) -> None:
+    """Make a run folder that holds what the run `best` holds, named as `chosen` in its config; `about` differs there.
+
+    A folder that holds it already is left alone, so that what was made from it stays newer.
+    """
+    config = read_json(best / "config.json") | {"run": folder.name, "chosen": best.name, **about}
+    if (folder / "result.json").is_file() and read_json(folder / "config.json") == config:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    for name in ("model.safetensors", "log.jsonl"):
+        with atomic(folder / name) as path:
+            shutil.copyfile(best / name, path)
+    write_json(folder / "config.json", config)
+    write_json(folder / "result.json", read_json(best / "result.json"))
+
+
+def is_finished(folder: Path, request: dict) -> bool:
+    """Tell whether this very request has been trained to its end."""
+    files = [folder / name for name in ("config.json", "result.json", "model.safetensors")]
+    return all(path.is_file() for path in files) and read_json(files[0])["hash"] == digest(request)
+
+
+def load_model(folder: Path) -> Detector:
+    """Return the trained detector of a run; raise FileNotFoundError where the run is missing or unfinished."""
+    folder = Path(folder)
+    if not (folder / "result.json").is_file():
+        raise FileNotFoundError(f"no finished run at {folder}: train it first (`make grid`, or the part of it that the README names)")
+    config = read_json(folder / "config.json")
+    model = create_model(config["model"], replace(ModelConfig(**config["model_config"]), weights="none"))
+    load_weights(model, folder)
+    return model.eval()
+
+
+def load_weights(model: Detector, folder: Path) -> None:
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+
+
+def read_log(folder: Path) -> list[dict]:
+    """Return the evaluations of a run, first to last."""
+    return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str:
+    """Return the commit checked out, with "+" behind it where tracked files differ from it; "" outside of git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", "--", "utils") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()

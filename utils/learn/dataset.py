@@ -1,0 +1,175 @@
+"""Faces as a table plus one memory-mapped array: selections, seeded batches, a pool whose labels nobody can reach."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+
+from utils.config import Profile
+from utils.faces import crops
+
+KEY = ["method", "video_id", "frame"]  # what the c23 and the c40 view of one frame have in common
+
+
+class FaceSet:
+    """Face crops with their labels: row i of `index` describes `pixels[index.row[i]]`.
+
+    `index` has the columns of the face cache (split, quality, pair, video_id, frame, label, row, ...); `pixels` is a
+    uint8 array (N, S, S, 3), usually memory-mapped. Selections share the pixels and copy nothing.
+    """
+
+    def __init__(self, index: pd.DataFrame, pixels: np.ndarray):
+        if index.empty:
+            raise ValueError("no face is left in this selection: check split, quality and pairs")
+        self.index = index.reset_index(drop=True)
+        self.pixels = pixels
+        self.labels = torch.as_tensor(self.index["label"].to_numpy(dtype=np.int64, copy=True))
+        self._rows = self.index["row"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def qualities(self) -> list[str]:
+        return sorted(self.index["quality"].unique())
+
+    @property
+    def pairs(self) -> set[str]:
+        """Identity pairs ("AAA_BBB", sorted) that occur here."""
+        return set(self.index["pair"])
+
+    def select(self, split=None, quality=None, pairs=None, every: int = 1) -> FaceSet:
+        """Return the faces of one split (or several), of some qualities and pairs, of every n-th sampled frame.
+
+        Raises ValueError where nothing is left.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        for column, wanted in (("split", split), ("quality", quality), ("pair", pairs)):
+            if wanted is not None:
+                keep &= self.index[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
+        if every > 1:
+            order = self.index["frame"].rank(method="dense").astype(int)
+            keep &= (order % every == 0).to_numpy()
+        return FaceSet(self.index[keep], self.pixels)
+
+    def images(self, items) -> torch.Tensor:
+        """Return the crops of some positions as uint8 (B, 3, S, S)."""
+        return _images(self.pixels, self._rows[np.asarray(items)])
+
+    def hide_labels(self, seed: int) -> UnlabelledFaces:
+        """Return the same faces as a pool without labels; the clips are numbered in an order drawn with `seed`."""
+        return UnlabelledFaces(_views(self.index, seed)[0], self.pixels)
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the table and of up to 256 crops, to notice that a run's data have changed."""
+        table = self.index[[*KEY, "quality", "split", "pair", "label"]].to_csv(index=False).encode()
+        some = np.unique(np.linspace(0, len(self) - 1, min(len(self), 256)).astype(int))
+        return f"{zlib.crc32(np.ascontiguousarray(self.pixels[self._rows[some]]), zlib.crc32(table)):08x}"
+
+
+class UnlabelledFaces:
+    """A pool of training faces without labels: item i is one frame of one clip, seen in one or more qualities.
+
+    Neither label nor method is kept, nor the file name (which tells fakes from originals), and the order is drawn by
+    seed: `clip` (N,) is a bare number. Only `images` and `view` lead to pixels.
+    """
+
+    def __init__(self, views: pd.DataFrame, pixels: np.ndarray):
+        self.clip = views["clip"].to_numpy(copy=True)
+        self.qualities = [name for name in views.columns if name != "clip"]
+        self._rows = {quality: views[quality].to_numpy() for quality in self.qualities}
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def images(self, items, quality: str | None = None) -> torch.Tensor:
+        """Return the crops of some items in one quality (the only one if not named) as uint8 (B, 3, S, S)."""
+        if quality is None and len(self.qualities) > 1:
+            raise ValueError(f"name the view: this pool has {', '.join(self.qualities)}")
+        quality = quality or self.qualities[0]
+        if quality not in self._rows:
+            raise ValueError(f"this pool has no {quality} view, only {', '.join(self.qualities)}")
+        return _images(self._pixels, self._rows[quality][np.asarray(items)])
+
+    def view(self, quality: str) -> UnlabelledFaces:
+        """Return the same items, in the same order, in one quality only."""
+        if quality not in self._rows:
+            raise ValueError(f"this pool has no {quality} view, only {', '.join(self.qualities)}")
+        return UnlabelledFaces(pd.DataFrame({"clip": self.clip, quality: self._rows[quality]}), self._pixels)
+
+
+def true_labels(faces: FaceSet, seed: int) -> np.ndarray:
+    """Return the true labels (N,) of `faces.hide_labels(seed)`, item by item: to judge pseudo-labels after training."""
+    return _views(faces.index, seed)[1]
+
+
+def _views(index: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one row a frame (clip number, array position per quality) in an order drawn by `seed`, and the labels."""
+    if set(index["split"]) != {"train"}:
+        raise ValueError(f"a pool is drawn from the training split only, not from {sorted(set(index['split']))}")
+    views = index.pivot(index=KEY, columns="quality", values="row").dropna().astype(np.int64)
+    if views.empty:
+        raise ValueError("no frame has a face in every quality: select one quality first")
+    labels = index.drop_duplicates(KEY).set_index(KEY)["label"].loc[views.index].to_numpy()
+    codes, clips = pd.factorize(views.index.droplevel("frame"))
+    number = np.random.default_rng(seed).permutation(len(clips))[codes]
+    order = np.argsort(number, kind="stable")
+    views = views.reset_index(drop=True).rename_axis(columns=None)
+    views.insert(0, "clip", number)
+    return views.iloc[order].reset_index(drop=True), labels[order]
+
+
+def _images(pixels: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    order = np.argsort(rows, kind="stable")  # read the memory map front to back
+    crops = np.empty((len(rows), *pixels.shape[1:]), dtype=np.uint8)
+    crops[order] = pixels[rows[order]]
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)  # (B, 3, S, S)
+
+
+def twins(index: pd.DataFrame) -> np.ndarray:
+    """Return positions (n, 2) in a face table of each original and a fake of the same target, frame and quality.
+
+    Raises ValueError where there is none.
+    """
+    rows = index[["target", "frame", "quality", "label"]].assign(position=np.arange(len(index)))
+    both = rows[rows["label"] == 0].merge(rows[rows["label"] == 1], on=["target", "frame", "quality"])
+    if both.empty:
+        raise ValueError("no fake has its original beside it: train without twins")
+    return both[["position_x", "position_y"]].to_numpy()
+
+
+def balanced_batches(labels: torch.Tensor, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield endless batches of positions (B,), half of each class, each class gone through in shuffled rounds.
+
+    Raises ValueError where one class is missing or the batch size is odd.
+    """
+    if batch_size % 2:
+        raise ValueError(f"batch size {batch_size} is odd: two classes in equal number need an even one")
+    classes = [torch.nonzero(labels == value).flatten() for value in (0, 1)]
+    if min(len(members) for members in classes) == 0:
+        raise ValueError("only one class in the training faces: real and fake faces are both needed")
+    streams = [_rounds(members, generator) for members in classes]
+    while True:
+        yield torch.stack([next(stream) for _ in range(batch_size // 2) for stream in streams])
+
+
+def endless_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield endless batches of positions 0 .. count - 1 (B,), in shuffled rounds."""
+    stream = _rounds(torch.arange(count), generator)
+    while True:
+        yield torch.stack([next(stream) for _ in range(batch_size)])
+
+
+def _rounds(members: torch.Tensor, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    while True:
+        yield from members[torch.randperm(len(members), generator=generator)]
+
+
+def load_faces(profile: Profile) -> FaceSet:
+    """Return every found face of the profile's cache; raise FileNotFoundError where notebook 02 has not run."""
+    return FaceSet(*crops.load_crops(profile))

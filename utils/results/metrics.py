@@ -1,0 +1,350 @@
+"""Predictions in, figures of merit out: accuracy, AUC, EER, log loss, and bootstrap intervals over identity pairs.
+
+Label 1 is fake, 0 real; a score is the probability of fake; a face or video counts as fake from the threshold upwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from utils.faces.ffpp import HARD
+from utils.learn.scores import over_clip
+
+METRICS = (
+    "accuracy",
+    "accuracy_real",
+    "accuracy_fake",
+    "balanced_accuracy",
+    "accuracy_half",
+    "accuracy_half_real",
+    "accuracy_half_fake",
+    "auc",
+    "eer",
+    "log_loss",
+)  # `accuracy_half` is the accuracy at a threshold of one half, as in the original project; the others use validation's
+LEVELS = ("frame", "video")
+VIDEO = ["run", "model", "phase", "seed", "method", "split", "quality", "video_id", "label"]  # names one video of one run
+SMALLEST = 1e-6  # scores are kept this far from 0 and 1 in the log loss
+SEED_STREAM = 4040  # of the draws of seeds, apart from those of identity pairs
+CHUNK = 4_000_000  # entries of the largest temporary array of a bootstrap
+
+
+def identity_pairs(video_ids: Sequence[str]) -> dict[str, str]:
+    """Map each video to its identity pair: a fake `TTT_SSS` to the sorted two, an original to the pair it is target of.
+
+    An original that no fake shows is a pair of its own. Raises ValueError for an original in two pairs, because the
+    resampled units would not be independent.
+    """
+    fakes = {video: tuple(video.split("_")) for video in set(video_ids) if "_" in video}
+    pairs = {video: "_".join(sorted(ids)) for video, ids in fakes.items()}
+    members: dict[str, str] = {}
+    for video, ids in sorted(fakes.items()):
+        for identity in ids:
+            if members.setdefault(identity, pairs[video]) != pairs[video]:
+                raise ValueError(f"identity {identity} is in pairs {members[identity]} and {pairs[video]}")
+    return pairs | {video: members.get(video, video) for video in set(video_ids) if "_" not in video}
+
+
+def video_scores(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a video: `frames` is the number of its faces, and the score what `over_clip` makes of theirs."""
+    videos = predictions.groupby(VIDEO, as_index=False)
+    return videos.agg(frames=("frame", "size")).assign(
+        score=over_clip(predictions["score"].to_numpy(dtype=float), videos.ngroup().to_numpy())
+    )
+
+
+def at_level(predictions: pd.DataFrame, level: str) -> pd.DataFrame:
+    """Return predictions per "frame" or per "video"; raise ValueError for another level."""
+    if level not in LEVELS:
+        raise ValueError(f"unknown level {level!r}: choose one of {', '.join(LEVELS)}")
+    return predictions if level == "frame" else video_scores(predictions)
+
+
+def choose_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the threshold of greatest balanced accuracy (Youden 1950); among equals, the one nearest to one half.
+
+    Candidates lie midway between neighbouring scores. For validation scores only.
+    """
+    values = np.unique(scores)
+    if len(values) < 2:
+        return 0.5
+    candidates = (values[:-1] + values[1:]) / 2
+    real, fake = np.sort(scores[labels == 0]), np.sort(scores[labels == 1])
+    balanced = np.searchsorted(real, candidates) / len(real) + 1 - np.searchsorted(fake, candidates) / len(fake)
+    best = candidates[balanced >= balanced.max() - 1e-12]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def _auc(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the AUC (R,) as the share of (real, fake) pairs in the right order, half for ties (Mann & Whitney 1947).
+
+    `reals`, `fakes` (T, G) count the videos at each distinct score of each group, `weights` (R, G) weigh the groups.
+    """
+    below = np.cumsum(reals, axis=0) - reals / 2
+    wins = fakes.T @ below  # (G, G): fakes of a row's group above reals of a column's group
+    return np.einsum("rg,rg->r", weights @ wins, weights)
+
+
+def _eer(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the equal error rate (R,): where the ROC curve, joined by straight lines, crosses the falling diagonal."""
+    rates = []
+    for rows in np.array_split(weights, max(1, len(weights) * (len(reals) + 1) // CHUNK)):
+        miss = np.cumsum(rows @ fakes.T, axis=1)  # (r, T): fakes at or below each score
+        right = np.cumsum(rows @ reals.T, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fnr = np.pad(miss / miss[:, -1:], ((0, 0), (1, 0)))  # rises from 0 to 1 with the threshold
+            fpr = 1 - np.pad(right / right[:, -1:], ((0, 0), (1, 0)))
+        gap = fnr - fpr
+        after = np.clip((gap < 0).sum(axis=1), 1, gap.shape[1] - 1)  # first point where misses outnumber alarms
+        row = np.arange(len(rows))
+        low, high = gap[row, after - 1], gap[row, after]
+        share = -low / (high - low)
+        rates.append(fnr[row, after - 1] + share * (fnr[row, after] - fnr[row, after - 1]))
+    return np.concatenate(rates)
+
+
+def measure(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    groups: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    wanted: Sequence[str] = METRICS,
+) -> dict[str, np.ndarray]:
+    """Return the wanted metrics of `METRICS` as arrays (R,), one value for each row of weights.
+
+    `labels`, `scores`, `groups` (n,): groups number the identity pairs 0..G-1. `weights` (R, G): how often a resample
+    drew each group; None is the data as they are (R = 1). A resample that lacks a class gives NaN.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    groups = np.zeros(len(labels), dtype=int) if groups is None else np.asarray(groups)
+    weights = np.ones((1, groups.max() + 1)) if weights is None else np.asarray(weights, dtype=float)
+    values, rank = np.unique(scores, return_inverse=True)
+    counts = np.zeros((2, len(values), weights.shape[1]))
+    np.add.at(counts, (labels, rank, groups), 1)
+    clipped = np.clip(scores, SMALLEST, 1 - SMALLEST)
+    loss = np.bincount(groups, -np.log(np.where(labels == 1, clipped, 1 - clipped)), weights.shape[1])
+
+    def count(chosen: np.ndarray) -> np.ndarray:
+        return weights @ np.bincount(groups[chosen], minlength=weights.shape[1])  # (R,)
+
+    real, fake = count(labels == 0), count(labels == 1)
+    right_real, right_fake = count((labels == 0) & (scores < threshold)), count((labels == 1) & (scores >= threshold))
+    half_real, half_fake = count((labels == 0) & (scores < 0.5)), count((labels == 1) & (scores >= 0.5))
+    formulas = {
+        "accuracy": lambda: (right_real + right_fake) / (real + fake),
+        "accuracy_real": lambda: right_real / real,
+        "accuracy_fake": lambda: right_fake / fake,
+        "balanced_accuracy": lambda: (right_real / real + right_fake / fake) / 2,
+        "accuracy_half": lambda: (half_real + half_fake) / (real + fake),
+        "accuracy_half_real": lambda: half_real / real,
+        "accuracy_half_fake": lambda: half_fake / fake,
+        "auc": lambda: _auc(counts[0], counts[1], weights) / (real * fake),
+        "eer": lambda: _eer(counts[0], counts[1], weights),
+        "log_loss": lambda: weights @ loss / (real + fake),
+    }
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: formulas[name]() for name in wanted}
+
+
+@lru_cache(maxsize=8)  # hundreds of runs are measured on the same pairs
+def resample_pairs(n_pairs: int, resamples: int, seed: int = 0) -> np.ndarray:
+    """Return how often each of `resamples` bootstrap draws takes each pair (R, G), read-only; each row sums to `n_pairs`."""
+    rng = np.random.default_rng([seed, n_pairs])
+    drawn = rng.multinomial(n_pairs, np.full(n_pairs, 1 / n_pairs), size=resamples).astype(float)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of bootstrap values (Efron & Tibshirani 1993, chapter 13)."""
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All runs measured.
+
+    `table`: one row a run, split, quality and level: class balance, threshold, each metric with `_lo` and `_hi`.
+    `values`: (run, split, quality, level) -> metric -> (1 + R,): the estimate, then its bootstrap values. The draws
+    are the same for every run on the same pairs, so that values subtracted from each other are paired.
+    `pairs`: (run, split, quality, level) -> the identity pairs drawn from.
+    """
+
+    table: pd.DataFrame
+    values: dict[tuple[str, str, str, str], dict[str, np.ndarray]]
+    pairs: dict[tuple[str, str, str, str], tuple[str, ...]]
+
+
+def evaluate(
+    predictions: pd.DataFrame,
+    resamples: int = 2000,
+    seed: int = 0,
+    levels: Sequence[str] = LEVELS,
+    wanted: Sequence[str] = METRICS,
+) -> Evaluation:
+    """Measure every run at frame and video level (or one of them) with 95 % intervals over identity pairs.
+
+    `wanted` are the metrics, all of them unless less is asked for.
+
+    The threshold of each run, quality and level is chosen on validation and held fixed in the resamples. Raises
+    ValueError for a part that has no validation scores or lacks a class.
+    """
+    pair_of = identity_pairs(predictions["video_id"].unique().tolist())
+    rows, values, pairs = [], {}, {}
+    for level in levels:
+        scored = at_level(predictions, level)
+        parts = dict(list(scored.groupby(["run", "split", "quality"])))
+        for (run, split, quality), part in parts.items():
+            valid = parts.get((run, "val", quality))
+            if valid is None:
+                raise ValueError(f"run {run} has no validation predictions at {quality}: predict split `val` too")
+            if part["label"].nunique() < 2:
+                raise ValueError(f"run {run}, {split} at {quality}: needs real and fake videos")
+            key = (run, split, quality, level)
+            threshold = choose_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
+            values[key], pairs[key] = _bootstrap(part, threshold, pair_of, resamples, seed, wanted)
+            rows.append(_describe(part, key, threshold, len(pairs[key])) | summarise(values[key]))
+    return Evaluation(pd.DataFrame(rows), values, pairs)
+
+
+def _bootstrap(
+    part: pd.DataFrame, threshold: float, pair_of: dict[str, str], resamples: int, seed: int, wanted: Sequence[str]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    names, groups = np.unique(part["video_id"].map(pair_of).to_numpy(dtype=str), return_inverse=True)
+    weights = np.vstack([np.ones((1, len(names))), resample_pairs(len(names), resamples, seed)])
+    return measure(part["label"], part["score"], threshold, groups, weights, wanted), tuple(names.tolist())
+
+
+def _describe(part: pd.DataFrame, key: tuple[str, str, str, str], threshold: float, n_pairs: int) -> dict:
+    run, split, quality, level = key
+    first = part.iloc[0]
+    fakes = int(part["label"].sum())
+    return {
+        "run": run,
+        "model": first["model"],
+        "phase": first["phase"],
+        "seed": int(first["seed"]),
+        "split": split,
+        "quality": quality,
+        "level": level,
+        "n_pairs": n_pairs,
+        "n_real": len(part) - fakes,
+        "n_fake": fakes,
+        "threshold": threshold,
+    }
+
+
+def summarise(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return each metric's estimate and interval from its values (1 + R,)."""
+    summary = {}
+    for name, draws in values.items():
+        summary[name] = float(draws[0])
+        summary[f"{name}_lo"], summary[f"{name}_hi"] = interval(draws[1:])
+    return summary
+
+
+def difference(evaluation: Evaluation, these: Sequence[tuple], those: Sequence[tuple], metric: str = "auc") -> dict:
+    """Return mean metric of `these` minus that of `those` with its paired 95 % interval: value, lo, hi.
+
+    Both are sequences of (run, split, quality, level), several, in the order of the seeds, where a method was run with
+    several seeds: then the interval holds the spread of seeds as well. Raises ValueError where they were not measured on
+    the same identity pairs.
+    """
+    if _pairs(evaluation, these) != _pairs(evaluation, those):
+        raise ValueError(f"not measured on the same identity pairs: {these[0]} and {those[0]}")
+    gaps = draws(evaluation, these, metric) - draws(evaluation, those, metric)
+    return estimate(gaps[0], gaps[1:])
+
+
+def unpaired_difference(
+    evaluation: Evaluation, these: Sequence[tuple], those: Sequence[tuple], metric: str = "auc"
+) -> dict[str, float]:
+    """Return mean metric of `these` minus that of `those`, measured on other people, with its 95 % interval.
+
+    Keys and result are those of `difference`. Raises ValueError where an identity pair is on both sides: then the
+    difference is paired.
+    """
+    shared = set(_pairs(evaluation, these)) & set(_pairs(evaluation, those))
+    if shared:
+        raise ValueError(f"{these[0]} and {those[0]} share identity pairs ({min(shared)}): use `difference`")
+    this, that = (draws(evaluation, keys, metric) for keys in (these, those))
+    # The n-th draws of both sides must not be matched: from equally many pairs both would draw the same positions.
+    # Independent draws may meet in any combination, so all are taken.
+    most = math.isqrt(CHUNK) + 1
+    return estimate(this[0] - that[0], np.subtract.outer(this[1:most], that[1:most]))
+
+
+def _pairs(evaluation: Evaluation, keys: Sequence[tuple]) -> tuple[str, ...]:
+    """Return the identity pairs that `keys`, the runs of one method, were all measured on; ValueError if they differ."""
+    found = {evaluation.pairs[key] for key in keys}
+    if len(found) > 1:
+        raise ValueError(f"not measured on the same identity pairs: {', '.join(key[0] for key in keys)}")
+    return found.pop()
+
+
+def draws(evaluation: Evaluation, keys: Sequence[tuple], metric: str) -> np.ndarray:
+    """Return the metric's mean over `keys`, one a seed, the estimate first, then its bootstrap values (1 + R,).
+
+    Each resample draws identity pairs and, where there are several, seeds: both are crossed, for every seed scored the
+    same people. Two methods that were run with equally many seeds get the same draws, so that they stay paired.
+    """
+    values = np.stack([evaluation.values[key][metric] for key in keys])  # (S, 1 + R)
+    seeds, resamples = len(values), values.shape[1] - 1
+    if seeds == 1:
+        return values[0]
+    drawn = np.random.default_rng([SEED_STREAM, seeds]).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    return np.append(values[:, 0].mean(), np.einsum("rs,sr->r", drawn / seeds, values[:, 1:]))
+
+
+def estimate(value: float, draws: np.ndarray) -> dict[str, float]:
+    """Return a value and the interval of its bootstrap values."""
+    low, high = interval(draws)
+    return {"value": float(value), "lo": low, "hi": high}
+
+
+def validation_auc(evaluation: Evaluation, level: str = "frame") -> pd.DataFrame:
+    """Return each run's AUC on validation, one row a run, one column a quality; its row mean is what runs are chosen by."""
+    part = evaluation.table[(evaluation.table["split"] == "val") & (evaluation.table["level"] == level)]
+    return part.pivot(index="run", columns="quality", values="auc")
+
+
+def by_method(evaluation: Evaluation, metric: str = "auc", split: str = "test", level: str = "video") -> pd.DataFrame:
+    """Return one row a phase, model and quality: the mean over seeds with its 95 % interval over identity pairs and seeds.
+
+    Columns phase, model, quality, seeds, value, lo, hi. No rows where no run has the split.
+    """
+    table = evaluation.table[(evaluation.table["split"] == split) & (evaluation.table["level"] == level)]
+    rows = []
+    for (phase, model, quality), part in table.groupby(["phase", "model", "quality"], sort=False):
+        found = draws(evaluation, [(run, split, quality, level) for run in part["run"]], metric)
+        rows.append((phase, model, quality, len(part), *estimate(found[0], found[1:]).values()))
+    return pd.DataFrame(rows, columns=["phase", "model", "quality", "seeds", "value", "lo", "hi"])
+
+
+def hard_against_test(evaluation: Evaluation, metric: str = "auc", level: str = "video") -> pd.DataFrame:
+    """Return what each method loses on `test_hard`: one row a phase, model and quality, none where no run has the split.
+
+    Columns phase, model, quality, n_pairs, n_real, n_fake (of test_hard), `test` and `hard` (means over the seeds that
+    have both) and `change`, hard minus test, unpaired; each of the three with `_lo` and `_hi`.
+    """
+    counts, names = ["n_pairs", "n_real", "n_fake"], ["test", "hard", "change"]
+    table, rows = evaluation.table.query("split == @HARD and level == @level"), []
+    for (phase, model, quality), part in table.groupby(["phase", "model", "quality"], sort=False):
+        runs = [run for run in part["run"] if (run, "test", quality, level) in evaluation.values]
+        if not runs:
+            continue
+        hard, test = ([(run, split, quality, level) for run in runs] for split in (HARD, "test"))
+        change = unpaired_difference(evaluation, hard, test, metric)
+        triples = [estimate(found[0], found[1:]) for found in (draws(evaluation, keys, metric) for keys in (test, hard))]
+        numbers = [number for triple in (*triples, change) for number in triple.values()]
+        rows.append((phase, model, quality, *part.iloc[0][counts], *numbers))
+    columns = ["phase", "model", "quality", *counts, *(name + end for name in names for end in ("", "_lo", "_hi"))]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,191 @@
+"""Figures: one function makes one figure, which becomes one file in figures/ and one label in the report.
+
+Result figures take the predictions, their evaluation and the data set's name, show whatever runs are there, and
+return None where there is nothing to show. All but `robustness` are about the split test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from utils.config import ARMS, PHASES
+from utils.results.metrics import (
+    Evaluation,
+    by_method,
+    hard_against_test,
+    video_scores,
+)
+from utils.results.style import (
+    CLASS_COLORS,
+    COLORS,
+    COLUMN,
+    HOLLOW,
+    LABELS,
+    MODELS,
+    ORIGINAL_COLOR,
+    PAGE,
+    QUALITY_COLORS,
+    REFERENCE_LINE,
+    THRESHOLD_LINE,
+    dots_with_intervals,
+    known_methods,
+    method_label,
+    outside_legend,
+    quality_panels,
+)
+from utils.results.tables import accuracy_gaps, one_run_a_model
+
+
+def roc_by_quality(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """ROC curves of the models at each quality, per video."""
+    table = one_run_a_model(evaluation).query("level == 'video'")
+    if table.empty:
+        return None
+    videos = video_scores(predictions.query("split == 'test'"))
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 3.2)
+    for ax, quality in zip(axes, qualities, strict=True):
+        for row in table[table["quality"] == quality].itertuples():
+            part = videos[(videos["run"] == row.run) & (videos["quality"] == quality)]
+            fpr, tpr, _ = roc_curve(part["label"], part["score"], drop_intermediate=False)
+            ax.plot(fpr, tpr, color=COLORS[row.model], label=f"{method_label(row)}: {row.auc:.3f}")
+        ax.plot([0, 1], [0, 1], **REFERENCE_LINE)
+        ax.set(xlabel="false alarms on real videos", aspect="equal")
+        ax.legend(title="AUC", loc="lower right")
+    axes[0].set_ylabel("fake videos found")
+    return fig
+
+
+def _videos_by_model(predictions: pd.DataFrame, evaluation: Evaluation) -> tuple:
+    """Return the video rows of `one_run_a_model`, the test videos' scores, and the models and qualities of the panels."""
+    table = one_run_a_model(evaluation).query("level == 'video'")
+    videos = video_scores(predictions.query("split == 'test'"))
+    return table, videos, list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
+
+
+def score_histograms(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """Scores of real and fake test videos, with the threshold chosen on validation."""
+    table, videos, models, qualities = _videos_by_model(predictions, evaluation)
+    if table.empty:
+        return None
+    fig, axes = plt.subplots(
+        len(models), len(qualities), figsize=(PAGE, 0.6 + 0.8 * len(models)), squeeze=False, sharex=True, sharey="row"
+    )
+    for row in table.itertuples():
+        ax = axes[models.index(row.model), qualities.index(row.quality)]
+        part = videos[(videos["run"] == row.run) & (videos["quality"] == row.quality)]
+        for label, (kind, color) in enumerate(CLASS_COLORS.items()):
+            ax.hist(part.loc[part["label"] == label, "score"], bins=np.linspace(0, 1, 21), color=color, alpha=0.6, label=kind)
+        ax.axvline(row.threshold, **THRESHOLD_LINE, label="threshold")
+        ax.set_title(f"{MODELS[row.model]}, {row.quality}")
+    outside_legend(fig, axes[0, 0])
+    fig.supxlabel(f"score (probability of fake), {name} test videos", fontsize="small")
+    fig.supylabel("videos", fontsize="small")
+    return fig
+
+
+def frame_to_video(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """AUC per frame (hollow) and per video (full): what averaging a video's frames is worth."""
+    table = one_run_a_model(evaluation)
+    if table.empty:
+        return None
+    rows = list(dict.fromkeys(table["model"]))
+    fig, ax = plt.subplots(figsize=(COLUMN + 0.6, 0.9 + 0.32 * len(rows)))
+    for index, (quality, part) in enumerate(table.groupby("quality")):
+        wide = part.pivot(index="model", columns="level", values="auc").loc[rows]
+        y, color = np.arange(len(rows))[::-1] - 0.24 * (index - 0.5), QUALITY_COLORS.get(quality)
+        ax.hlines(y, wide["frame"], wide["video"], color=color)
+        ax.plot(wide["frame"], y, "o", color=color, markerfacecolor=HOLLOW, markersize=4)
+        ax.plot(wide["video"], y, "o", color=color, markersize=4, label=quality)
+    ax.set_yticks(range(len(rows)), [MODELS[model] for model in rows[::-1]])
+    ax.set(xlabel="AUC per frame (hollow) and per video (full)", ylim=(-0.6, len(rows) - 0.4))
+    outside_legend(fig, ax, f"{name}, test")
+    return fig
+
+
+def validation_minus_test(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """Accuracy lost from validation to test: the original's 18 cases, and ours with 95 % intervals (two data sets)."""
+    table = accuracy_gaps(evaluation, name)
+    table = table.assign(row=[method_label(row) for row in table.itertuples()], value=table["gap"])
+    rows = [f"{model}, {LABELS[phase]}" for phase in PHASES for model in MODELS.values()]
+    rows = [row for row in rows if row in set(table["row"])]
+    groups = list(dict.fromkeys(table["group"]))
+    fig, axes = plt.subplots(1, max(1, len(groups) - 1), figsize=(PAGE, 1 + 0.17 * len(rows)), sharey=True, squeeze=False)
+    for ax, group in zip(axes[0], groups[1:] or groups, strict=True):
+        dots_with_intervals(ax, table[table["group"] == groups[0]], rows, 0.12, color=ORIGINAL_COLOR, label=groups[0])
+        if group != groups[0]:
+            color = QUALITY_COLORS.get(group.split(", ")[-1])
+            dots_with_intervals(ax, table[table["group"] == group], rows, -0.12, color=color, label=group)
+        ax.axvline(0, **REFERENCE_LINE)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    fig.supxlabel("points of accuracy over faces lost, validation to test", fontsize="small")
+    return fig
+
+
+def noisy_student(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """AUC of teachers, students and oracle of the Noisy Student comparison, with 95 % intervals."""
+    table = by_method(evaluation).query("phase in @ARMS")
+    if table.empty:
+        return None
+    table = table.assign(row=table["phase"].map(LABELS))
+    rows = [LABELS[arm] for arm in ARMS if LABELS[arm] in set(table["row"])]
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 0.9 + 0.25 * len(rows), sharex=True)
+    for ax, quality in zip(axes, qualities, strict=True):
+        dots_with_intervals(ax, table[table["quality"] == quality], rows, color=QUALITY_COLORS.get(quality))
+        ax.set(xlabel="AUC, 95 % intervals")
+    return fig
+
+
+def robustness(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
+    """AUC of each method on the test videos (full) and on the harder ones of test_hard (hollow), with 95 % intervals."""
+    table = known_methods(hard_against_test(evaluation)).rename(columns={"method": "row"})
+    if table.empty:
+        return None
+    rows = list(dict.fromkeys(table["row"]))
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 0.9 + 0.22 * len(rows), "videos", sharex=True)
+    for ax, quality in zip(axes, qualities, strict=True):
+        part, color = table[table["quality"] == quality], QUALITY_COLORS.get(quality)
+        for split, shift, face in (("test", -0.13, color), ("hard", 0.13, HOLLOW)):
+            names = {split: "value", f"{split}_lo": "lo", f"{split}_hi": "hi"}
+            style = {"color": color, "markerfacecolor": face}
+            dots_with_intervals(ax, part[["row", *names]].rename(columns=names), rows, shift, **style)
+        ax.axvline(0.5, **REFERENCE_LINE)
+    fig.supxlabel("AUC of the videos of test (full) and test_hard (hollow), 95 % intervals", fontsize="small")
+    return fig
+
+
+def learning_curves(logs: dict[str, pd.DataFrame]) -> Figure:
+    """Loss and validation AUC over optimiser steps, one line a run; `logs` holds the tables of runs' log.jsonl.
+
+    Reads the columns step, loss and val_auc.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.6))
+    for color, (run, log) in zip(sns.color_palette("colorblind", max(len(logs), 1)), logs.items(), strict=True):
+        left.plot(log["step"], log["loss"], color=color, label=run)
+        right.plot(log["step"], log["val_auc"], color=color, marker=".", label=run)
+    left.set(xlabel="optimiser steps", ylabel="training loss")
+    right.set(xlabel="optimiser steps", ylabel="validation AUC")
+    outside_legend(fig, left)
+    return fig
+
+
+RESULT_FIGURES: dict[str, Callable[[pd.DataFrame, Evaluation, str], Figure | None]] = {
+    function.__name__: function
+    for function in (
+        roc_by_quality,
+        score_histograms,
+        frame_to_video,
+        validation_minus_test,
+        noisy_student,
+        robustness,
+    )
+}

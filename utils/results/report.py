@@ -1,0 +1,212 @@
+"""Everything that is made of results, by one call: tables, claims, figures, the report and the README's numbers.
+
+    python -m utils.results.report [--profile synthff]
+
+report/report.typ holds the layout and the prose of methods; its numbers come from report/tables/, its sentences about results
+from `claims`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import typst
+from matplotlib.figure import Figure
+
+from utils.config import PROFILES, Profile, get_profile
+from utils.faces.ffpp import HARD
+from utils.paths import REPORT, ROOT, atomic
+from utils.results import claims, prose, store, study, tables
+from utils.results.metrics import Evaluation, evaluate
+from utils.results.plots import RESULT_FIGURES
+from utils.results.study import Study, load_study
+from utils.results.study_plots import STUDY_FIGURES
+from utils.results.style import LABELS, MODELS, write_figures
+
+BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"  # of the README
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that tables and figures are made of: the scores of the comparison and the cases, measured, and the study."""
+
+    profile: Profile
+    predictions: pd.DataFrame
+    evaluation: Evaluation
+    study: Study | None
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return every table of the report by name."""
+        measured = self.evaluation
+        return {
+            "results": tables.results_table(measured),
+            "networks": tables.networks_table(measured),
+            "cases": tables.cases_table(measured),
+            "gaps": tables.accuracy_gaps(measured, self.profile.data.name),
+            "differences": tables.differences_table(measured),
+            "robustness": tables.robustness_table(measured),
+            "settings": tables.settings_table(self.profile),
+            **tables.data_tables(self.profile),
+            **study.tables(self.study),
+            **store.load_repeats(self.profile),
+        }
+
+    def figures(self) -> dict[str, Callable[[], Figure | None]]:
+        """Return what draws each figure, by name; one that has nothing to show returns None."""
+        name = self.profile.data.name
+        drawn = {key: partial(draw, self.predictions, self.evaluation, name) for key, draw in RESULT_FIGURES.items()}
+        nothing = dict.fromkeys(STUDY_FIGURES, lambda: None)  # so that those of an older study are removed
+        studied = {key: partial(draw, self.study, name) for key, draw in STUDY_FIGURES.items()}
+        return drawn | (studied if self.study else nothing)
+
+
+def load_results(profile: Profile) -> Results:
+    """Read and measure the results of a profile."""
+    predictions = store.load_predictions(profile)
+    compared = store.of_comparison(predictions)
+    return Results(profile, compared, evaluate(compared, profile.bootstrap), load_study(profile, predictions))
+
+
+def build(profile: Profile) -> Results:
+    """Make every table, claim and figure anew, then the report and, of the committed results, the README's numbers."""
+    results, space = load_results(profile), profile.workspace
+    for name, table in results.tables().items():
+        digits = "%.1f" if name == "cases" else "%.3f"
+        with atomic(space.tables / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format=digits, lineterminator="\n")
+    write_facts(profile)
+    write_figures(results.figures(), space.figures)
+    compile_report(profile)
+    if space.root == ROOT:
+        update_readme(prose.read_tables(space.tables))
+    return results
+
+
+def write_facts(profile: Profile) -> None:
+    """Write facts.json, what the report's prose needs beside the tables: settings, counts, and the claims."""
+    read = prose.read_tables(profile.workspace.tables)
+    facts = {
+        "dataset": profile.data.name,
+        "profile": profile.name,
+        "resamples": profile.bootstrap,
+        "test": counts(read["results"].query("level == 'video'")),
+        "hard": counts(read["robustness"]),
+        "settings": settings_facts(profile),
+        "claims": {name: prose.say(name, read) for name in prose.CLAIMS},
+    }
+    with atomic(profile.workspace.tables / "facts.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return pairs, real and fake videos at each quality of a table of results."""
+    columns = ["n_pairs", "n_real", "n_fake"]
+    return {quality: {name: int(part[name].max()) for name in columns} for quality, part in table.groupby("quality")}
+
+
+def settings_facts(profile: Profile) -> dict:
+    """Return the settings that the section on methods names."""
+    student, faces = profile.student, profile.faces
+    compression = profile.student_of("student_compression")
+    names = ("iterations", "mu", "threshold", "calibrate", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u")
+    names += ("T", "student_init", "later_init")
+    return {
+        **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector")},
+        **{name: getattr(student, name) for name in names},
+        "compression": {name: getattr(compression, name) for name in ("threshold", "soft", "degrade")},
+        "keep": profile.train.keep,
+        "n": student.randaugment_n,
+        "m": student.randaugment_m,
+        "student_model": MODELS[profile.student_model],
+        "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
+    }
+
+
+def compile_report(profile: Profile) -> Path:
+    """Set report.typ with the profile's tables and figures; return the PDF, byte for byte the same for equal input.
+
+    Raises FileNotFoundError where the tables are missing and ValueError where Typst refuses the source.
+    """
+    workspace = profile.workspace
+    if not (workspace.tables / "facts.json").is_file():
+        raise FileNotFoundError(f"no tables in {workspace.tables}: run notebook 07 (`make figures`)")
+    inputs = {
+        kind: ",".join(sorted(path.name for path in folder.glob("[!.]*.*")))
+        for kind, folder in (("figures", workspace.figures), ("tables", workspace.tables))
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Path(folder)
+        for source in [*REPORT.glob("*.typ"), *REPORT.glob("*.bib")]:
+            (stage / "report").mkdir(exist_ok=True)
+            shutil.copy(source, stage / "report")
+        shutil.copytree(workspace.tables, stage / "report" / "tables")
+        if workspace.figures.is_dir():
+            shutil.copytree(workspace.figures, stage / "figures")
+        compiler = typst.Compiler(root=stage, ignore_system_fonts=True, sys_inputs=inputs)
+        try:
+            pdf = compiler.compile(stage / "report" / "report.typ", format="pdf", timestamp=0)
+        except typst.TypstError as error:
+            raise ValueError(f"report.typ does not compile: {error.message}\n{error.diagnostic}") from error
+    with atomic(workspace.report / "report.pdf") as temporary:
+        temporary.write_bytes(pdf)
+    return workspace.report / "report.pdf"
+
+
+def results_markdown(results: pd.DataFrame, robustness: pd.DataFrame) -> str:
+    """Return AUC of videos as a Markdown table, one row a method, from the two tables; test_hard's columns where it is."""
+    test = results.query("level == 'video'").rename(columns={"auc": "test", "auc_lo": "test_lo", "auc_hi": "test_hi"})
+    parts = {"test": test} | ({"hard": robustness} if len(robustness) else {})
+    columns = [(split, quality) for split in parts for quality in sorted(test["quality"].unique())]
+    heads = ["phase", "network", *(q if split == "test" else f"{q}, `{HARD}`" for split, q in columns)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for phase, model in test[["phase", "model"]].drop_duplicates().itertuples(index=False):
+        cells = [_cell(parts[split], split, (phase, model, quality)) for split, quality in columns]
+        lines.append(f"| {LABELS[phase]} | {MODELS[model]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(table: pd.DataFrame, split: str, key: tuple[str, str, str]) -> str:
+    """Return a value with its interval from the row of (phase, model, quality); "" where there is none."""
+    rows = table[pd.MultiIndex.from_frame(table[["phase", "model", "quality"]]) == key]
+    return "".join(f"{prose.Estimate(*row)}" for row in rows[[split, f"{split}_lo", f"{split}_hi"]].itertuples(index=False))
+
+
+def update_readme(read: dict[str, pd.DataFrame], path: Path = ROOT / "README.md") -> None:
+    """Rewrite the README's blocks from the report's tables; raise ValueError for a README that lacks one."""
+    text = path.read_text(encoding="utf-8")
+    blocks = {name: prose.block(paragraphs, read) for name, paragraphs in claims.README_BLOCKS.items()}
+    for name, block in (blocks | {"results": results_markdown(read["results"], read["robustness"])}).items():
+        pattern = re.compile(BLOCK.format(name=name), re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"{path} has no block <!-- {name} --> ... <!-- /{name} -->: put it back")
+        text = pattern.sub(lambda match, block=block: match[1] + block + match[2], text)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m utils.results.report", description="Rebuild the report from results.")
+    parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
+    args = parser.parse_args(argv)
+    try:
+        profile = get_profile(args.profile)
+        build(profile)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {profile.workspace.report / 'report.pdf'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""Results as data: the few committed tables, and what this machine has run beside them.
+
+`data/results/` of the default profile holds `predictions.csv.gz`, `runs.csv`, `curves.csv` and `pseudo_labels.csv.gz`; the
+README there says what each column means. Run folders below `data/work/` have the same in many small files. Reading joins
+both: a committed run stands unless it was made with other settings than this machine's run of that name. The profile
+`repeat` is the other way round: what this machine has repeated stands, and the committed runs fill the gaps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from utils.config import PROFILES, Profile
+from utils.learn.scores import COLUMNS, FACE, JUDGED, SCORES, read_scores, write_scores
+from utils.paths import Workspace, atomic, read_json
+
+KEY = ["experiment", "run"]  # names one run: `experiment` is "" for the comparison and the cases
+RUN_COLUMNS = [
+    "experiment", "run", "phase", "model", "seed", "settings", "hash", "precision", "cpu", "threads", "labelled_people",
+    "chosen", "steps", "loss", "val_loss", "val_auc_c23", "val_auc_c40", "val_auc", "seconds", "commit", "config",
+]  # fmt: skip
+CURVE_COLUMNS = [
+    "experiment", "run", "step", "loss", "Lx", "Lu", "val_loss", "val_auc_c23", "val_auc_c40", "val_auc", "seconds",
+]  # fmt: skip
+JUDGED_COLUMNS = [
+    "experiment", "run", "model", "phase", "seed", "view", "clip", "label", "p_fake", "frames", "right", "copies",
+    "copies_right",
+]  # fmt: skip
+FILES = {
+    "predictions": "predictions.csv.gz", "runs": "runs.csv", "curves": "curves.csv", "pseudo_labels": "pseudo_labels.csv.gz",
+}  # fmt: skip
+TEXT = dict.fromkeys(("experiment", "run", "phase", "model", "settings", "hash", "precision", "cpu", "chosen", "commit"), "str")
+
+
+def load_runs(profile: Profile) -> pd.DataFrame:
+    """Return one row a run, columns `RUN_COLUMNS`, committed and own; no rows where there are none."""
+    return _joined(profile, "runs")
+
+
+def load_curves(profile: Profile) -> pd.DataFrame:
+    """Return the learning curves of all runs, one row a validation, columns `CURVE_COLUMNS`."""
+    return _joined(profile, "curves")
+
+
+def load_pseudo_labels(profile: Profile) -> pd.DataFrame:
+    """Return the judged pseudo-labels of all students, one row a clip and view, columns `JUDGED_COLUMNS`."""
+    return _joined(profile, "pseudo_labels")
+
+
+def load_predictions(profile: Profile) -> pd.DataFrame:
+    """Return all scores, one row a face and run: "experiment" and the columns of `scores.COLUMNS`.
+
+    Raises FileNotFoundError where there are none and ValueError for a malformed file.
+    """
+    table = _joined(profile, "predictions")
+    if table.empty:
+        folder = profile.workspace.results
+        raise FileNotFoundError(f"no predictions in {folder}: run notebooks 03 to 05, or `make reproduce`")
+    return table.sort_values([*KEY, *FACE], kind="stable", ignore_index=True)
+
+
+def curves_of(profile: Profile, runs: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the learning curves of some runs of the comparison and the cases, by name, in this order."""
+    table = load_curves(profile)
+    table = table[table["experiment"] == ""]
+    return {run: table[table["run"] == run] for run in runs}
+
+
+def has_predictions(profile: Profile) -> bool:
+    """Tell whether there is any score to read, without reading it."""
+    return (_base(profile).workspace.results / FILES["predictions"]).is_file() or any(profile.workspace.runs.rglob(SCORES))
+
+
+def load_committed(profile: Profile) -> dict[str, pd.DataFrame]:
+    """Return the committed tables alone."""
+    return {name: _committed(profile, name) for name in FILES}
+
+
+def load_own(profile: Profile) -> dict[str, pd.DataFrame]:
+    """Return the same tables of this machine's runs alone."""
+    return {name: _own(name, _own_folders(profile)) for name in FILES}
+
+
+def load_repeats(profile: Profile) -> dict[str, pd.DataFrame]:
+    """Return the committed comparisons of repeated runs as the table `repeats` (see `run/compare.py`), if there are any."""
+    path = _base(profile).workspace.results / "repeats.csv"
+    return {"repeats": pd.read_csv(path)} if path.is_file() else {}
+
+
+def of_comparison(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the comparison and the cases: what belongs to no experiment."""
+    return predictions[predictions["experiment"] == ""].drop(columns="experiment").reset_index(drop=True)
+
+
+def _base(profile: Profile) -> Profile:
+    """Return the profile whose committed results are read: the one that this one repeats, or itself."""
+    return PROFILES.get(profile.repeat_of, profile)
+
+
+def _joined(profile: Profile, name: str) -> pd.DataFrame:
+    """Return a committed table and the same of this machine's run folders, every run from one of the two."""
+    base = _base(profile)
+    committed, folders = _committed(base, name), _own_folders(profile)
+    if folders and not profile.repeat_of:  # a committed run stands, unless config.py has changed since
+        known = _committed(base, "runs").set_index(KEY)["settings"].to_dict()
+        folders = {key: folder for key, folder in folders.items() if known.get(key) != _settings(folder)}
+    if not folders:
+        return committed
+    replaced = pd.MultiIndex.from_frame(committed[KEY]).isin(list(folders))
+    parts = [part for part in (committed[~replaced], _own(name, folders)) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else committed
+
+
+def _committed(profile: Profile, name: str) -> pd.DataFrame:
+    path = profile.workspace.results / FILES[name]
+    if not path.is_file():
+        return pd.DataFrame(columns=READ[name].columns)
+    table = read_scores(path, READ[name].columns) if name == "predictions" else pd.read_csv(path, dtype=TEXT)
+    return table.assign(experiment=table["experiment"].fillna(""))
+
+
+def _own(name: str, folders: dict[tuple[str, str], Path]) -> pd.DataFrame:
+    """Return a table of run folders; those that lack its file have no row."""
+    parts = [
+        table.assign(experiment=key[0]) for key, folder in folders.items() if (table := READ[name].read(folder)) is not None
+    ]
+    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()).reindex(columns=READ[name].columns)
+
+
+def _own_folders(profile: Profile) -> dict[tuple[str, str], Path]:
+    """Return the folders of this machine's finished runs by experiment and name."""
+    root = Workspace(profile.workspace.root, "", profile.workspace.work_root).runs
+    folders = sorted(path.parent for path in root.rglob("result.json"))
+    return {(folder.parent.relative_to(root).as_posix().removeprefix("."), folder.name): folder for folder in folders}
+
+
+def _settings(folder: Path) -> str:
+    return read_json(folder / "config.json")["settings"]
+
+
+def _run_of(folder: Path) -> pd.DataFrame:
+    return pd.DataFrame([run_row(read_json(folder / "config.json"), read_json(folder / "result.json"))])
+
+
+def run_row(config: dict, result: dict) -> dict:
+    """Return a run's row of the table of runs from its config.json and result.json."""
+    machine, pairs = config["machine"], config["data"]["pairs"]
+    request = {
+        name: config[name] for name in config if name not in ("run", "hash", "settings", "git_commit", "machine", "chosen")
+    }
+    about = {name: config.get(name, "") for name in ("run", "phase", "model", "seed", "settings", "hash", "chosen")}
+    about |= {"precision": config["train_config"]["precision"], "cpu": machine["cpu"], "threads": machine["threads"]}
+    about |= {"labelled_people": 2 * len(pairs), "commit": config["git_commit"]}
+    return about | result | {"config": json.dumps(request, sort_keys=True)}
+
+
+def _curve_of(folder: Path) -> pd.DataFrame:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return pd.DataFrame([json.loads(line) for line in lines]).assign(run=folder.name)
+
+
+def _file_of(folder: Path, name: str, read: Callable) -> pd.DataFrame | None:
+    """Return one of the files that only some run folders have."""
+    return read(folder / name) if (folder / name).is_file() else None
+
+
+class Table(NamedTuple):
+    """One table of results: its columns, how a run folder's part is read, and the order of its rows."""
+
+    columns: tuple[str, ...]
+    read: Callable[[Path], pd.DataFrame | None]
+    order: list[str]
+
+
+READ = {
+    "predictions": Table(("experiment", *COLUMNS), partial(_file_of, name=SCORES, read=read_scores), [*KEY, *FACE]),
+    "runs": Table(tuple(RUN_COLUMNS), _run_of, KEY),
+    "curves": Table(tuple(CURVE_COLUMNS), _curve_of, [*KEY, "step"]),
+    "pseudo_labels": Table(tuple(JUDGED_COLUMNS), partial(_file_of, name=JUDGED, read=pd.read_csv), [*KEY, "view", "clip"]),
+}
+
+
+def write_results(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    """Write the tables of `FILES`; equal tables give equal files."""
+    for name, table in tables.items():
+        table = table.sort_values(READ[name].order, kind="stable", ignore_index=True)
+        if FILES[name].endswith(".gz"):
+            write_scores(folder / FILES[name], table)
+        else:
+            with atomic(folder / FILES[name]) as temporary:
+                table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def replace_committed(profile: Profile) -> list[str]:
+    """Write this profile's results over the committed ones of the default profile it stands for; return the runs replaced.
+
+    The only function that does. Raises FileNotFoundError where there is nothing to write.
+    """
+    if not _own_folders(profile):
+        raise FileNotFoundError(f"no run of profile {profile.name} on this machine: run `make reproduce` or `make grid`")
+    own, base = _own_folders(profile), _base(profile)
+    taking = replace(profile, repeat_of=base.name)  # own runs before committed ones
+    write_results(base.workspace.results, {name: _joined(taking, name) for name in FILES})
+    return ["/".join(filter(None, key)) for key in own]

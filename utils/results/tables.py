@@ -1,0 +1,194 @@
+"""The report's tables of all runs: results, differences, cases, robustness, data and settings (`study` has the study's)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from utils.config import ARMS, PHASE_TEACHER, PHASES, Profile
+from utils.faces.ffpp import HARD, SPLITS
+from utils.paths import REFERENCE
+from utils.results.metrics import (
+    Evaluation,
+    by_method,
+    difference,
+    hard_against_test,
+    unpaired_difference,
+    validation_auc,
+)
+from utils.results.style import MODELS, known_methods, method_label
+
+SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
+
+
+def results_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return one row a phase, model, quality and level on test: metrics with intervals, and the class balance."""
+    key = ["phase", "model", "quality"]
+    table, parts = evaluation.table, []
+    for level in ("video", "frame"):
+        part = table[(table["split"] == "test") & (table["level"] == level)]
+        part = part.groupby(key, sort=False, as_index=False)[["n_pairs", "n_real", "n_fake"]].first()
+        for metric in SHOWN:
+            values = by_method(evaluation, metric, level=level)
+            names = {"value": metric, "lo": f"{metric}_lo", "hi": f"{metric}_hi"}
+            part = part.merge(values.rename(columns=names).drop(columns="seeds" if metric != "auc" else []), on=key)
+        parts.append(known_methods(part).assign(level=level))
+    return pd.concat(parts, ignore_index=True)
+
+
+def robustness_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return video AUC on `test` and on `test_hard`, one row a method and quality; no row where no run has `test_hard`.
+
+    Columns as in `hard_against_test`.
+    """
+    return known_methods(hard_against_test(evaluation))
+
+
+def cases_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return the original's 18 cases beside ours, and Lite0's: accuracy over faces in % at one half, and AUC in %.
+
+    Ours are means over seeds: `<quality>_val`, `_test`, `_test_real`, `_test_fake` and, at c40, AUC of faces (`_val_auc`,
+    `_test_auc`). Two data sets: original and ours are not to be subtracted. Empty where a case was not run.
+    """
+    original = load_original()
+    own = pd.DataFrame({"phase": list(PHASES), "model": "efficientnet-lite0"})  # no case of the original
+    table = pd.concat([original, own], ignore_index=True)
+    ours = evaluation.table.query("level == 'frame' and split in ('val', 'test')").copy()
+    columns = {"": "accuracy_half", "_real": "accuracy_half_real", "_fake": "accuracy_half_fake", "_auc": "auc"}
+    for ending, metric in columns.items():
+        ours["column"] = ours["quality"] + "_" + ours["split"] + ending
+        ours["percent"] = 100 * ours[metric]
+        wide = ours.pivot_table(index=["phase", "model"], columns="column", values="percent").reset_index()
+        table = table.merge(wide, on=["phase", "model"], how="left")
+    table.insert(0, "method", [method_label(row) for row in table.itertuples()])
+    return table
+
+
+def keys(
+    evaluation: Evaluation, phase: str, model: str, quality: str, level: str = "video", split: str = "test"
+) -> list[tuple]:
+    """Return the keys of a method's results on a split, one a seed."""
+    runs = evaluation.table.query("phase == @phase and model == @model and split == @split")["run"].unique()
+    wanted = [(run, split, quality, level) for run in runs]
+    return [key for key in wanted if key in evaluation.values]
+
+
+def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFrame:
+    """Return paired differences in AUC on a split, with intervals.
+
+    `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before) and
+    "own_teacher" (phase 3 against its teacher). Those between the arms of the comparison are in `study.contrasts_table`.
+    """
+    run = set(zip(evaluation.table["phase"], evaluation.table["model"], strict=True))
+    methods = [(phase, model) for phase in [*PHASES, *ARMS] for model in MODELS if (phase, model) in run]
+    qualities = sorted(evaluation.table["quality"].unique())
+    before = dict(zip(list(PHASES)[1:], list(PHASES), strict=False))
+    asked = []
+    for phase, model in methods:
+        asked.append(("compression", phase, phase, model, "c40", ("c23", "video"), ("c40", "video")))
+        for quality in qualities:
+            asked.append(("averaging", phase, phase, model, quality, (quality, "video"), (quality, "frame")))
+            for question, contrasts in (("phase", before), ("own_teacher", {"noisy_trained": PHASE_TEACHER})):
+                if phase in contrasts:
+                    same = (quality, "video")
+                    asked.append((question, phase, contrasts[phase], model, quality, same, same))
+    rows = []
+    for question, phase, versus, model, quality, this, that in asked:
+        these, those = keys(evaluation, phase, model, *this, split), keys(evaluation, versus, model, *that, split)
+        if these and those:
+            rows.append((question, phase, versus, model, quality, *difference(evaluation, these, those).values()))
+    columns = ["question", "phase", "versus", "model", "quality", "value", "lo", "hi"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(1, "method", [method_label(row) for row in table.itertuples()])
+    return table
+
+
+def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:
+    """Return what metadata.csv tells per split (`data`) and per quality (`compression`); empty where there is none."""
+    path = Path(profile.data.root) / "metadata.csv"
+    if not path.is_file():
+        return {"data": pd.DataFrame(columns=["split"]), "compression": pd.DataFrame(columns=["quality"])}
+    clips = pd.read_csv(path, dtype={"video_id": str, "target": str, "source": str})
+    clips["seconds"] = clips["frames"] / clips["fps"]
+    clips["kbits"] = clips["bytes"] * 8 / clips["seconds"] / 1000
+    one = clips[clips["quality"] == clips["quality"].min()]
+    splits = one.groupby("split").agg(
+        identities=("target", "nunique"),
+        real=("label", lambda label: (label == 0).sum()),
+        fake=("label", "sum"),
+        frames=("frames", "sum"),
+    )
+    order = [name for name in (*SPLITS, HARD) if name in splits.index]
+    usual = clips[clips["split"] != HARD]  # its frames have other sizes
+    means = usual.groupby("quality", as_index=False)[["kbits", "psnr", "ssim"]].mean()
+    return {"data": splits.loc[order].reset_index(), "compression": means}
+
+
+def settings_table(profile: Profile) -> pd.DataFrame:
+    """Return the settings of each network of the profile."""
+    rows = [(MODELS[name], c.px, c.weights, c.steps, c.batch_size, f"{c.lr:g}") for name, c in profile.models.items()]
+    return pd.DataFrame(rows, columns=["network", "px", "weights", "steps", "batch", "lr"])
+
+
+def one_run_a_model(evaluation: Evaluation) -> pd.DataFrame:
+    """Return the test rows of one run a model: of its runs in `PHASES`, the one with the best validation AUC.
+
+    Validation AUC is that of frames, averaged over the qualities; models come in the order of `MODELS`.
+    """
+    table = evaluation.table[evaluation.table["phase"].isin(PHASES)]
+    valid = validation_auc(evaluation).mean(axis=1)
+    runs = table.drop_duplicates("run").sort_values("run", key=lambda names: names.map(valid), kind="stable")
+    table = table[(table["split"] == "test") & table["run"].isin(runs.groupby("model")["run"].last())]
+    order = {model: index for index, model in enumerate(MODELS)}
+    return table.sort_values("model", key=lambda names: names.map(order), kind="stable")
+
+
+def load_original() -> pd.DataFrame:
+    """Return the original project's 18 cases: phase, model, accuracies in % on validation and unseen test faces."""
+    return pd.read_csv(REFERENCE / "original_results.csv")
+
+
+def accuracy_gaps(evaluation: Evaluation, name: str) -> pd.DataFrame:
+    """Return points of accuracy lost from validation to test, over faces at a threshold of one half.
+
+    Columns group, phase, model, gap, lo, hi, holds_zero (does the interval?). Ours are means over seeds; validation and
+    test share nobody, so the interval is unpaired. The original gave none, and holds_zero is False there.
+    """
+    original = load_original()
+    gaps = original["val_acc_all"] - original["test_acc_all"]
+    parts = [original[["phase", "model"]].assign(group="original, FF++", gap=gaps)]
+    ours = evaluation.table.query("level == 'frame' and phase in @PHASES and split == 'val'")
+    rows = []
+    for (quality, phase, model), part in ours.groupby(["quality", "phase", "model"], sort=True):
+        val, test = ([(run, split, quality, "frame") for run in part["run"]] for split in ("val", "test"))
+        if all(key in evaluation.values for key in test):
+            found = unpaired_difference(evaluation, val, test, "accuracy_half")
+            rows.append((f"{name}, {quality}", phase, model, *(100 * value for value in found.values())))
+    parts.append(pd.DataFrame(rows, columns=["group", "phase", "model", "gap", "lo", "hi"]))
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = table.reindex(columns=["group", "phase", "model", "gap", "lo", "hi"])
+    return table.assign(holds_zero=(table["lo"] <= 0) & (table["hi"] >= 0))
+
+
+def networks_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return one row a network and quality, in the phase of `PHASES` that validates best: AUC of test videos.
+
+    Columns method, model, phase, quality, val_auc (frames, mean over qualities: what the phase is chosen by), and AUC and
+    accuracies of videos.
+    """
+    table = one_run_a_model(evaluation).query("level == 'video'")
+    table = table.assign(val_auc=table["run"].map(validation_auc(evaluation).mean(axis=1)))
+    columns = [
+        "model",
+        "phase",
+        "quality",
+        "val_auc",
+        "auc",
+        "auc_lo",
+        "auc_hi",
+        "balanced_accuracy",
+        "accuracy_real",
+        "accuracy_fake",
+    ]
+    return known_methods(table[columns])

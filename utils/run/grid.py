@@ -1,0 +1,253 @@
+"""Everything that trains, resumably: the comparison over seeds, the original's 18 cases, the number of labels, ablations.
+
+    python -m utils.run.grid [--profile synthff] [--groups comparison labels ...] [--seeds 0 1 2 3 4] [--jobs 2]
+
+Runs go below `data/work/<profile>/runs`; finished ones are skipped, so an interrupted grid goes on where it stopped. On a
+CPU one single-thread process a core trains more than one process with all cores; on a GPU use `--jobs 1`. The group
+`notebooks` is the main job, what notebooks 03 to 05 are about: `make reproduce` trains it before they run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+
+import joblib
+import torch
+from tqdm import tqdm
+
+from utils.config import (
+    ARMS,
+    COMPARED,
+    CONTROL,
+    LABELLED_PEOPLE,
+    NETWORKS,
+    PHASE_TEACHER,
+    PROFILES,
+    TEACHERS,
+    Experiment,
+    ModelConfig,
+    NoisyStudentConfig,
+    Profile,
+    ablations,
+    get_profile,
+    labels_profile,
+)
+from utils.learn.checkpoints import run_name, settings_digest
+from utils.learn.dataset import FaceSet, load_faces
+from utils.learn.models import WeightsUnavailable
+from utils.learn.noisy_student import (
+    iteration_phases,
+    judge_pseudo_labels,
+    noisy_trained,
+    original_student,
+    self_train,
+    student_settings,
+    supervise,
+)
+from utils.learn.predict import save_predictions
+from utils.learn.training import SUPERVISED, phase_layers, supervised_phases
+from utils.results import store
+
+CASES = SUPERVISED | {"noisy_trained": noisy_trained}
+CHAINS = {  # phases that one process does in a row, a student after its teacher
+    "comparison": (("teacher_both", "student_compression", "oracle"), ("teacher_c40", "student_classic", "teacher_c23")),
+    "labels": (COMPARED,),
+    "cases": (("trained", "post_trained"), ("noisy_trained",)),
+}
+NOTEBOOKS = "notebooks"  # a part of the first two
+GROUPS = ("comparison", "cases", "labels", "ablation")  # in this order: ablations need the comparison's teachers
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process does in a row, with one seed."""
+
+    group: str
+    seed: int
+    phases: tuple[str, ...]
+    model: str = ""  # of the group cases
+    people: int = 0  # with labels, in the group labels
+    experiment: Experiment | None = None  # of the group ablation
+
+    def __str__(self) -> str:
+        about = f"{self.group}: {self.model} {f'{self.people} people' if self.people else ''} seed {self.seed}"
+        return f"{self.experiment.variant}: seed {self.seed}" if self.experiment else " ".join(about.split())
+
+
+def tasks(
+    profile: Profile, group: str, seeds: Sequence[int] = (), models: Sequence[str] = tuple(NETWORKS),
+    people: Sequence[int] = (), factors: Sequence[str] = (),
+) -> list[Task]:  # fmt: skip
+    """Return the tasks of a group, seed by seed.
+
+    `models` are of the cases, `people` of the labels and `factors` of the ablation; none of the last two means all, no seeds
+    mean the profile's. Raises ValueError for an unknown group or factor.
+    """
+    if group not in (*GROUPS, NOTEBOOKS):
+        raise ValueError(f"unknown group {group!r}: choose one of {', '.join((*GROUPS, NOTEBOOKS))}")
+    seeds = seeds or profile.seeds[group]
+    if group == "ablation":
+        changes = product(seeds, ablations(profile, factors))
+        return [Task(group, seed, ("student_compression",), experiment=one) for seed, one in changes]
+    if group == NOTEBOOKS:
+        networks = profile.repeated or (*profile.baselines, *profile.efficientnets)
+        return tasks(profile, "comparison", seeds) + supervised_tasks(profile, networks, seeds)
+    counts = (people or LABELLED_PEOPLE) if group == "labels" else (0,)
+    networks = models if group == "cases" else ("",)
+    chains = product(seeds, networks, counts, CHAINS[group])
+    return [Task(group, seed, phases, model, count) for seed, model, count, phases in chains]
+
+
+def supervised_tasks(profile: Profile, networks: Sequence[str], seeds: Sequence[int]) -> list[Task]:
+    """Return the tasks of networks that learn from labels alone."""
+    return [Task("cases", seed, supervised_phases(profile, one), one) for seed, one in product(seeds, networks)]
+
+
+def run_names(profile: Profile, todo: Sequence[Task]) -> list[str]:
+    """Return the names of the runs that tasks end in, one a phase."""
+    return [run_name(phase, task.model or profile.student_model, task.seed) for task in todo for phase in task.phases]
+
+
+def expected(profile: Profile, task: Task) -> dict[tuple[str, str], str]:
+    """Return the runs of a task by experiment and name, each with the hash of the settings that `config.py` has for it.
+
+    Of students it is the first iteration, on which the others build.
+    """
+    runs = {}
+    for phase in task.phases:
+        changed, model, config = profile, task.model or profile.student_model, None
+        if task.experiment:
+            changed, model = task.experiment.profile(profile), task.experiment.student_name(profile)
+        elif task.people:
+            changed = replace(profile, variant=f"labels/people/{task.people}")
+        settings, layers = changed.model(model, phase), phase_layers(changed, model, phase)
+        if phase in TEACHERS or phase == "noisy_trained":
+            config = changed.student_of(phase) if phase in TEACHERS else original_student(changed)
+            config = replace(config, **task.experiment.student, iterations=1) if task.experiment else config
+            settings, phase = student_settings(settings, config), iteration_phases(phase, 1)[0]
+        elif phase in ARMS and ARMS[phase].all_labels:
+            config = changed.student_of("student_compression")
+        request = _request(model, task.seed, layers, settings, changed, phase, config)
+        runs[changed.variant, run_name(phase, model, task.seed)] = settings_digest(request)
+        if task.model and config:  # the original's third phase has a teacher of its own
+            request = _request(model, task.seed, "all", changed.model(model, PHASE_TEACHER), changed, PHASE_TEACHER, None)
+            runs[changed.variant, run_name(PHASE_TEACHER, model, task.seed)] = settings_digest(request)
+    return runs
+
+
+def _request(
+    model: str, seed: int, layers: str, settings: ModelConfig, profile: Profile, phase: str, student: NoisyStudentConfig | None
+) -> dict:
+    """Return what `fit` would save of such a run, without data and teachers."""
+    request = {"model": model, "seed": seed, "layers": layers, "model_config": asdict(settings)}
+    request |= {"train_config": asdict(profile.train), "phase": phase}
+    return request | ({"student": asdict(student)} if student else {})
+
+
+def missing(profile: Profile, todo: Sequence[Task]) -> list[Task]:
+    """Return the tasks that lack a run in the profile's results, or have one that was made with other settings."""
+    table = store.load_runs(profile)
+    have = set(zip(table["experiment"], table["run"], table["settings"], strict=True))
+    return [task for task in todo if not {(*key, value) for key, value in expected(profile, task).items()} <= have]
+
+
+def run_missing(profile: Profile, todo: Sequence[Task], faces: FaceSet) -> list[Task]:
+    """Train and score, one after the other, what the profile's results lack; return it. What notebooks call."""
+    lacking = missing(profile, todo)
+    for task in lacking:
+        for phase in task.phases:
+            run_phase(profile, task, phase, faces)
+    return lacking
+
+
+def run_task(profile_name: str, task: Task, threads: int | None = None) -> list[str]:
+    """Train and score what a task asks for; print and return a line a phase: done, or left out for want of weights."""
+    if threads:
+        torch.set_num_threads(threads)
+        os.environ["TQDM_DISABLE"] = "1"  # several bars at once would overwrite each other
+    profile = get_profile(profile_name)
+    faces, lines = load_faces(profile), []
+    for phase in task.phases:
+        name = f"{task}" if task.experiment else f"{task}, {phase}"
+        try:
+            run_phase(profile, task, phase, faces)
+            lines.append(f"{name}: done")
+        except WeightsUnavailable as error:
+            lines.append(f"{name}: left out, {error}")
+        tqdm.write(lines[-1])
+    return lines
+
+
+def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
+    """Train one phase of a task (finished runs are loaded), score its runs, and judge its students' pseudo-labels."""
+    seed, network = task.seed, profile.student_model
+    if task.group == "cases":
+        CASES[phase](profile, task.model, faces, seed)
+        for scored in (phase, PHASE_TEACHER) if phase == "noisy_trained" else (phase,):
+            save_predictions(profile, run_name(scored, task.model, seed), faces)
+        return
+    if task.group == "ablation":
+        run_experiment(profile, task.experiment, faces, seed)
+        return
+    if task.people:
+        profile = labels_profile(profile, task.people, len(faces.select(split="train").pairs))
+    if phase not in TEACHERS:
+        supervise(profile, phase, faces, seed)
+        save_predictions(profile, run_name(phase, network, seed), faces)
+        return
+    self_train(profile, phase, faces, seed)
+    save_predictions(profile, run_name(phase, network, seed), faces)
+    iterations = [run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)]
+    if task.group == "comparison":
+        for name in iterations:
+            save_predictions(profile, name, faces)
+            judge_pseudo_labels(profile, name, faces, seed)
+    if task.group == "labels" and phase == "student_compression":
+        save_predictions(profile, iterations[0], faces)
+        run_experiment(profile, replace(CONTROL, group=profile.variant), faces, seed)
+
+
+def run_experiment(profile: Profile, experiment: Experiment, faces: FaceSet, seed: int) -> None:
+    """Train and score the first compression student with one setting changed, taught by the profile's own teacher."""
+    phase, changed, network = "student_compression", experiment.profile(profile), experiment.student_name(profile)
+    self_train(changed, phase, faces, seed, name=network, teachers=profile, iterations=1, **experiment.student)
+    save_predictions(changed, run_name(phase, network, seed), faces)
+
+
+def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:
+    """Run tasks in `jobs` processes; return one line a phase. A failure in one stops the grid with its error."""
+    jobs = max(1, min(jobs, len(todo)))
+    threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
+    pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
+    done = pool(joblib.delayed(run_task)(profile_name, task, threads) for task in todo)
+    lines = []
+    for result in tqdm(done, total=len(todo), desc="grid", disable=bool(os.environ.get("TQDM_DISABLE"))):
+        lines += result
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m utils.run.grid", description="Train and score, resumably.")
+    parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
+    parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS), default=list(GROUPS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
+    parser.add_argument("--models", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS), help="of the cases")
+    parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
+    parser.add_argument("--factors", nargs="+", default=(), help="of the group ablation; default: all")
+    parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
+    arguments = parser.parse_args()
+    profile = get_profile(arguments.profile)
+    try:
+        for group in (name for name in (NOTEBOOKS, *GROUPS) if name in arguments.groups):  # one after the other
+            todo = tasks(profile, group, arguments.seeds, arguments.models, arguments.people, arguments.factors)
+            run_grid(arguments.profile, todo, arguments.jobs)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

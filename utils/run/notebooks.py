@@ -1,0 +1,193 @@
+"""Run the numbered notebooks in order.
+
+    python -m utils.run.notebooks --profile synthff [--only 06 07] [-p name value] [--out DIR]
+
+Papermill executes them, but everything that it would only warn about fails here before anything runs: unknown
+parameters, a missing or second `parameters` cell, unknown profiles, missing data. Exit code 2 for such a request, 1 for
+a notebook that failed (kept in build/failed/), 0 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbstripout import strip_output
+from papermill.exceptions import PapermillExecutionError
+
+from utils.config import Profile, get_profile, require_data
+from utils.paths import NOTEBOOKS, atomic
+from utils.results import store
+
+VOLATILE = ["metadata.papermill", "cell.metadata.papermill", "cell.metadata.execution", "metadata.language_info.version"]
+READ_VIDEOS, READ_FACES, READ_PREDICTIONS = {"01", "02"}, {"03", "04", "05"}, {"06", "07"}
+
+
+def find_notebooks(folder: Path = NOTEBOOKS, only: list[str] | None = None) -> list[Path]:
+    """Return the numbered notebooks in order, or only those asked for; raise ValueError for unknown numbers."""
+    found = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    unknown = sorted(set(only or []) - set(found))
+    if unknown:
+        raise ValueError(f"no notebook {', '.join(unknown)} in {folder}: choose from {', '.join(found)}")
+    if not found:
+        raise ValueError(f"no notebooks in {folder}")
+    return [path for number, path in found.items() if not only or number in only]
+
+
+def read_parameters(notebook: Path) -> dict:
+    """Return the defaults in a notebook's `parameters` cell.
+
+    Raises ValueError unless there is exactly one such cell and it only assigns literals.
+    """
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{notebook.name}: {len(tagged)} cells are tagged `parameters`; exactly one must be")
+    defaults = {}
+    for statement in ast.parse(tagged[0].source).body:
+        try:
+            (target,) = statement.targets
+            defaults[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            raise ValueError(f"{notebook.name}: `{ast.unparse(statement)}` in its parameters is no literal") from None
+    if "profile" not in defaults:
+        raise ValueError(f"{notebook.name}: its parameters cell lacks `profile`")
+    return defaults
+
+
+def convert(name: str, text: str, default: object) -> object:
+    """Return the value typed on the command line in the type of the default; raise ValueError where it does not fit."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    fits = type(value) is type(default) or default is None or (isinstance(default, float) and type(value) is int)
+    if not fits:
+        raise ValueError(f"parameter {name} wants a {type(default).__name__} like {default!r}, not {text!r}")
+    return value
+
+
+def plan(notebooks: list[Path], profile: str, asked: dict[str, str]) -> list[tuple[Path, dict]]:
+    """Return each notebook with the parameters that differ from its defaults.
+
+    Raises ValueError for a parameter that no chosen notebook has: Papermill would only warn and run the defaults.
+    """
+    if "profile" in asked:
+        raise ValueError("the profile is chosen by --profile, not by -p profile")
+    defaults = {notebook: read_parameters(notebook) for notebook in notebooks}
+    known = sorted({name for values in defaults.values() for name in values} - {"profile"})
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"unknown parameter {name!r}: these notebooks have {', '.join(known) or 'none'}")
+    steps = []
+    for notebook, values in defaults.items():
+        wanted = {name: convert(name, text, values[name]) for name, text in asked.items() if name in values}
+        wanted["profile"] = profile
+        steps.append((notebook, {name: value for name, value in wanted.items() if value != values[name]}))
+    return steps
+
+
+def require_inputs(profile: Profile, notebooks: list[Path]) -> None:
+    """Raise FileNotFoundError with the remedy where the first of the notebooks would find no input."""
+    numbers = {notebook.name[:2] for notebook in notebooks}
+    if numbers & READ_VIDEOS:
+        require_data(profile)
+    faces = profile.workspace.faces / "faces.csv"
+    if numbers & READ_FACES and "02" not in numbers and not faces.is_file():
+        raise FileNotFoundError(f"no face crops at {faces.parent}: run notebook 02 first")
+    if numbers & READ_PREDICTIONS and not numbers & READ_FACES and not store.has_predictions(profile):
+        results = profile.workspace.results
+        raise FileNotFoundError(f"no predictions in {results}: run notebooks 03 to 05 first (`make reproduce`)")
+
+
+def tidy(notebook: Path) -> None:
+    """Strip what differs between two equal runs: times, versions, cell ids, and where printed text was cut."""
+    content = nbformat.read(notebook, as_version=4)
+    strip_output(content, keep_output=True, keep_count=True, keep_id=False, extra_keys=VOLATILE)
+    for cell in content.cells:
+        merged: list = []
+        for output in cell.get("outputs", []):
+            if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
+                merged[-1].text += output.text
+            else:
+                merged.append(output)
+        if "outputs" in cell:
+            cell.outputs = merged
+    nbformat.write(content, notebook)
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict, failed: Path) -> None:
+    """Execute one notebook in its own folder; write `output` only on success, else keep what ran in `failed`."""
+    with atomic(output) as temporary:
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(temporary),
+                parameters,
+                kernel_name="python3",
+                cwd=str(notebook.parent),
+                progress_bar=sys.stderr.isatty(),
+                extra_arguments=["--log-level=CRITICAL"],
+            )
+        except BaseException:
+            if temporary.is_file():
+                failed.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(temporary, failed / notebook.name)
+            raise
+        tidy(temporary)
+
+
+def run_all(steps: list[tuple[Path, dict]], folder: Path, failed: Path) -> int:
+    """Run the steps in order, print the minutes each took and stop at the first that fails; return the exit code."""
+    for notebook, parameters in steps:
+        print(f"{notebook.stem} ...", flush=True)
+        start = time.monotonic()
+        try:
+            run_notebook(notebook, folder / notebook.name, parameters, failed)
+        except PapermillExecutionError as error:
+            cause = f"cell {error.cell_index}, {error.ename}: {error.evalue}".splitlines()[0]
+        except (DeadKernelError, CellTimeoutError) as error:
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        else:
+            print(f"{notebook.stem}: {(time.monotonic() - start) / 60:.1f} min", flush=True)
+            continue
+        print(f"error: {notebook.name} failed: {cause} (kept in {failed})", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Read the command line, check everything that can be checked without running, then run."""
+    parser = argparse.ArgumentParser(prog="python -m utils.run.notebooks", description="Run the numbered notebooks in order.")
+    parser.add_argument("--profile", default="synthff", help="smoke, synthff, repeat or ffpp (default: synthff)")
+    parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run (default: all)")
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--out", type=Path, help="folder for the executed notebooks (default: the profile's own)")
+    args = parser.parse_args(argv)
+    try:
+        profile = get_profile(args.profile)
+        notebooks = find_notebooks(NOTEBOOKS, args.only)
+        steps = plan(notebooks, profile.name, dict(args.parameter))
+        folder = args.out or profile.workspace.notebooks
+        if folder.resolve() == NOTEBOOKS.resolve() and any(parameters for _, parameters in steps):
+            raise ValueError("other parameters than the defaults would spoil the committed notebooks: add --out DIR")
+        require_inputs(profile, notebooks)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    os.environ.update(TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1")  # quiet kernels, equal outputs
+    return run_all(steps, folder, profile.workspace.root / "build" / "failed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
