@@ -217,6 +217,9 @@ def draws_of(profile, found):
 def test_every_figure_of_the_study_is_drawn(profile, found, tmp_path):
     written = write_figures(draws_of(profile, found), tmp_path)
     assert set(written) == set(study_plots.STUDY_FIGURES) and all(path.stat().st_size > 5000 for path in written.values())
+    (axes, _) = study_plots.noisy_student(found, "SynthFF").axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names[0] == "oracle: all labels" and len(names) == 7 and names[2].startswith("control")  # beside its student
     fig = study_plots.labels(found, "SynthFF")
     assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["10", "20", "66"]
     (ax,) = study_plots.ablation(found, "SynthFF").axes

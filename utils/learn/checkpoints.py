@@ -105,7 +105,7 @@ def load_model(folder: Path) -> Detector:
     """Return the trained detector of a run; raise FileNotFoundError where the run is missing or unfinished."""
     folder = Path(folder)
     if not (folder / "result.json").is_file():
-        raise FileNotFoundError(f"no finished run at {folder}: train it first (`make grid`, or the part of it that the README names)")
+        raise FileNotFoundError(f"no finished run at {folder}: train it first (`make grid`, or a part of it)")
     config = read_json(folder / "config.json")
     model = create_model(config["model"], replace(ModelConfig(**config["model_config"]), weights="none"))
     load_weights(model, folder)

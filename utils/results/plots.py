@@ -15,10 +15,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from utils.config import ARMS, PHASES
+from utils.config import PHASES
 from utils.results.metrics import (
     Evaluation,
-    by_method,
     hard_against_test,
     video_scores,
 )
@@ -129,21 +128,6 @@ def validation_minus_test(predictions: pd.DataFrame, evaluation: Evaluation, nam
     return fig
 
 
-def noisy_student(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
-    """AUC of teachers, students and oracle of the Noisy Student comparison, with 95 % intervals."""
-    table = by_method(evaluation).query("phase in @ARMS")
-    if table.empty:
-        return None
-    table = table.assign(row=table["phase"].map(LABELS))
-    rows = [LABELS[arm] for arm in ARMS if LABELS[arm] in set(table["row"])]
-    qualities = sorted(table["quality"].unique())
-    fig, axes = quality_panels(qualities, name, 0.9 + 0.25 * len(rows), sharex=True)
-    for ax, quality in zip(axes, qualities, strict=True):
-        dots_with_intervals(ax, table[table["quality"] == quality], rows, color=QUALITY_COLORS.get(quality))
-        ax.set(xlabel="AUC, 95 % intervals")
-    return fig
-
-
 def robustness(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
     """AUC of each method on the test videos (full) and on the harder ones of test_hard (hollow), with 95 % intervals."""
     table = known_methods(hard_against_test(evaluation)).rename(columns={"method": "row"})
@@ -185,7 +169,6 @@ RESULT_FIGURES: dict[str, Callable[[pd.DataFrame, Evaluation, str], Figure | Non
         score_histograms,
         frame_to_video,
         validation_minus_test,
-        noisy_student,
         robustness,
     )
 }

@@ -11,9 +11,36 @@ from matplotlib.figure import Figure
 from utils.config import ARMS, TEACHERS
 from utils.results import study as tables
 from utils.results.study import Study
-from utils.results.style import ARM_COLORS, LABELS, PAGE, REFERENCE_LINE, dots_by_quality, outside_legend, shade
+from utils.results.style import (
+    ARM_COLORS,
+    LABELS,
+    PAGE,
+    QUALITY_COLORS,
+    REFERENCE_LINE,
+    dots_by_quality,
+    dots_with_intervals,
+    outside_legend,
+    quality_panels,
+    shade,
+)
 
 FAR = 0.15  # of AUC lost: off the scale of the ablation figure
+
+
+def noisy_student(study: Study, name: str) -> Figure | None:
+    """AUC of teachers, control, students and oracle with the labels of the comparison's people, with 95 % intervals."""
+    table = tables.labels_table(study).query("people == @study.people")
+    rows = [LABELS[arm] for arm in ARM_COLORS if arm in set(table["phase"])]
+    table = table.assign(row=table["phase"].map(LABELS)).dropna(subset="row")
+    if not rows:
+        return None
+    qualities = sorted(table["quality"].unique())
+    fig, axes = quality_panels(qualities, name, 0.9 + 0.25 * len(rows), sharex=True)
+    for ax, quality in zip(axes, qualities, strict=True):
+        dots_with_intervals(ax, table[table["quality"] == quality], rows, color=QUALITY_COLORS.get(quality))
+        ax.locator_params(axis="x", nbins=5)
+        ax.set(xlabel="AUC, 95 % intervals")
+    return fig
 
 
 def contrasts(study: Study, name: str) -> Figure | None:
@@ -131,5 +158,5 @@ def _line(ax: plt.Axes, part: pd.DataFrame, shift: float, color: str, label: str
 
 
 STUDY_FIGURES: dict[str, Callable[[Study, str], Figure | None]] = {
-    function.__name__: function for function in (contrasts, labels, iterations, reliability, ablation)
+    function.__name__: function for function in (noisy_student, contrasts, labels, iterations, reliability, ablation)
 }

@@ -17,14 +17,14 @@ from utils.paths import atomic
 MODELS = {name: network.label for name, network in NETWORKS.items()}
 LABELS = {name: one.label for name, one in (PHASES | ARMS).items()} | {"control": "control: labels alone, student's noise"}
 COLORS = dict(zip(MODELS, sns.color_palette("colorblind", len(MODELS)), strict=True))
-ARM_COLORS = {
+ARM_COLORS = {  # in the order of figures: who has least to learn from first, and the control beside its student
     "teacher_c40": "#de8f05",
     "teacher_c23": "#56b4e9",
     "teacher_both": "#949494",
     "student_classic": "#d55e00",
+    "control": "#cc78bc",
     "student_compression": "#0173b2",
     "oracle": "#029e73",
-    "control": "#cc78bc",
 }
 REFERENCE_LINE = {"color": "0.6", "linewidth": 0.8, "linestyle": ":"}  # chance, zero, equality
 THRESHOLD_LINE = {"color": "0.2", "linewidth": 1, "linestyle": "--"}
