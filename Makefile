@@ -27,7 +27,7 @@ figures: $(VENV)/.ready ## tables, figures, report and README's numbers from the
 report: figures ## the same
 
 replace-results: $(VENV)/.ready ## put what `make reproduce` gave in the place of the committed results
-	$(RUN) -m utils.run.compare --replace
+	$(RUN) -m utils.run.compare --replace --profile $(PROFILE)
 
 synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour, resumes; the built set is committed)
 	$(RUN) -m utils.synthff

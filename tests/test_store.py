@@ -160,6 +160,14 @@ def test_only_replacing_rewrites_committed_results_and_twice_gives_the_same_byte
     assert {path.name: path.read_bytes() for path in results.iterdir()} == after != before
 
 
+def test_new_runs_of_the_grid_join_the_committed_ones(profile):
+    new = make_run("xception", "trained", 7)
+    write_run(profile, new)
+    assert store.replace_committed(profile) == ["trained-xception-s7"]
+    predictions = store.load_committed(profile)["predictions"]
+    assert len(predictions) == 5 * len(new) and not predictions.duplicated(["experiment", "run", *store.FACE]).any()
+
+
 def test_repeated_runs_are_equal_within_seeds_or_outside(profile, capsys):
     repeat = repeating(profile)
     equal, near = make_run("xception", "trained", 0), make_run("xception", "trained", 1)
