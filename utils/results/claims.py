@@ -383,9 +383,10 @@ def half_widths(tables):
 
 
 @claim(
-    """The original lost {original:.1f} points of accuracy on average from its validation to its unseen videos. Ours, split
-    by pairs, lose {c23} at c23 and {c40} at c40, and zero lies in the interval of all {count} cases at both.""",
-    holds=lambda n: n.original > 10 and n.held == 2 * n.count,
+    """The original lost {original:.1f} points of accuracy on average from its validation to its unseen videos, and no case
+    less than {least:.1f}; frames of one video stood on both sides of its split. Ours, split by pairs, lose {c23} at c23
+    and {c40} at c40, and zero lies in the interval of all {count} cases at both.""",
+    holds=lambda n: n.least > 0 and n.held == 2 * n.count,
 )
 def validation_to_test(tables):
     gaps = tables["gaps"]
@@ -394,7 +395,18 @@ def validation_to_test(tables):
     means = {quality: minus(f"{part['gap'].mean():.1f}") for quality, part in ours.groupby("quality")}
     count = ours.groupby("quality").size()
     held = int(ours["holds_zero"].sum())
-    return {**means, "original": gaps.loc[gaps["lo"].isna(), "gap"].mean(), "count": count["c40"], "held": held}
+    theirs = gaps.loc[gaps["lo"].isna(), "gap"]
+    return {**means, "original": theirs.mean(), "least": theirs.min(), "count": count["c40"], "held": held}
+
+
+@claim(
+    """The original's best noisy-trained network reached {noisy:.1f} % on its unseen videos, its best of the other phases
+    {others:.1f} %.""",
+    holds=lambda n: n.noisy < n.others,
+)
+def original_phases(tables):
+    best = tables["cases"].groupby("phase")["test_acc_all"].max()
+    return {"noisy": best["noisy_trained"], "others": best.drop("noisy_trained").max()}
 
 
 @claim(
