@@ -71,7 +71,7 @@ def score_video(path: Path | str, run: str, profile: Profile) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Score one video: P(fake), the mean over its sampled frames.")
     parser.add_argument("video", type=Path)
-    parser.add_argument("--run", required=True, help="name of a finished run in data/runs")
+    parser.add_argument("--run", required=True, help="name of a finished run below data/work")
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
     arguments = parser.parse_args()
     try:
