@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
@@ -10,10 +9,11 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from test_report import profile_in
 
-from utils.config import Profile, get_profile
+from utils.config import get_profile
 from utils.learn.checkpoints import digest, settings_digest
-from utils.paths import ROOT, Workspace
+from utils.paths import ROOT
 from utils.results import claims, prose, report, store
 from utils.run import grid
 
@@ -25,7 +25,7 @@ NUMBER = re.compile(r"(?<![\w#])[-−+]?\d*\.?\d+(?![\w])")
 
 @pytest.fixture(scope="module")
 def runs():
-    return store.load_committed(SYNTHFF)["runs"]
+    return store.load_committed(SYNTHFF, "runs")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_hashes_are_those_of_the_configurations_beside_them(runs):
 
 
 def test_every_scored_run_has_its_row_and_every_teacher_is_there(runs):
-    scored = store.load_committed(SYNTHFF)["predictions"][["experiment", "run"]].drop_duplicates()
+    scored = store.load_committed(SYNTHFF, "predictions")[["experiment", "run"]].drop_duplicates()
     assert set(map(tuple, scored.to_numpy())) <= set(map(tuple, runs[["experiment", "run"]].to_numpy()))
     teachers = {json.loads(config).get("teacher") for config in runs["config"]} - {None}
     assert teachers <= set(runs["hash"]) and len(teachers) > 50
@@ -59,14 +59,14 @@ def test_every_scored_run_has_its_row_and_every_teacher_is_there(runs):
 
 def test_every_column_stands_in_the_data_dictionary():
     text = (SPACE.results / "README.md").read_text(encoding="utf-8")
-    for name, file in store.FILES.items():
-        section = text[text.index(f"## {file}") :]
+    for table in store.TABLES.values():
+        section = text[text.index(f"## {table.file}") :]
         section = section[: section.find("\n## ", 3)]
-        assert [column for column in store.READ[name].columns if f"`{column}`" not in section] == []
+        assert [column for column in table.columns if f"`{column}`" not in section] == []
     read = next(line for line in text.splitlines() if line.startswith("scores = "))  # the one line of pandas
     scope = {"pd": pd}
     exec(read.replace("data/results", str(SPACE.results)), scope)
-    assert tuple(scope["scores"].columns) == store.READ["predictions"].columns
+    assert tuple(scope["scores"].columns) == store.TABLES["predictions"].columns
     assert set(scope["scores"]["video_id"].str.len()) == {3, 7}  # ids stay text
 
 
@@ -112,18 +112,9 @@ def close(one: str, two: str, within: float) -> bool:
     return NUMBER.sub("#", one) == NUMBER.sub("#", two) and np.allclose(*numbers, rtol=0, atol=within)
 
 
-def synthff_in(folder):
-    """Return the default profile with another workspace."""
-
-    class Elsewhere(Profile):
-        workspace = property(lambda self: Workspace(folder))
-
-    return Elsewhere(**{field.name: getattr(SYNTHFF, field.name) for field in dataclasses.fields(Profile)})
-
-
 @pytest.mark.slow
 def test_tables_and_figures_are_what_the_committed_predictions_give(tmp_path):
-    profile = synthff_in(tmp_path)
+    profile = profile_in(tmp_path, base="synthff")
     shutil.copytree(SPACE.results, profile.workspace.results)
     profile.workspace.tables.mkdir(parents=True)
     for name in FROM_NOTEBOOKS:

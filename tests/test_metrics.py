@@ -328,7 +328,7 @@ def test_bad_predictions_fail_with_one_line_that_names_the_file(tmp_path):
         "two labels": pd.concat([good, good.assign(label=1 - good["label"])]),
         "scored twice": pd.concat([good, good.assign(score=0.5)]),
     }
-    file = profile.workspace.results / store.FILES["predictions"]
+    file = profile.workspace.results / store.TABLES["predictions"].file
     file.parent.mkdir(parents=True)
     for message, table in faults.items():
         table.to_csv(file, index=False)

@@ -20,12 +20,14 @@ from utils.results import claims, metrics, prose, report, store, study, tables
 from utils.results.prose import Estimate
 
 
-def profile_in(folder, **changes):
+def profile_in(folder, base="smoke", **changes):
+    """Return a profile, `base` with some changes, whose workspace is another folder."""
+
     class Elsewhere(Profile):
         workspace = Workspace(Path(folder))
 
-    smoke = dataclasses.replace(get_profile("smoke"), **changes)
-    return Elsewhere(**{field.name: getattr(smoke, field.name) for field in dataclasses.fields(smoke)})
+    changed = dataclasses.replace(get_profile(base), **changes)
+    return Elsewhere(**{field.name: getattr(changed, field.name) for field in dataclasses.fields(changed)})
 
 
 @pytest.fixture(scope="module")

@@ -164,7 +164,7 @@ def test_new_runs_of_the_grid_join_the_committed_ones(profile):
     new = make_run("xception", "trained", 7)
     write_run(profile, new)
     assert store.replace_committed(profile) == ["trained-xception-s7"]
-    predictions = store.load_committed(profile)["predictions"]
+    predictions = store.load_committed(profile, "predictions")
     assert len(predictions) == 5 * len(new) and not predictions.duplicated(["experiment", "run", *store.FACE]).any()
 
 

@@ -218,6 +218,11 @@ class Profile:
     def workspace(self) -> Workspace:
         return workspace(self.name, self.variant)
 
+    @property
+    def base(self) -> Profile:
+        """The profile whose committed results are read: the one that this one repeats, or itself."""
+        return PROFILES.get(self.repeat_of, self)
+
     def model(self, name: str, phase: str = "") -> ModelConfig:
         """Return a network's settings in a phase; raise ValueError for a network the profile does not know."""
         if name not in self.models:
@@ -393,12 +398,17 @@ class Experiment:
         return replace(profile, variant=self.variant, train=replace(profile.train, **self.train), changes=changes)
 
 
+def labels_variant(people: int) -> str:
+    """Return the folder, below runs, of the comparison with the labels of so many people."""
+    return f"labels/people/{people}"
+
+
 def labels_profile(profile: Profile, people: int, train_pairs: int) -> Profile:
     """Return the profile with labels of so many training people, whole pairs of them; ValueError where it has fewer."""
     if people % 2 or not 2 <= people <= 2 * train_pairs:
         raise ValueError(f"{people} labelled people: an even number from 2 to {2 * train_pairs} is needed")
     data = replace(profile.data, labelled_fraction=people / (2 * train_pairs))
-    return replace(profile, variant=f"labels/people/{people}", data=data)
+    return replace(profile, variant=labels_variant(people), data=data)
 
 
 def _one(factor: str, *values, names: tuple[str, ...] = ()) -> list[Experiment]:

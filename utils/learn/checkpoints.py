@@ -12,14 +12,14 @@ import json
 import platform
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from utils.config import ModelConfig, Profile
+from utils.config import ModelConfig, Profile, TrainConfig
 from utils.learn.models import Detector, cpu_kind, create_model, pick_device
 from utils.learn.scores import JUDGED, SCORES
 from utils.paths import ROOT, atomic, read_json, write_json
@@ -37,6 +37,12 @@ def run_name(phase: str, model: str, seed: int) -> str:
 def run_hash(profile: Profile, phase: str, model: str, seed: int) -> str:
     """Return the hash of a run that exists, so that the runs built on it can name it."""
     return read_json(profile.workspace.runs / run_name(phase, model, seed) / "config.json")["hash"]
+
+
+def request_of(model: str, seed: int, layers: str, config: ModelConfig, shared: TrainConfig, **about) -> dict:
+    """Return what a run is asked for, to be saved and hashed; `about` adds data, phase, student and teacher."""
+    settings = {"model_config": asdict(config), "train_config": asdict(shared)}
+    return {"model": model, "seed": seed, "layers": layers, **settings, **about}
 
 
 def digest(request: dict, without: tuple[str, ...] = ()) -> str:

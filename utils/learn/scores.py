@@ -27,6 +27,15 @@ def over_clip(scores: np.ndarray, clip: np.ndarray) -> np.ndarray:
     return (total / count.reshape(-1, *[1] * (scores.ndim - 1))).astype(scores.dtype)
 
 
+def equal_scores(these: pd.DataFrame, those: pd.DataFrame, key: list[str], by: list[str]) -> pd.Series:
+    """Tell, for each group `by` of `these`, whether every face has exactly the score that it has in `those`.
+
+    `key` names a face in both; one that only one of them has makes its group unequal.
+    """
+    both = these.merge(those[[*key, "score"]], on=key, how="outer", suffixes=("", "_there"))
+    return both["score"].eq(both["score_there"]).groupby([both[name] for name in by]).all()
+
+
 def write_scores(path: Path, table: pd.DataFrame) -> None:
     """Write a table as gzipped CSV, scores to five digits; equal tables give equal files."""
     text = table.to_csv(index=False, float_format="%.5g", lineterminator="\n")

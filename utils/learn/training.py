@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -95,15 +95,8 @@ def fit(
     require_split(val, "val")
     device = pick_device()
     shared = replace(shared, precision=precision_that_runs(shared.precision, device, config.px))
-    request = {
-        "model": model.name,
-        "seed": seed,
-        "layers": layers,
-        "model_config": asdict(config),
-        "train_config": asdict(shared),
-        "data": {"train": train.fingerprint(), "val": val.fingerprint(), "pairs": sorted(train.pairs)},
-        **(about or {}),
-    }
+    data = {"train": train.fingerprint(), "val": val.fingerprint(), "pairs": sorted(train.pairs)}
+    request = checkpoints.request_of(model.name, seed, layers, config, shared, data=data, **(about or {}))
     model = model.to(device)
     if checkpoints.is_finished(folder, request):
         checkpoints.load_weights(model, folder)

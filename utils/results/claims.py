@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from utils.config import PHASES, PROFILES, Profile
+from utils.config import PHASES, Profile
 from utils.results.prose import Estimate, Tables, claim, filled, listed, minus, read_tables, signed
 from utils.results.style import LABELS, MODELS
 
@@ -22,8 +22,7 @@ README_BLOCKS = {
 
 def told(profile: Profile, *names: str) -> str:
     """Return claims as one paragraph of Markdown, for notebooks; a repeated run prints those of the committed results."""
-    base = PROFILES.get(profile.repeat_of, profile)
-    return filled(names, read_tables(base.workspace.tables))
+    return filled(names, read_tables(profile.base.workspace.tables))
 
 
 # ---- reading tables ------------------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from utils.config import PROFILES, Profile
+from utils.config import Profile
 from utils.learn.scores import COLUMNS, FACE, JUDGED, SCORES, read_scores, write_scores
-from utils.paths import Workspace, atomic, read_json
+from utils.paths import atomic, read_json
 
 KEY = ["experiment", "run"]  # names one run: `experiment` is "" for the comparison and the cases
 RUN_COLUMNS = [
@@ -33,9 +33,6 @@ JUDGED_COLUMNS = [
     "experiment", "run", "model", "phase", "seed", "view", "clip", "label", "p_fake", "frames", "right", "copies",
     "copies_right",
 ]  # fmt: skip
-FILES = {
-    "predictions": "predictions.csv.gz", "runs": "runs.csv", "curves": "curves.csv", "pseudo_labels": "pseudo_labels.csv.gz",
-}  # fmt: skip
 TEXT = dict.fromkeys(("experiment", "run", "phase", "model", "settings", "hash", "precision", "cpu", "chosen", "commit"), "str")
 
 
@@ -75,22 +72,27 @@ def curves_of(profile: Profile, runs: list[str]) -> dict[str, pd.DataFrame]:
 
 def has_predictions(profile: Profile) -> bool:
     """Tell whether there is any score to read, without reading it."""
-    return (_base(profile).workspace.results / FILES["predictions"]).is_file() or any(profile.workspace.runs.rglob(SCORES))
+    committed = profile.base.workspace.results / TABLES["predictions"].file
+    return committed.is_file() or any(profile.workspace.runs.rglob(SCORES))
 
 
-def load_committed(profile: Profile) -> dict[str, pd.DataFrame]:
-    """Return the committed tables alone."""
-    return {name: _committed(profile, name) for name in FILES}
+def load_committed(profile: Profile, name: str) -> pd.DataFrame:
+    """Return a committed table of `TABLES` alone; no rows where there is none."""
+    table, path = TABLES[name], profile.base.workspace.results / TABLES[name].file
+    if not path.is_file():
+        return pd.DataFrame(columns=table.columns)
+    read = read_scores(path, table.columns) if name == "predictions" else pd.read_csv(path, dtype=TEXT)
+    return read.assign(experiment=read["experiment"].fillna(""))
 
 
-def load_own(profile: Profile) -> dict[str, pd.DataFrame]:
-    """Return the same tables of this machine's runs alone."""
-    return {name: _own(name, _own_folders(profile)) for name in FILES}
+def load_own(profile: Profile, name: str) -> pd.DataFrame:
+    """Return the same table of this machine's runs alone."""
+    return _gathered(name, _own_folders(profile))
 
 
 def load_repeats(profile: Profile) -> dict[str, pd.DataFrame]:
     """Return the committed comparisons of repeated runs as the table `repeats` (see `run/compare.py`), if there are any."""
-    path = _base(profile).workspace.results / "repeats.csv"
+    path = profile.base.workspace.results / "repeats.csv"
     return {"repeats": pd.read_csv(path)} if path.is_file() else {}
 
 
@@ -99,44 +101,29 @@ def of_comparison(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[predictions["experiment"] == ""].drop(columns="experiment").reset_index(drop=True)
 
 
-def _base(profile: Profile) -> Profile:
-    """Return the profile whose committed results are read: the one that this one repeats, or itself."""
-    return PROFILES.get(profile.repeat_of, profile)
-
-
 def _joined(profile: Profile, name: str) -> pd.DataFrame:
     """Return a committed table and the same of this machine's run folders, every run from one of the two."""
-    base = _base(profile)
-    committed, folders = _committed(base, name), _own_folders(profile)
+    committed, folders = load_committed(profile, name), _own_folders(profile)
     if folders and not profile.repeat_of:  # a committed run stands, unless config.py has changed since
-        known = _committed(base, "runs").set_index(KEY)["settings"].to_dict()
+        known = load_committed(profile, "runs").set_index(KEY)["settings"].to_dict()
         folders = {key: folder for key, folder in folders.items() if known.get(key) != _settings(folder)}
     if not folders:
         return committed
     replaced = pd.MultiIndex.from_frame(committed[KEY]).isin(list(folders))
-    parts = [part for part in (committed[~replaced], _own(name, folders)) if len(part)]
+    parts = [part for part in (committed[~replaced], _gathered(name, folders)) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else committed
 
 
-def _committed(profile: Profile, name: str) -> pd.DataFrame:
-    path = profile.workspace.results / FILES[name]
-    if not path.is_file():
-        return pd.DataFrame(columns=READ[name].columns)
-    table = read_scores(path, READ[name].columns) if name == "predictions" else pd.read_csv(path, dtype=TEXT)
-    return table.assign(experiment=table["experiment"].fillna(""))
-
-
-def _own(name: str, folders: dict[tuple[str, str], Path]) -> pd.DataFrame:
+def _gathered(name: str, folders: dict[tuple[str, str], Path]) -> pd.DataFrame:
     """Return a table of run folders; those that lack its file have no row."""
-    parts = [
-        table.assign(experiment=key[0]) for key, folder in folders.items() if (table := READ[name].read(folder)) is not None
-    ]
-    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()).reindex(columns=READ[name].columns)
+    table = TABLES[name]
+    parts = [part.assign(experiment=key[0]) for key, folder in folders.items() if (part := table.read(folder)) is not None]
+    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()).reindex(columns=table.columns)
 
 
 def _own_folders(profile: Profile) -> dict[tuple[str, str], Path]:
     """Return the folders of this machine's finished runs by experiment and name."""
-    root = Workspace(profile.workspace.root, "", profile.workspace.work_root).runs
+    root = replace(profile, variant="").workspace.runs
     folders = sorted(path.parent for path in root.rglob("result.json"))
     return {(folder.parent.relative_to(root).as_posix().removeprefix("."), folder.name): folder for folder in folders}
 
@@ -172,29 +159,34 @@ def _file_of(folder: Path, name: str, read: Callable) -> pd.DataFrame | None:
 
 
 class Table(NamedTuple):
-    """One table of results: its columns, how a run folder's part is read, and the order of its rows."""
+    """One table of results: its file, its columns, how a run folder's part is read, and the order of its rows."""
 
+    file: str
     columns: tuple[str, ...]
     read: Callable[[Path], pd.DataFrame | None]
     order: list[str]
 
 
-READ = {
-    "predictions": Table(("experiment", *COLUMNS), partial(_file_of, name=SCORES, read=read_scores), [*KEY, *FACE]),
-    "runs": Table(tuple(RUN_COLUMNS), _run_of, KEY),
-    "curves": Table(tuple(CURVE_COLUMNS), _curve_of, [*KEY, "step"]),
-    "pseudo_labels": Table(tuple(JUDGED_COLUMNS), partial(_file_of, name=JUDGED, read=pd.read_csv), [*KEY, "view", "clip"]),
+TABLES = {
+    "predictions": Table(
+        "predictions.csv.gz", ("experiment", *COLUMNS), partial(_file_of, name=SCORES, read=read_scores), [*KEY, *FACE]
+    ),
+    "runs": Table("runs.csv", tuple(RUN_COLUMNS), _run_of, KEY),
+    "curves": Table("curves.csv", tuple(CURVE_COLUMNS), _curve_of, [*KEY, "step"]),
+    "pseudo_labels": Table(
+        "pseudo_labels.csv.gz", tuple(JUDGED_COLUMNS), partial(_file_of, name=JUDGED, read=pd.read_csv), [*KEY, "view", "clip"]
+    ),
 }
 
 
 def write_results(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
-    """Write the tables of `FILES`; equal tables give equal files."""
+    """Write tables of `TABLES`; equal tables give equal files."""
     for name, table in tables.items():
-        table = table.sort_values(READ[name].order, kind="stable", ignore_index=True)
-        if FILES[name].endswith(".gz"):
-            write_scores(folder / FILES[name], table)
+        path, table = folder / TABLES[name].file, table.sort_values(TABLES[name].order, kind="stable", ignore_index=True)
+        if path.suffix == ".gz":
+            write_scores(path, table)
         else:
-            with atomic(folder / FILES[name]) as temporary:
+            with atomic(path) as temporary:
                 table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -203,9 +195,9 @@ def replace_committed(profile: Profile) -> list[str]:
 
     The only function that does. Raises FileNotFoundError where there is nothing to write.
     """
-    if not _own_folders(profile):
+    own = _own_folders(profile)
+    if not own:
         raise FileNotFoundError(f"no run of profile {profile.name} on this machine: run `make reproduce` or `make grid`")
-    own, base = _own_folders(profile), _base(profile)
-    taking = replace(profile, repeat_of=base.name)  # own runs before committed ones
-    write_results(base.workspace.results, {name: _joined(taking, name) for name in FILES})
+    taking = replace(profile, repeat_of=profile.base.name)  # own runs before committed ones
+    write_results(profile.base.workspace.results, {name: _joined(taking, name) for name in TABLES})
     return ["/".join(filter(None, key)) for key in own]

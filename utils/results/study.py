@@ -12,8 +12,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from utils.config import ABLATIONS, ARMS, COMPARED, CONTROL, LABELLED_PEOPLE, TEACHERS, Profile
-from utils.learn.scores import FACE
+from utils.config import ABLATIONS, ARMS, COMPARED, CONTROL, LABELLED_PEOPLE, TEACHERS, Profile, labels_variant
+from utils.learn.scores import FACE, equal_scores
 from utils.results import store
 from utils.results.metrics import Evaluation, difference, draws, estimate, evaluate
 
@@ -112,8 +112,7 @@ def _identical(predictions: pd.DataFrame) -> frozenset[str]:
     key = ["model", "seed", *FACE]
     usual = predictions[(predictions["experiment"] == "") & (predictions["phase"] == "student_compression_it1")]
     changed = predictions[predictions["experiment"].str.startswith("ablation/")]
-    both = changed.merge(usual[[*key, "score"]], on=key, suffixes=("", "_usual"))
-    equal = both["score"].eq(both["score_usual"]).groupby(both["experiment"]).all()
+    equal = equal_scores(changed, usual, key, ["experiment"])
     return frozenset(equal.index[equal])
 
 
@@ -152,7 +151,7 @@ def few_labels_table(study: Study) -> pd.DataFrame:
 
 def _label_counts(study: Study) -> dict[int, str]:
     """Return the numbers of labelled people that were run -> the experiment's name."""
-    counts = {people: f"labels/people/{people}" for people in LABELLED_PEOPLE} | {study.people: ""}
+    counts = {people: labels_variant(people) for people in LABELLED_PEOPLE} | {study.people: ""}
     run = set(study.evaluation.table["experiment"])
     return {people: experiment for people, experiment in counts.items() if experiment in run}
 

@@ -18,13 +18,12 @@ import argparse
 import sys
 
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from utils.config import PROFILES, Profile, get_profile
-from utils.learn.scores import FACE
+from utils.learn.scores import FACE, equal_scores
 from utils.paths import atomic
 from utils.results import store
-from utils.results.metrics import video_scores
+from utils.results.metrics import evaluate
 
 EQUAL, WITHIN, OUTSIDE = "equal", "within seeds", "outside"
 COLUMNS = ["cpu", "precision", "threads", "run", "quality", "committed", "repeated", "difference", "spread", "seeds", "verdict"]
@@ -32,9 +31,8 @@ COLUMNS = ["cpu", "precision", "threads", "run", "quality", "committed", "repeat
 
 def aucs_on_test(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return video AUC on test, one row a run and quality: phase, model, run, quality, auc."""
-    videos = video_scores(predictions[predictions["split"] == "test"])
-    by_run = videos.groupby(["phase", "model", "run", "quality"])
-    return by_run.apply(lambda part: roc_auc_score(part["label"], part["score"])).rename("auc").reset_index()
+    measured = evaluate(predictions, resamples=1, levels=("video",), wanted=("auc",)).table
+    return measured.loc[measured["split"] == "test", ["phase", "model", "run", "quality", "auc"]]
 
 
 def seed_spread(aucs: pd.DataFrame) -> pd.DataFrame:
@@ -55,24 +53,20 @@ def compare(profile: Profile) -> pd.DataFrame:
     """
     if not profile.repeat_of:
         raise ValueError(f"profile {profile.name} repeats no other: choose `repeat`")
-    committed, own = store.load_committed(get_profile(profile.repeat_of)), store.load_own(profile)
-    if own["predictions"].empty:
+    old, new = (store.of_comparison(load(profile, "predictions")) for load in (store.load_committed, store.load_own))
+    if new.empty:
         raise FileNotFoundError(f"no repeated run in {profile.workspace.runs}: run `make reproduce`")
-    old, new = (store.of_comparison(part["predictions"]) for part in (committed, own))
     aucs, again = aucs_on_test(old), aucs_on_test(new)
     table = again.merge(aucs, on=["phase", "model", "run", "quality"], suffixes=("_repeated", "_committed"))
     table = table.merge(seed_spread(aucs), on=["phase", "model", "quality"])
     table = table.rename(columns={"auc_repeated": "repeated", "auc_committed": "committed"})
     table["difference"] = table["repeated"] - table["committed"]
-    both = new.merge(old, on=["run", *FACE], how="outer", suffixes=("", "_committed"))
-    both = both[both["run"].isin(new["run"]) & both["run"].isin(old["run"])]
-    same = both["score"].eq(both["score_committed"]).groupby([both["run"], both["quality"]]).all()
-    equal = pd.Series([bool(same.get(key, False)) for key in zip(table["run"], table["quality"], strict=True)])
+    equal = equal_scores(new, old, ["run", *FACE], ["run", "quality"])
     table["verdict"] = [
-        EQUAL if bits else WITHIN if abs(row.difference) <= row.spread else OUTSIDE
-        for bits, row in zip(equal, table.itertuples(), strict=True)
+        EQUAL if equal[row.run, row.quality] else WITHIN if abs(row.difference) <= row.spread else OUTSIDE
+        for row in table.itertuples()
     ]
-    machine = own["runs"].drop_duplicates("run").set_index("run")[["cpu", "precision", "threads"]]
+    machine = store.of_comparison(store.load_own(profile, "runs")).set_index("run")[["cpu", "precision", "threads"]]
     return table.join(machine, on="run")[COLUMNS].sort_values(["run", "quality"], ignore_index=True)
 
 
@@ -86,8 +80,8 @@ def summary(table: pd.DataFrame) -> str:
 
 def record(profile: Profile, table: pd.DataFrame) -> None:
     """Add the comparison to the committed table of repeats, in place of an older one of this CPU kind and precision."""
-    path = get_profile(profile.repeat_of).workspace.results / "repeats.csv"
-    older = pd.read_csv(path) if path.is_file() else table.iloc[:0]
+    path = profile.base.workspace.results / "repeats.csv"
+    older = store.load_repeats(profile).get("repeats", table.iloc[:0])
     kinds = set(zip(table["cpu"], table["precision"], strict=True))
     kept = older[[kind not in kinds for kind in zip(older["cpu"], older["precision"], strict=True)]]
     joined = pd.concat([part for part in (kept, table) if len(part)], ignore_index=True)

@@ -29,14 +29,13 @@ from utils.config import (
     PROFILES,
     TEACHERS,
     Experiment,
-    ModelConfig,
-    NoisyStudentConfig,
     Profile,
     ablations,
     get_profile,
     labels_profile,
+    labels_variant,
 )
-from utils.learn.checkpoints import run_name, settings_digest
+from utils.learn.checkpoints import request_of, run_name, settings_digest
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.models import WeightsUnavailable
 from utils.learn.noisy_student import (
@@ -123,7 +122,7 @@ def expected(profile: Profile, task: Task) -> dict[tuple[str, str], str]:
         if task.experiment:
             changed, model = task.experiment.profile(profile), task.experiment.student_name(profile)
         elif task.people:
-            changed = replace(profile, variant=f"labels/people/{task.people}")
+            changed = replace(profile, variant=labels_variant(task.people))
         settings, layers = changed.model(model, phase), phase_layers(changed, model, phase)
         if phase in TEACHERS or phase == "noisy_trained":
             config = changed.student_of(phase) if phase in TEACHERS else original_student(changed)
@@ -131,21 +130,13 @@ def expected(profile: Profile, task: Task) -> dict[tuple[str, str], str]:
             settings, phase = student_settings(settings, config), iteration_phases(phase, 1)[0]
         elif phase in ARMS and ARMS[phase].all_labels:
             config = changed.student_of("student_compression")
-        request = _request(model, task.seed, layers, settings, changed, phase, config)
-        runs[changed.variant, run_name(phase, model, task.seed)] = settings_digest(request)
+        wanted = {phase: (layers, settings, {"student": asdict(config)} if config else {})}
         if task.model and config:  # the original's third phase has a teacher of its own
-            request = _request(model, task.seed, "all", changed.model(model, PHASE_TEACHER), changed, PHASE_TEACHER, None)
-            runs[changed.variant, run_name(PHASE_TEACHER, model, task.seed)] = settings_digest(request)
+            wanted[PHASE_TEACHER] = ("all", changed.model(model, PHASE_TEACHER), {})
+        for name, (layers, settings, student) in wanted.items():
+            request = request_of(model, task.seed, layers, settings, changed.train, phase=name, **student)
+            runs[changed.variant, run_name(name, model, task.seed)] = settings_digest(request)
     return runs
-
-
-def _request(
-    model: str, seed: int, layers: str, settings: ModelConfig, profile: Profile, phase: str, student: NoisyStudentConfig | None
-) -> dict:
-    """Return what `fit` would save of such a run, without data and teachers."""
-    request = {"model": model, "seed": seed, "layers": layers, "model_config": asdict(settings)}
-    request |= {"train_config": asdict(profile.train), "phase": phase}
-    return request | ({"student": asdict(student)} if student else {})
 
 
 def missing(profile: Profile, todo: Sequence[Task]) -> list[Task]:
