@@ -1,41 +1,24 @@
-"""Reading H.264 videos with PyAV, and measuring what compression took from them."""
+"""Reading videos with PyAV (H.264 above all), and measuring what compression took from them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import av
 import numpy as np
 from av.video.frame import PictureType
 from skimage.metrics import structural_similarity
 
-
-@contextmanager
-def _open(path: Path | str) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
-    """Open a video for reading; FileNotFoundError if it is missing, ValueError for anything that does not decode."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no video {path}")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} has no video stream: download or build it again")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # work is parallel over videos, not within one
-            yield container, stream
-    except av.error.FFmpegError as error:
-        raise ValueError(f"cannot read {path} ({error}): download or build it again") from None
+from utils.faces.decode import open_video, pictures_at, sample
 
 
 def probe(path: Path | str) -> dict:
     """Return width, height (px), fps, frames, seconds, bitrate (bit/s of the stream), codec, pix_fmt and bytes (file).
 
-    Nothing is decoded; where the header does not count the frames, packets are read. Raises FileNotFoundError or
+    Width and height are those of the coded picture, before it is turned upright. Nothing is decoded; where the header does not count the frames, packets are read. Raises FileNotFoundError or
     ValueError, naming the file.
     """
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         frames, bitrate, fps = stream.frames, stream.bit_rate, float(stream.average_rate or 25)
         if not (frames and bitrate):
             sizes = [packet.size for packet in container.demux(stream) if packet.size]
@@ -63,7 +46,7 @@ def gop(path: Path | str, max_frames: int | None = None) -> dict:
     a video without frames or time stamps.
     """
     sizes, types, keys = {}, {}, 0
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         for packet in container.demux(stream):
             sizes[packet.pts] = packet.size
             for frame in packet.decode():  # only decoded pictures know their type
@@ -82,30 +65,27 @@ def gop(path: Path | str, max_frames: int | None = None) -> dict:
     return facts
 
 
-def iter_frames(path: Path | str, step: int = 1, max_frames: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+def iter_frames(
+    path: Path | str, step: int = 1, max_frames: int | None = None, sampling: str = "first"
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, uint8 RGB frame (H, W, 3)) for every `step`-th frame, at most `max_frames` of them.
 
-    H.264 frames depend on each other, so all are decoded, but only those kept are converted to RGB. Raises
-    FileNotFoundError, and ValueError for a damaged or empty video or a step below 1.
+    The first ones, or with the sampling "spread" as many over the whole clip. Frames are upright and contiguous. Raises
+    FileNotFoundError, and ValueError for a damaged or empty video, a step below 1 or an unknown sampling.
     """
-    if step < 1 or (max_frames is not None and max_frames < 1):
-        raise ValueError(f"step and max_frames must be at least 1, not {step} and {max_frames}")
-    kept = 0
-    with _open(path) as (container, stream):
-        for number, frame in enumerate(container.decode(stream)):
-            if number % step:
-                continue
-            yield number, frame.to_ndarray(format="rgb24")
-            kept += 1
-            if kept == max_frames:
-                return
+    kept = False
+    for number, picture in sample(path, step, max_frames, sampling):
+        yield number, picture.rgb()
+        kept = True
     if not kept:
         raise ValueError(f"{path} has no frames: download or build it again")
 
 
-def read_frames(path: Path | str, step: int = 1, max_frames: int | None = None) -> tuple[list[int], np.ndarray]:
+def read_frames(
+    path: Path | str, step: int = 1, max_frames: int | None = None, sampling: str = "first"
+) -> tuple[list[int], np.ndarray]:
     """Return what `iter_frames` yields, at once: the indices and the frames, uint8 RGB (n, H, W, 3)."""
-    indices, frames = zip(*iter_frames(path, step, max_frames), strict=True)
+    indices, frames = zip(*iter_frames(path, step, max_frames, sampling), strict=True)
     return list(indices), np.stack(frames)
 
 
@@ -114,14 +94,7 @@ def frames_at(path: Path | str, numbers: Collection[int]) -> dict[int, np.ndarra
 
     Raises FileNotFoundError, and ValueError for a damaged video.
     """
-    found, last = {}, max(numbers, default=-1)
-    with _open(path) as (container, stream):
-        for number, frame in enumerate(container.decode(stream)):
-            if number in numbers:  # converting to RGB takes ten times as long as decoding
-                found[number] = frame.to_ndarray(format="rgb24")
-            if number >= last:
-                break
-    return found
+    return {number: picture.rgb() for number, picture in pictures_at(path, numbers)}
 
 
 def psnr(frames: np.ndarray, reference: np.ndarray) -> float:

@@ -1,0 +1,253 @@
+"""Decoding no more of a video than the sampled frames need, and turning these into upright arrays.
+
+Numbers count the frames as they are shown, from 0. Of H.264 and H.265, pictures that no other refers to and that nobody
+asked for are not decoded, nor are whole groups without a sampled frame: what is left are the same pictures, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+QUICK = {"h264": (5,), "hevc": (19, 20)}  # codecs whose pictures may be left out, and their NAL types of an instant refresh
+GREY = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "nv21", "gray"}  # plane 0: 8-bit luma
+BORDER = 8  # px decoded around a cut, so that chroma is scaled there as in the whole frame
+
+
+@contextmanager
+def open_video(path: Path | str, threads: int = 1) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+    """Open a video for reading; FileNotFoundError if there is no such file, ValueError for anything that does not decode.
+
+    One thread by default, since work is parallel over videos, not within one; 0 takes all cores.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no video {path}")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path} has no video stream: download or build it again")
+            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ValueError(f"{path} has a video stream that no decoder knows: convert it to H.264")
+            stream.thread_type = "SLICE" if threads == 1 else "AUTO"
+            stream.codec_context.thread_count = threads
+            yield container, stream
+    except av.error.FFmpegError as error:
+        raise ValueError(f"cannot read {path} ({error}): download or build it again") from None
+
+
+# ---- one picture --------------------------------------------------------------------------------------------------
+
+
+class Picture:
+    """A decoded frame, of which only what is asked for is converted; all its arrays are upright and contiguous.
+
+    Upright as FFmpeg shows it: turned and mirrored by the display matrix of phones. Contiguous because PyAV pads the rows of
+    widths that 16 does not divide, and dlib reads such rows askew.
+    """
+
+    def __init__(self, frame: av.VideoFrame):
+        self.frame = frame
+        self.matrix = _display_matrix(frame)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in px."""
+        size = self.frame.height, self.frame.width
+        return size[::-1] if self._transposed else size
+
+    @property
+    def _transposed(self) -> bool:
+        return self.matrix is not None and abs(self.matrix[0, 0]) < abs(self.matrix[0, 1])
+
+    def _upright(self, array: np.ndarray) -> np.ndarray:
+        """Turn an array (H, W, ...) as its display matrix (2, 2) says: (x', y') = (x, y) M."""
+        if self.matrix is not None:
+            if self._transposed:
+                array, x, y = array.swapaxes(0, 1), self.matrix[1, 0], self.matrix[0, 1]
+            else:
+                x, y = np.diag(self.matrix)
+            array = array[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1]
+        return np.ascontiguousarray(array)
+
+    def rgb(self) -> np.ndarray:
+        """Return the whole frame, uint8 RGB (H, W, 3)."""
+        return self._upright(self.frame.to_ndarray(format="rgb24"))
+
+    def luma(self) -> np.ndarray:
+        """Return the brightness alone, uint8 (H, W); 8-bit YCbCr needs no conversion for it."""
+        if self.frame.format.name in GREY:
+            return self._upright(_plane(self.frame, 0))
+        return self._upright(self.frame.to_ndarray(format="gray8"))
+
+    def reduced(self, height: int, width: int) -> np.ndarray:
+        """Return the frame scaled in both directions, uint8 RGB (height, width, 3), converted after it is scaled."""
+        height, width = (width, height) if self._transposed else (height, width)
+        small = self.frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+        return self._upright(small.to_ndarray())
+
+    def cut(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        """Return `rgb()[y0:y1, x0:x1]` of a region within the frame, converting no more than it in plain 4:2:0."""
+        height, width = self.shape
+        if self.matrix is not None or self.frame.format.name not in ("yuv420p", "yuvj420p") or height % 2 or width % 2:
+            return self.rgb()[y0:y1, x0:x1]
+        left, top = ((max(0, low - BORDER)) // 2 * 2 for low in (x0, y0))
+        right, bottom = (min(size, (high + BORDER + 1) // 2 * 2) for high, size in ((x1, width), (y1, height)))
+        planes = [_plane(self.frame, 0)[top:bottom, left:right]]
+        planes += [_plane(self.frame, i)[top // 2 : bottom // 2, left // 2 : right // 2] for i in (1, 2)]
+        packed = np.concatenate([plane.ravel() for plane in planes]).reshape(-1, right - left)
+        part = av.VideoFrame.from_ndarray(packed, format=self.frame.format.name)
+        part.colorspace, part.color_range = self.frame.colorspace, self.frame.color_range
+        return part.to_ndarray(format="rgb24")[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def _plane(frame: av.VideoFrame, number: int) -> np.ndarray:
+    plane = frame.planes[number]
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    """Return the part of the display matrix that turns and mirrors (2, 2), None where there is none or it changes nothing."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    matrix = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+    return None if matrix[0, 0] > 0 and matrix[1, 1] > 0 else matrix
+
+
+# ---- which frames -------------------------------------------------------------------------------------------------
+
+
+class Packets(NamedTuple):
+    """The packets of a video in the order of decoding, each one picture."""
+
+    stamps: list[int | None]  # time of showing (pts)
+    refresh: list[bool]  # nothing before it is needed after it
+    quick: bool  # whether pictures may be left out
+
+    @property
+    def shown(self) -> list[int]:
+        """The stamps in the order of showing."""
+        return sorted(self.stamps)
+
+
+def scan(path: Path | str) -> Packets:
+    """Read a video's packets without decoding any: what counts its frames, since headers may have none or lie.
+
+    Raises FileNotFoundError, and ValueError for a damaged or empty video.
+    """
+    with open_video(path) as (container, stream):
+        codec, extra = stream.codec_context.name, stream.codec_context.extradata or b""
+        found = []
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard:
+                found.append((packet.pts, packet.is_keyframe and _is_refresh(bytes(packet), codec, extra)))
+            elif packet.size:
+                codec = ""  # an edit list hides some: numbers are left to the decoder
+    if not found:
+        raise ValueError(f"{path} has no frames: download or build it again")
+    stamps, refresh = map(list, zip(*found, strict=True))
+    return Packets(stamps, refresh, codec in QUICK and None not in stamps and len(set(stamps)) == len(stamps))
+
+
+def _is_refresh(data: bytes, codec: str, extra: bytes) -> bool:
+    """Tell whether a packet of H.264 or H.265 holds an instant decoder refresh (ITU-T H.264 and H.265, section 7.4)."""
+    if codec not in QUICK:
+        return False
+    if extra[:1] != b"\x01":  # Annex B: units follow start codes
+        units = [part[:1] for part in data.split(b"\0\0\1")[1:]]
+    else:
+        length, position, units = (extra[4] if codec == "h264" else extra[21]) % 4 + 1, 0, []
+        while position < len(data):
+            units.append(data[position + length : position + length + 1])
+            position += length + int.from_bytes(data[position : position + length], "big")
+    kinds = [unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63 for unit in units if unit]
+    return any(kind in QUICK[codec] for kind in kinds)
+
+
+def choose(count: int, step: int = 1, max_frames: int | None = None, sampling: str = "first") -> list[int]:
+    """Return which of `count` frames are sampled: multiples of `step`, the first `max_frames` of them or that many "spread".
+
+    Spread frames lie evenly from the first multiple to the last. Raises ValueError for settings that make no sense.
+    """
+    if step < 1 or (max_frames is not None and max_frames < 1):
+        raise ValueError(f"step and max_frames must be at least 1, not {step} and {max_frames}")
+    if sampling not in ("first", "spread"):
+        raise ValueError(f"unknown sampling {sampling!r}: choose first or spread")
+    multiples = range(0, count, step)
+    if sampling == "first" or max_frames is None or max_frames >= len(multiples):
+        return list(multiples[:max_frames])
+    return [multiples[i] for i in np.linspace(0, len(multiples) - 1, max_frames).round().astype(int)]
+
+
+def sample(
+    path: Path | str, step: int = 1, max_frames: int | None = None, sampling: str = "first", threads: int = 1
+) -> Iterator[tuple[int, Picture]]:
+    """Yield (number, picture) of the frames that `choose` takes. Raises what `scan` and `choose` raise."""
+    choose(0, step, max_frames, sampling)  # a bad request is told before the file is read
+    packets = scan(path)
+    yield from pictures_at(path, choose(len(packets.stamps), step, max_frames, sampling), packets, threads)
+
+
+def pictures_at(
+    path: Path | str, numbers: Collection[int], packets: Packets | None = None, threads: int = 1
+) -> Iterator[tuple[int, Picture]]:
+    """Yield (number, picture) of some frames, in order, those that the clip has. Raises what `scan` raises.
+
+    With more than one thread, or where packets do not say which picture is which, every frame is decoded.
+    """
+    packets = packets or scan(path)
+    wanted = sorted(set(numbers))
+    if packets.quick and threads == 1:
+        wanted = [number for number in wanted if number < len(packets.stamps)]
+        for number, frame in _decode_needed(path, wanted, packets):
+            if number != wanted[0]:
+                break  # a packet gave no picture: count what is decoded instead
+            del wanted[0]
+            yield number, Picture(frame)
+    if wanted:
+        yield from _decode_all(path, wanted, threads)
+
+
+def _decode_needed(path: Path | str, wanted: list[int], packets: Packets) -> Iterator[tuple[int, av.VideoFrame]]:
+    shown = packets.shown
+    number_of = {shown[number]: number for number in wanted}
+    needed = _needed(packets, number_of)
+    left = sum(needed)
+    with open_video(path) as (container, stream):
+        for position, packet in enumerate(container.demux(stream)):
+            if left == 0 or not packet.size:
+                break
+            if not needed[position]:
+                continue
+            left -= 1
+            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in number_of else "NONREF"
+            yield from ((number_of[frame.pts], frame) for frame in packet.decode() if frame.pts in number_of)
+        yield from ((number_of[frame.pts], frame) for frame in stream.decode(None) if frame.pts in number_of)
+
+
+def _needed(packets: Packets, wanted: Collection[int]) -> list[bool]:
+    """Tell of each packet whether a wanted picture of its group, or one after it, needs it."""
+    needed, follows = [], False
+    for stamp, refresh in zip(reversed(packets.stamps), reversed(packets.refresh), strict=True):
+        follows = follows or stamp in wanted
+        needed.append(follows)
+        follows = follows and not refresh
+    return needed[::-1]
+
+
+def _decode_all(path: Path | str, wanted: list[int], threads: int) -> Iterator[tuple[int, Picture]]:
+    left = set(wanted)
+    with open_video(path, threads) as (container, stream):
+        for number, frame in enumerate(container.decode(stream)):
+            if number in left:
+                left.remove(number)
+                yield number, Picture(frame)
+            if not left:
+                return
