@@ -54,11 +54,34 @@ class FacesConfig:
 
     frame_step: int = 5  # every 5th frame (original project)
     max_frames: int | None = None  # sampled frames a video; None: all
-    detector: str = "hog"  # "hog" (dlib, CPU) or "mmod" (dlib's CNN)
+    sampling: str = "spread"  # which of them: "spread" over the whole clip, or the "first"
+    detector: str = "hog"  # "hog" (dlib, CPU), "mmod" (dlib's CNN) or "blazeface"
+    lines: int | None = 480  # px, shorter side of the frame that dlib sees, at most; None: as it is
+    detect_every: int = 5  # sampled frames between two detections, the face is followed in between; 1: detect in each
+    least_match: float = 0.8  # correlation with the detected face below which it is detected anew
+    convert: str = "crop"  # what becomes RGB: the "crop" alone (detection sees brightness), or the "frame" before all else
     upsample: int = 1  # times the frame may be doubled while no face is found in it
+    masks: bool = True  # of several faces, whether the mask of the fake tells which
     scale: float = 1.3  # side of the square crop over the detector's box (FF++ paper)
     size: int = 96  # px, side of the stored crops
     track_patience: int = 3  # sampled frames without an overlapping face after which a track starts again (a cut)
+
+
+# What cuts SynthFF's committed crops: the whole frame, in RGB, in each sampled frame.
+PLAIN_FACES = {"sampling": "first", "lines": None, "detect_every": 1, "convert": "frame", "masks": False}
+
+
+@dataclass(frozen=True)
+class BlazeFaceConfig:
+    """How BlazeFace's boxes become like those of dlib's HOG: fitted by `benchmarks/extraction.py --calibrate`."""
+
+    right: float = 0.0  # of its box's width: shift of the centre
+    down: float = 0.0  # of its box's height
+    scale: float = 1.0  # dlib's side over its own
+    least_score: float = 0.5  # of a face (MediaPipe)
+
+
+BLAZEFACE = BlazeFaceConfig()
 
 
 @dataclass(frozen=True)
@@ -297,7 +320,7 @@ SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, co
 PROFILES = {
     "synthff": Profile(
         name="synthff",
-        faces=FacesConfig(frame_step=8),  # six frames of 48
+        faces=FacesConfig(frame_step=8, **PLAIN_FACES),  # six frames of 48
         # Thirty people validate: between two validations of one run their AUC differs by chance, so the last weights stay.
         train=TrainConfig(ema=0.95, keep="last", eval_every=100, val_every=2),
         # Two operations of magnitude 9, dropout .3 and stochastic depth .2 underfit in so few steps: less validated better.

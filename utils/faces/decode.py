@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,12 +77,14 @@ class Picture:
             array = array[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1]
         return np.ascontiguousarray(array)
 
+    @cached_property
     def rgb(self) -> np.ndarray:
-        """Return the whole frame, uint8 RGB (H, W, 3)."""
+        """The whole frame, uint8 RGB (H, W, 3)."""
         return self._upright(self.frame.to_ndarray(format="rgb24"))
 
+    @cached_property
     def luma(self) -> np.ndarray:
-        """Return the brightness alone, uint8 (H, W); 8-bit YCbCr needs no conversion for it."""
+        """The brightness alone, uint8 (H, W); 8-bit YCbCr needs no conversion for it."""
         if self.frame.format.name in GREY:
             return self._upright(_plane(self.frame, 0))
         return self._upright(self.frame.to_ndarray(format="gray8"))
@@ -93,10 +96,10 @@ class Picture:
         return self._upright(small.to_ndarray())
 
     def cut(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-        """Return `rgb()[y0:y1, x0:x1]` of a region within the frame, converting no more than it in plain 4:2:0."""
+        """Return `rgb[y0:y1, x0:x1]` of a region within the frame, converting no more than it in plain 4:2:0."""
         height, width = self.shape
         if self.matrix is not None or self.frame.format.name not in ("yuv420p", "yuvj420p") or height % 2 or width % 2:
-            return self.rgb()[y0:y1, x0:x1]
+            return self.rgb[y0:y1, x0:x1]
         left, top = ((max(0, low - BORDER)) // 2 * 2 for low in (x0, y0))
         right, bottom = (min(size, (high + BORDER + 1) // 2 * 2) for high, size in ((x1, width), (y1, height)))
         planes = [_plane(self.frame, 0)[top:bottom, left:right]]

@@ -15,8 +15,8 @@ from utils.faces.decode import open_video, pictures_at, sample
 def probe(path: Path | str) -> dict:
     """Return width, height (px), fps, frames, seconds, bitrate (bit/s of the stream), codec, pix_fmt and bytes (file).
 
-    Width and height are those of the coded picture, before it is turned upright. Nothing is decoded; where the header does not count the frames, packets are read. Raises FileNotFoundError or
-    ValueError, naming the file.
+    Width and height are those of the coded picture, before it is turned upright. Nothing is decoded; where the header does
+    not count the frames, packets are read. Raises FileNotFoundError or ValueError, naming the file.
     """
     with open_video(path) as (container, stream):
         frames, bitrate, fps = stream.frames, stream.bit_rate, float(stream.average_rate or 25)
@@ -75,7 +75,7 @@ def iter_frames(
     """
     kept = False
     for number, picture in sample(path, step, max_frames, sampling):
-        yield number, picture.rgb()
+        yield number, picture.rgb
         kept = True
     if not kept:
         raise ValueError(f"{path} has no frames: download or build it again")
@@ -94,7 +94,7 @@ def frames_at(path: Path | str, numbers: Collection[int]) -> dict[int, np.ndarra
 
     Raises FileNotFoundError, and ValueError for a damaged video.
     """
-    return {number: picture.rgb() for number, picture in pictures_at(path, numbers)}
+    return {number: picture.rgb for number, picture in pictures_at(path, numbers)}
 
 
 def psnr(frames: np.ndarray, reference: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import dlib
 import numpy as np
 
-from utils.faces.crops import dlib_weights
+from utils.faces.detect import dlib_weights
 from utils.synthff.motion import draw_track
 from utils.synthff.person import Person
 from utils.synthff.scene import Camera, Lights, develop, draw_backdrop, draw_camera, draw_lights, perspective
