@@ -48,13 +48,13 @@ clean: ## remove all that this machine has run, and caches; keep what is committ
 	rm -rf data/work build/failed .pytest_cache .ruff_cache
 	find utils tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/.ready: requirements.txt pyproject.toml
+$(VENV)/.ready: requirements.txt requirements-no-deps.txt pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed: install it, or name it by make PYTHON=..." >&2; exit 1; }
 	@echo "setting up $(VENV) (several minutes, once)"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-no-deps.txt -e .
 	@touch $@
 
 $(VENV)/.ready-synthff: requirements-synthff.txt $(VENV)/.ready
