@@ -16,7 +16,7 @@ from utils.faces.decode import Picture
 
 DETECTORS = ("hog", "mmod", "blazeface")
 TEMPLATE = 48  # px, longer side of the template that is matched between detections
-AROUND = 0.5  # of the template's side: how far around its last place it is looked for
+AROUND = 0.5  # of a face's side: how far around its last place it is looked for
 WHITE = 128  # grey level from which a mask counts as white
 
 
@@ -192,7 +192,8 @@ class FaceFinder:
     """Finds the tracked face in one sampled picture after another, as `FacesConfig` says.
 
     The detector runs on each `detect_every`-th picture; in between, what it found is looked for near its last place
-    (`Template`), and where the match is weak it runs at once.
+    (`Template`), and where the match is weak it runs at once. A face that is followed is detected anew near its last place
+    first, in the whole picture where it is not there.
     """
 
     def __init__(self, config: FacesConfig):
@@ -205,13 +206,17 @@ class FaceFinder:
 
         It returns the mask (h, w) of this picture, or None where there is none.
         """
-        if self.config.detect_every > 1 and self.template and self.followed + 1 < self.config.detect_every:
-            box = self.template.match(picture.luma, self.track.last, self.config.least_match)
-            if box is not None:
-                self.followed += 1
-                self.track.last = box
-                return box
-        boxes = self.detect(picture)
+        boxes = np.empty((0, 4))
+        if self.template:
+            if self.followed + 1 < self.config.detect_every:
+                box = self.template.match(picture.luma, self.track.last, self.config.least_match)
+                if box is not None:
+                    self.followed += 1
+                    self.track.last = box
+                    return box
+            boxes = self.detect(picture, near=self.track.last)
+        if not len(boxes):
+            boxes = self.detect(picture)
         white = mask() if mask and len(boxes) > 1 else None
         box = self.track.choose(boxes, None if white is None else masked_area(boxes, white, picture.shape))
         self.followed = 0
@@ -219,18 +224,27 @@ class FaceFinder:
         self.template = Template(picture.luma, box) if follow else None
         return box
 
-    def detect(self, picture: Picture) -> np.ndarray:
-        """Return all boxes (k, 4) in px of a picture, largest first, in as many lines of it as the detector sees."""
+    def detect(self, picture: Picture, near: np.ndarray | None = None) -> np.ndarray:
+        """Return all boxes (k, 4) in px of a picture, or of its part around `near`, largest first.
+
+        dlib sees as many lines of it as it is set to; in a part it does not double them.
+        """
         config, (height, width) = self.config, picture.shape
-        if config.detector == "blazeface" and config.convert == "crop":
-            frame = picture.reduced(*load_detector("blazeface").fit(height, width))
-        else:
-            frame = picture.luma if config.detector == "hog" and config.convert == "crop" else picture.rgb
-            if config.lines and min(height, width) > config.lines:
-                factor = config.lines / min(height, width)
-                frame = shrink(frame, round(factor * height), round(factor * width))
-        boxes = detect_faces(frame, config.detector, config.upsample)
-        return boxes * np.tile((width / frame.shape[1], height / frame.shape[0]), 2)
+        if config.detector == "blazeface":  # it always sees the whole
+            small = picture.reduced(*load_detector("blazeface").fit(height, width))
+            return detect_faces(small, config.detector) * np.tile((width / small.shape[1], height / small.shape[0]), 2)
+        frame, (left, top) = picture.luma if config.detector == "hog" and config.convert == "crop" else picture.rgb, (0, 0)
+        factor = min(1, (config.lines or height) / min(height, width))
+        if near is not None:
+            margin = AROUND * (near[2:] - near[:2])
+            left, top = np.maximum(near[:2] - margin, 0).astype(int)
+            right, bottom = np.minimum(near[2:] + margin, (width, height)).astype(int)
+            frame = np.ascontiguousarray(frame[top:bottom, left:right])
+        part = frame.shape[:2]
+        if factor < 1:
+            frame = shrink(frame, *(max(1, round(factor * side)) for side in part))
+        boxes = detect_faces(frame, config.detector, config.upsample if near is None else 0)
+        return boxes * np.tile((part[1] / frame.shape[1], part[0] / frame.shape[0]), 2) + (left, top, left, top)
 
 
 def shrink(frame: np.ndarray, height: int, width: int) -> np.ndarray:
