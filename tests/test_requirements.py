@@ -73,7 +73,9 @@ def test_a_notebook_needs_no_package_that_make_reproduce_does_not_install(notebo
     assert not missing(reached({notebook.name: code_of(notebook)}), "requirements.txt")
 
 
-@pytest.mark.parametrize("module", ["run.notebooks", "run.grid", "results.report", "learn.predict", "checks.user_study"])
+@pytest.mark.parametrize(
+    "module", ["run.notebooks", "run.grid", "run.extract", "results.report", "learn.predict", "checks.user_study"]
+)
 def test_a_command_needs_no_package_that_make_reproduce_does_not_install(module):
     sources = reached({"command": f"import utils.{module}"})
     assert len(sources) > 2 and not missing(sources, "requirements.txt")

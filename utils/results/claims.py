@@ -373,7 +373,9 @@ def hard_videos(tables):
     holds=lambda n: n.paired < n.half,
 )
 def half_widths(tables):
-    rows = tables["results"].query("level == 'video' and quality == 'c40' and phase in @ORIGINAL")
+    rows = tables["results"].query(
+        "level == 'video' and quality == 'c40' and phase in @ORIGINAL"
+    )
     pairs = tables["contrasts"].query("split == 'test' and quality == 'c40'")
     if pairs.empty:
         raise LookupError("no contrasts")
@@ -457,6 +459,8 @@ def shortcuts(tables):
         "colour": _estimate(rows, "auc", check="colour", quality="c23"),
         "paired": _one(rows, check="colour", quality="c23")["paired"],
     }  # fmt: skip
+
+
 
 
 @claim(
