@@ -61,7 +61,7 @@ def test_missing_runs_and_videos_without_faces_are_one_clear_line(profile, monke
     with pytest.raises(FileNotFoundError, match="no finished run at .*nothing"):
         checkpoints.load_model(profile.workspace.runs / "nothing")
     empty = pd.DataFrame({"frame": [0, 5], "status": "missed"}), np.empty((0, 16, 16, 3), np.uint8)
-    monkeypatch.setattr(predict, "extract_faces", lambda path, config: empty)
+    monkeypatch.setattr(predict, "extract_faces", lambda path, config, threads: empty)
     with pytest.raises(ValueError, match="no face found in clip.mp4: none of its 2"):
         score_video("clip.mp4", "trained-resnet18-s0", profile)
 
@@ -70,7 +70,7 @@ def test_scores_of_ones_own_video(profile, monkeypatch):
     faces = make_faces().select(split="test", quality="c23")
     crops = faces.pixels[faces.index["row"]][:3]
     table = pd.DataFrame({"frame": [0, 5, 10, 15], "status": ["found", "missed", "found", "found"]})
-    monkeypatch.setattr(predict, "extract_faces", lambda path, config: (table, crops))
+    monkeypatch.setattr(predict, "extract_faces", lambda path, config, threads: (table, crops))
     scores = score_video("clip.mp4", "trained-resnet18-s0", profile)
     assert scores["frame"].tolist() == [0, 10, 15]
     model = checkpoints.load_model(profile.workspace.runs / "trained-resnet18-s0")

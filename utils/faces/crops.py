@@ -189,6 +189,7 @@ def _extract_video(
     folder: Path, key: str, slot: cache.Slot, path: str, mask: str, config: FacesConfig
 ) -> tuple[str, str | None]:
     """Fill a video's slot; return its key and what went wrong, None if nothing did."""
+    cv2.setNumThreads(1)  # work is parallel over videos
     rows = []
     try:
         with cache.SlotWriter(folder, slot, config.size) as writer:

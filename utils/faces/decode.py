@@ -151,8 +151,8 @@ def scan(path: Path | str) -> Packets:
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 found.append((packet.pts, packet.is_keyframe and _is_refresh(bytes(packet), codec, extra)))
-            elif packet.size:
-                codec = ""  # an edit list hides some: numbers are left to the decoder
+            if packet.size and (packet.is_discard or packet.is_corrupt):
+                codec = ""  # hidden by an edit list, or cut off: what becomes of it is left to the decoder
     if not found:
         raise ValueError(f"{path} has no frames: download or build it again")
     stamps, refresh = map(list, zip(*found, strict=True))

@@ -60,7 +60,7 @@ def _scored(table: pd.DataFrame) -> list[tuple]:
 def score_video(path: Path | str, run: str, profile: Profile) -> pd.DataFrame:
     """Return frame numbers and P(fake) of the faces of one video; raise ValueError where no face is found."""
     model = checkpoints.load_model(profile.workspace.runs / run).to(pick_device())
-    table, crops = extract_faces(path, profile.faces)
+    table, crops = extract_faces(path, profile.faces, threads=0)
     if len(crops) == 0:
         raise ValueError(f"no face found in {path}: none of its {len(table)} sampled frames shows a frontal face")
     frames = table.loc[table["status"] == "found", "frame"].to_numpy()
