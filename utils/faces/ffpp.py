@@ -39,9 +39,11 @@ from utils.faces.splits import (
 from utils.paths import write_json
 
 __all__ = [  # of the modules on layout and splits, what callers find here, too
-    "HARD", "HELD_OUT", "ORIGINAL", "SPLITS", "conversion_of", "load_splits", "mask_path", "pair_of", "straddling_sources", "video_path",
+    "HARD", "HELD_OUT", "ORIGINAL", "SPLITS", "conversion_of", "load_splits", "mask_path", "pair_of", "straddling_sources",
+    "video_path",
 ]  # fmt: skip
 
+SHOWN = 20  # unreadable videos that the check names
 COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "pair", "split", "path", "mask", "made"]
 
 
@@ -215,9 +217,8 @@ def check(root: Path, profile: Profile, n_jobs: int = -1) -> tuple[list[str], bo
     lines += notes(planned, profile)
     lines += _check_files(root, splits, methods, qualities, broken)
     if len(facts):
-        lines.append(
-            f"readable: {len(facts)} videos, {facts['seconds'].sum() / 3600:.2g} hours, {facts['bytes'].sum() / 1e9:.2g} GB; {survey.shapes(facts)}"
-        )
+        hours, size = facts["seconds"].sum() / 3600, facts["bytes"].sum() / 1e9
+        lines.append(f"readable: {len(facts)} videos, {hours:.2g} hours, {size:.2g} GB; {survey.shapes(facts)}")
         read = facts[facts["path"].isin(planned["path"])]
         lines += survey.cost(read, int((planned["made"] != "").sum()), profile.faces, profile.workspace.faces)
     lacks = lacking(planned)
@@ -229,9 +230,8 @@ def _check_pairs(planned: pd.DataFrame, promised: pd.DataFrame, splits: Splits) 
     whole = survey.complete_pairs(planned, promised)
     methods = " and ".join(sorted(set(promised["method"]) - {ORIGINAL}))
     shown = ", ".join(f"{split} {whole.get(split, '0')}" for split in survey.order(splits))
-    lines = [
-        f"complete pairs (both originals, both fakes of {methods}, at {' and '.join(promised['quality'].unique())}): {shown}"
-    ]
+    what = f"both originals, both fakes of {methods}, at {' and '.join(promised['quality'].unique())}"
+    lines = [f"complete pairs ({what}): {shown}"]
     missing = missing_counterparts(planned)
     if len(missing):
         first = ", ".join(f"{row.method}/{row.quality}/{row.video_id}" for row in missing.head(5).itertuples())
@@ -260,11 +260,8 @@ def _check_files(root: Path, splits: Splits, methods: list[str], qualities: list
     others, lines = survey.unlisted(root, known, folders), []
     if others:
         lines.append(f"in no split, left alone: {len(others)} files; the first: {', '.join(others[:3])}")
-    return (
-        lines
-        + [f"unreadable: {error}" for error in list(broken.values())[:20]]
-        + ([f"and {len(broken) - 20} more unreadable videos"] if len(broken) > 20 else [])
-    )
+    lines += [f"unreadable: {error}" for error in list(broken.values())[:SHOWN]]
+    return [*lines, f"and {len(broken) - SHOWN} more unreadable videos"] if len(broken) > SHOWN else lines
 
 
 def main(argv: list[str] | None = None) -> int:

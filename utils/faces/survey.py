@@ -87,9 +87,8 @@ def cost(facts: pd.DataFrame, to_make: int, config: FacesConfig, folder: Path) -
     videos = len(facts) + to_make
     gigabytes = videos * sampled / len(middle) * config.size**2 * 3 / 1e9
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free / 1e9
-    lines = [
-        f"extraction: about {hours(each * videos / cores)} for {videos} videos on {cores} cores, {gigabytes:.1f} GB of crops ({free:.0f} GB are free)"
-    ]
+    disk = f"{gigabytes:.1f} GB of crops ({free:.0f} GB are free)"
+    lines = [f"extraction: about {hours(each * videos / cores)} for {videos} videos on {cores} cores, {disk}"]
     if to_make:
         pixels = (facts["width"] * facts["height"]).mean() / (1280 * 720)
         seconds = to_make * frames / len(facts) * pixels / ENCODED / cores
