@@ -138,7 +138,7 @@ def load_index(profile: Profile, n_jobs: int = -1) -> pd.DataFrame:
     files = Files(Path(index.attrs["root"]), None)
     encode_all([(files.at_source(row), Path(row.path), row.quality) for row in makes.itertuples()], n_jobs)
     write_json(mark, makes.drop_duplicates("quality").set_index("quality")["made"].to_dict())
-    there = (index["made"] == "") | [Path(path).is_file() for path in index["path"]]
+    there = (index["made"] == "") | index["path"].map(lambda path: Path(path).is_file())
     return index[there].reset_index(drop=True)
 
 
@@ -160,7 +160,7 @@ def notes(index: pd.DataFrame, profile: Profile) -> list[str]:
         better = BEST_FIRST.index(row.made) < BEST_FIRST.index(row.quality)
         limit = "as FaceForensics++ makes it from lossless videos" if better else f"so it holds no more than {row.made} does"
         lines.append(
-            f"The tree has no {row.quality}: it was made here from {row.made} by H.264 at CRF {CRF[row.quality]}, {limit}."
+            f"The tree has no {row.quality}: it is made here from {row.made} by H.264 at CRF {CRF[row.quality]}, {limit}."
         )
     return lines
 

@@ -54,7 +54,7 @@ def probe_all(paths: list[str], n_jobs: int = -1) -> tuple[pd.DataFrame, dict[st
     )
     found = list(tqdm(done, total=len(paths), desc="headers", unit="video", leave=False))
     facts = [{"path": path, **facts} for path, facts, error in found if not error]
-    columns = ["path", "width", "height", "fps", "frames", "seconds", "bytes"]
+    columns = ["path", "width", "height", "fps", "frames", "seconds", "bitrate", "codec", "pix_fmt", "bytes"]
     return pd.DataFrame(facts, columns=columns), {path: error for path, _, error in found if error}
 
 
