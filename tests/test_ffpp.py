@@ -89,13 +89,15 @@ def test_missing_counterparts_are_listed_and_not_fatal(tree):
 def test_bad_trees_fail_with_one_clear_line(tree, tmp_path):
     with pytest.raises(FileNotFoundError, match="no video of original, FaceSwap at c0 below"):
         ffpp.build_index(tree, ["FaceSwap"], ["c0"])
+    (tmp_path / "other" / "splits").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="train.json: copy"):
-        ffpp.load_splits(tmp_path)
+        ffpp.load_splits(tmp_path / "other")
     path = tree / "splits" / "val.json"
     for text, message in [
         ("[[", "not JSON"),
         ('["004"]', "list of pairs"),
         ("[[4, 6]]", "list of pairs"),
+        ('[["004", "../../006"]]', "list of pairs"),  # ids become names of files
         ('[["004", "001"]]', "identity 001 is in train and again in val"),
         ('[["004", "004"]]', "identity 004"),
     ]:

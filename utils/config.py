@@ -15,6 +15,9 @@ from pathlib import Path
 
 from utils.paths import DATA, Workspace, workspace
 
+METHODS = ("Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "NeuralTextures")  # of FaceForensics++
+CRF = {"c23": 23, "c40": 40}  # of its qualities: H.264 constant rate factors (FF++ paper, section 3)
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -25,6 +28,7 @@ class DataConfig:
     methods: tuple[str, ...] = ("NeuralTextures",)
     qualities: tuple[str, ...] = ("c23", "c40")  # H.264 at CRF 23 and 40
     pairs_per_split: int | None = None  # only the first pairs of each split; None: all
+    exclude_straddling: bool = True  # leave out training pairs that share a source video with val or test
     labelled_fraction: float = 1 / 3  # of the training pairs whose labels a semi-supervised trainer gets
 
 
@@ -39,7 +43,7 @@ class SynthFFConfig:
     frames: int = 48  # a clip
     fps: int = 25
     supersample: int = 2  # rendered pixels a side of each pixel
-    crf: dict[str, int] = field(default_factory=lambda: {"c23": 23, "c40": 40})  # H.264 qualities of FF++
+    crf: dict[str, int] = field(default_factory=lambda: dict(CRF))
     mask_crf: int = 18
     look_alike: float = 0.46  # least distance of two people in dlib's embedding; pictures of one person are closer
     warm_people: int = 24  # outside the data set, for the shared start of NeuralTextures
@@ -317,6 +321,12 @@ SYNTHFF_MODELS = {name: network.synthff for name, network in NETWORKS.items()}
 FFPP_MODELS = {name: network.ffpp for name, network in NETWORKS.items()}
 SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()}
 
+FFPP = DataConfig(
+    name="FaceForensics++",
+    root=os.environ.get("FFPP_ROOT", str(DATA / "ffpp")),
+    methods=tuple(os.environ.get("FFPP_METHODS", "NeuralTextures").split(",")),
+)
+
 PROFILES = {
     "synthff": Profile(
         name="synthff",
@@ -364,7 +374,7 @@ PROFILES = {
     ),
     "ffpp": Profile(
         name="ffpp",
-        data=DataConfig(name="FaceForensics++", root=os.environ.get("FFPP_ROOT", str(DATA / "ffpp"))),
+        data=FFPP,
         faces=FacesConfig(size=380, max_frames=32, detect_every=4),  # 4000 videos: 55 GB of crops, half a second apart
         train=TrainConfig(ema=0.999, eval_every=1000, patience=8),
         student=NoisyStudentConfig(iterations=3, mu=3, calibrate=True),
@@ -372,21 +382,29 @@ PROFILES = {
         student_model="efficientnet-b4",
     ),
 }
+PROFILES["ffpp-smoke"] = replace(  # does a tree go through all notebooks? in minutes, and for no result
+    PROFILES["smoke"], name="ffpp-smoke", data=replace(FFPP, pairs_per_split=int(os.environ.get("FFPP_PAIRS", 3)) or None)
+)
 PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`
 
 
 def get_profile(name: str) -> Profile:
-    """Return a profile by name; raise ValueError for an unknown one."""
+    """Return a profile by name; raise ValueError for an unknown one.
+
+    Where a quality was made here, because the tree lacks it, the name of the data says so beside every result.
+    """
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    profile = PROFILES[name]
+    made = "; ".join(f"{quality} made of {source}" for quality, source in profile.workspace.made_from().items())
+    return replace(profile, data=replace(profile.data, name=f"{profile.data.name} ({made})")) if made else profile
 
 
 def require_data(profile: Profile) -> Path:
     """Return the root of the profile's tree; raise FileNotFoundError with the remedy where it is missing."""
     root = Path(profile.data.root)
-    if not (root / "original_sequences").is_dir():
-        remedy = "set FFPP_ROOT to the FaceForensics++ folder" if profile.name == "ffpp" else "run `make synthff`"
+    if not any((root / folder).is_dir() for folder in ("original_sequences", "manipulated_sequences")):
+        remedy = "set FFPP_ROOT to the FaceForensics++ folder" if profile.name.startswith("ffpp") else "run `make synthff`"
         raise FileNotFoundError(f"no {profile.data.name} tree at {root}: {remedy}")
     return root
 

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases, FF++'s humans)
+FFPP_SPLITS = REFERENCE / "ffpp_splits"  # the official splits and sources: facts about FaceForensics++, for trees without them
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
 WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # what is not committed; tests point it elsewhere
@@ -36,6 +37,16 @@ class Workspace:
     def faces(self) -> Path:
         """Cache of face crops (rebuilt by notebook 02, not committed)."""
         return self.work / "faces"
+
+    @property
+    def made(self) -> Path:
+        """Videos at a quality that the tree lacks, encoded here (not committed)."""
+        return self.work / "made"
+
+    def made_from(self) -> dict[str, str]:
+        """Return the qualities that were made here, each with the one that it was made from."""
+        path = self.made / "made.json"
+        return read_json(path) if path.is_file() else {}
 
     @property
     def runs(self) -> Path:

@@ -6,6 +6,7 @@ frozen network sees with and without the mask. Only `train` and `test` are looke
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -95,19 +96,30 @@ def couples(index: pd.DataFrame) -> pd.DataFrame:
 def measure(index: pd.DataFrame, root: Path | str, n_jobs: int = -1) -> Measured:
     """Measure every fake of train and test beside the original of its target, in parallel over fakes.
 
-    `index` comes from `ffpp.build_index`. Raises ValueError where no fake has its original, and what reading raises.
+    `index` comes from `ffpp.build_index`; its table is empty where no fake has its original. A fake that can't be read, or
+    is too short, is left out with a warning.
     """
     both = couples(index)
-    if both.empty:
-        raise ValueError("no fake has its original beside it: nothing to compare")
     parts = [(mask_path(root, *key), views.to_dict("records")) for key, views in both.groupby(["method", "video_id"])]
-    jobs = (joblib.delayed(measure_fake)(views, mask) for mask, views in parts)
+    jobs = (joblib.delayed(_try_fake)(views, mask) for mask, views in parts)
     done = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     rows, looks, rings = [], [], []
     for found in tqdm(done, total=len(parts), desc="shortcuts", unit="fake"):
+        if isinstance(found, str):
+            warnings.warn(f"left out: {found}", stacklevel=2)
+            continue
         for whole, part in zip((rows, looks, rings), found, strict=True):
             whole.extend(part)
-    return Measured(pd.DataFrame(rows), _stack(looks), pd.DataFrame(rings))
+    columns = ["fake", "method", "quality", "pair", "split", "label", *COLOUR, *STREAM, *OUTSIDE, "change_inside"]
+    return Measured(pd.DataFrame(rows, columns=None if rows else columns), _stack(looks), pd.DataFrame(rings))
+
+
+def _try_fake(views: list[dict], mask_file: Path) -> tuple | str:
+    """Return `measure_fake`, or what went wrong."""
+    try:
+        return measure_fake(views, mask_file)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
 
 
 def _stack(looks: list[np.ndarray | None]) -> dict[str, np.ndarray]:

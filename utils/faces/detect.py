@@ -227,24 +227,33 @@ class FaceFinder:
     def detect(self, picture: Picture, near: np.ndarray | None = None) -> np.ndarray:
         """Return all boxes (k, 4) in px of a picture, or of its part around `near`, largest first.
 
-        dlib sees as many lines of it as it is set to; in a part it does not double them.
+        dlib sees as many lines of it as it is set to; in a part it does not double them. HOG sees brightness alone first, and
+        colours where that shows no face: it takes the steepest of the three channels, a conversion that most frames do without.
         """
         config, (height, width) = self.config, picture.shape
         if config.detector == "blazeface":  # it always sees the whole
             small = picture.reduced(*load_detector("blazeface").fit(height, width))
             return detect_faces(small, config.detector) * np.tile((width / small.shape[1], height / small.shape[0]), 2)
-        frame, (left, top) = picture.luma if config.detector == "hog" and config.convert == "crop" else picture.rgb, (0, 0)
-        factor = min(1, (config.lines or height) / min(height, width))
+        grey = config.detector == "hog" and config.convert == "crop"
         if near is not None:
-            margin = AROUND * (near[2:] - near[:2])
-            left, top = np.maximum(near[:2] - margin, 0).astype(int)
-            right, bottom = np.minimum(near[2:] + margin, (width, height)).astype(int)
-            frame = np.ascontiguousarray(frame[top:bottom, left:right])
-        part = frame.shape[:2]
-        if factor < 1:
-            frame = shrink(frame, *(max(1, round(factor * side)) for side in part))
-        boxes = detect_faces(frame, config.detector, config.upsample if near is None else 0)
-        return boxes * np.tile((part[1] / frame.shape[1], part[0] / frame.shape[0]), 2) + (left, top, left, top)
+            return self._in_lines(picture.luma if grey else picture.rgb, near, upsample=0)
+        whole = np.array((0, 0, width, height))
+        boxes = self._in_lines(picture.luma, whole, upsample=0) if grey else []
+        return boxes if len(boxes) else self._in_lines(picture.rgb, whole, config.upsample)
+
+    def _in_lines(self, frame: np.ndarray, near: np.ndarray, upsample: int) -> np.ndarray:
+        """Return the boxes (k, 4) in and around a part of a frame (H, W, ...), reduced as if the whole had `lines` lines."""
+        height, width = frame.shape[:2]
+        margin = AROUND * (near[2:] - near[:2])
+        left, top = np.maximum(near[:2] - margin, 0).astype(int)
+        right, bottom = np.minimum(near[2:] + margin, (width, height)).astype(int)
+        part = np.ascontiguousarray(frame[top:bottom, left:right])
+        rows, columns = part.shape[:2]
+        if self.config.lines and min(height, width) > self.config.lines:
+            factor = self.config.lines / min(height, width)
+            part = shrink(part, *(max(1, round(factor * side)) for side in (rows, columns)))
+        boxes = detect_faces(part, self.config.detector, upsample)
+        return boxes * np.tile((columns / part.shape[1], rows / part.shape[0]), 2) + (left, top, left, top)
 
 
 def shrink(frame: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,102 +1,85 @@
 """Index of a FaceForensics++ tree: one table row a video, for the real data set and for SynthFF alike.
 
-The layout is that of Rössler et al. 2019: `original_sequences/youtube/QUALITY/videos/NNN.mp4`,
-`manipulated_sequences/METHOD/QUALITY/videos/TARGET_SOURCE.mp4`, masks in `manipulated_sequences/METHOD/masks/videos/`
-and `splits/{train,val,test}.json`, lists of pairs [a, b]. Each pair gives the fakes a_b and b_a, so that a split is
-closed over pairs. A tree may have a fourth list, `test_hard.json`: other people in harder videos, held back to measure
-robustness. The real data set has none.
+    python -m utils.faces.ffpp check PATH
+
+says what a tree holds, what it lacks and what follows. The layout is that of Rössler et al. 2019:
+`original_sequences/youtube/QUALITY/videos/NNN.mp4`, `manipulated_sequences/METHOD/QUALITY/videos/TARGET_SOURCE.mp4`, masks in
+`manipulated_sequences/METHOD/masks/videos/` and `splits/{train,val,test}.json`, lists of pairs [a, b]. Each pair gives the
+fakes a_b and b_a, so that a split is closed over pairs. A tree may have a fourth list, `test_hard.json`: other people in
+harder videos, held back to measure robustness. The real data set has none.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from utils.config import Profile, require_data
+from utils.config import CRF, METHODS, Profile, get_profile, require_data
+from utils.faces import survey
+from utils.faces.encode import BEST_FIRST, encode_all
+from utils.faces.layout import ORIGINAL, Files, folder_of, mask_path, video_path
+from utils.faces.splits import (
+    HARD,
+    HELD_OUT,
+    SPLITS,
+    Splits,
+    conversion_of,
+    load_splits,
+    pair_of,
+    straddling_sources,
+    without_straddling,
+)
+from utils.paths import write_json
 
-SPLITS = ("train", "val", "test")
-HARD = "test_hard"  # the optional fourth split
-HELD_OUT = ("val", "test", HARD)  # splits that finished runs are scored on, as far as the tree has them
-ORIGINAL = "original"
-COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "pair", "split", "path"]
-SAME_QUALITY = {"c0": "raw", "raw": "c0"}  # the download script has called lossless videos both
+__all__ = [  # of the modules on layout and splits, what callers find here, too
+    "HARD", "HELD_OUT", "ORIGINAL", "SPLITS", "conversion_of", "load_splits", "mask_path", "pair_of", "straddling_sources",
+    "video_path",
+]  # fmt: skip
 
-Splits = dict[str, list[tuple[str, str]]]
-
-
-def load_splits(root: Path | str) -> Splits:
-    """Return the pairs of identities of each split: {"train": [("071", "054"), ...], "val": ..., "test": ...}.
-
-    `test_hard` comes last, where the tree has its file. Raises FileNotFoundError for another missing split file and
-    ValueError for one that is not a list of pairs, or where an identity is in two pairs.
-    """
-    folder = Path(root) / "splits"
-    names = (*SPLITS, HARD) if (folder / f"{HARD}.json").is_file() else SPLITS
-    splits = {name: _read_pairs(folder / f"{name}.json") for name in names}
-    owner: dict[str, str] = {}
-    for name, pairs in splits.items():
-        for identity in (i for pair in pairs for i in pair):
-            if identity in owner:
-                raise ValueError(f"{folder}: identity {identity} is in {owner[identity]} and again in {name}")
-            owner[identity] = name
-    return splits
-
-
-def _read_pairs(path: Path) -> list[tuple[str, str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no split file {path}: copy FaceForensics++'s splits/*.json there")
-    try:
-        pairs = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(pairs, list) or not all(
-        isinstance(p, list) and len(p) == 2 and all(isinstance(i, str) for i in p) for p in pairs
-    ):
-        raise ValueError(f'{path} must be a list of pairs such as ["071", "054"]')
-    return [(a, b) for a, b in pairs]
-
-
-def pair_of(a: str, b: str) -> str:
-    """Return the name of a pair of identities, the same for both orders."""
-    return "_".join(sorted((a, b)))
-
-
-def video_path(root: Path | str, method: str, quality: str, video_id: str) -> Path:
-    """Return where FaceForensics++ keeps a video, whether or not it is there."""
-    sequences = "original_sequences/youtube" if method == ORIGINAL else f"manipulated_sequences/{method}"
-    return Path(root) / sequences / quality / "videos" / f"{video_id}.mp4"
-
-
-def mask_path(root: Path | str, method: str, video_id: str) -> Path:
-    """Return where the mask video of a fake lies: white where `method` has changed the picture."""
-    return Path(root) / "manipulated_sequences" / method / "masks" / "videos" / f"{video_id}.mp4"
+SHOWN = 20  # unreadable videos that the check names
+COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "pair", "split", "path", "mask", "made"]
 
 
 def build_index(
-    root: Path | str, methods: Iterable[str], qualities: Iterable[str], pairs_per_split: int | None = None
-) -> pd.DataFrame:
+    root: Path | str, methods: Iterable[str], qualities: Iterable[str], pairs_per_split: int | None = None,
+    exclude_straddling: bool = False, made: Path | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Return one row for each video found, with the columns `COLUMNS`; label 1 is fake.
 
-    Only the first `pairs_per_split` pairs of each split are looked for (None: all). An expected video that is not there
-    is no error: `missing_counterparts` lists it. Raises FileNotFoundError if there is none at all.
+    `pairs_per_split` takes only the first pairs of each split of which there is any video (None: all). With
+    `exclude_straddling` no source of several sequences is in two splits. A quality of which the tree has no video at all
+    is to be made from the best that it has, below the folder `made`: the column `made` names that, "" for the tree's own
+    videos (None: not made). `mask` is "" where there is none. An expected video that is not there is no error:
+    `missing_counterparts` lists it. Raises FileNotFoundError if there is none at all.
     """
     root, methods, qualities = Path(root), tuple(methods), tuple(qualities)
-    splits = {name: pairs[:pairs_per_split] for name, pairs in load_splits(root).items()}
-    rows = [dict(row, path=str(path)) for row in _expected(splits, methods, qualities) if (path := _find(root, row))]
+    splits, files = load_splits(root), Files(root, made)
+    if exclude_straddling and (conversion := conversion_of(root, splits)):
+        splits = without_straddling(splits, straddling_sources(splits, conversion))
+    wanted = {quality: files.at(quality, methods) for quality in qualities}
+    found = [files.row(row, wanted) for row in _expected(splits, methods, qualities)]
+    rows = [row for row in found if row]
     if not rows:
-        wanted = f"{', '.join((ORIGINAL, *methods))} at {', '.join(qualities)}"
-        raise FileNotFoundError(f"no video of {wanted} below {root}: check the folder, methods and qualities")
+        names = f"{', '.join((ORIGINAL, *methods))} at {', '.join(qualities)}"
+        raise FileNotFoundError(f"no video of {names} below {root}: check the folder, methods and qualities")
     index = pd.DataFrame(rows, columns=COLUMNS)
+    if pairs_per_split is not None:
+        there = index.drop_duplicates(["split", "pair"]).groupby("split", sort=False)["pair"].head(pairs_per_split)
+        index = index[index["pair"].isin(there)].reset_index(drop=True)
+        splits = {name: [pair for pair in pairs if pair_of(*pair) in set(there)] for name, pairs in splits.items()}
     index.attrs = {"root": str(root), "methods": methods, "qualities": qualities, "pairs": _pack(splits)}
     return index
 
 
 def _expected(splits: Splits, methods: Iterable[str], qualities: Iterable[str]) -> Iterator[dict]:
-    """Yield the row of every video that complete splits would have, all columns but the path."""
+    """Yield the row of every video that complete splits would have, all columns but the files."""
     for split, pairs in splits.items():
         for a, b in pairs:
             for target, source in ((a, b), (b, a)):
@@ -107,13 +90,6 @@ def _expected(splits: Splits, methods: Iterable[str], qualities: Iterable[str]) 
                     for method in methods:
                         fake = {"video_id": f"{target}_{source}", "method": method, "label": 1, "source": source}
                         yield {**fake, "quality": quality, **shared}
-
-
-def _find(root: Path, row: dict) -> Path | None:
-    for quality in (row["quality"], SAME_QUALITY.get(row["quality"])):
-        if quality and (path := video_path(root, row["method"], quality, row["video_id"])).is_file():
-            return path
-    return None
 
 
 def _pack(splits: Splits) -> str:
@@ -136,13 +112,67 @@ def missing_counterparts(index: pd.DataFrame) -> pd.DataFrame:
         for row in _expected(json.loads(asked["pairs"]), asked["methods"], asked["qualities"])
         if (row["video_id"], row["method"], row["quality"]) not in have
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS[:-2])
 
 
-def load_index(profile: Profile) -> pd.DataFrame:
-    """Return `build_index` of the profile's tree; FileNotFoundError with the remedy where there is none."""
-    data = profile.data
-    return build_index(require_data(profile), data.methods, data.qualities, data.pairs_per_split)
+def methods_there(root: Path | str, methods: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the methods that the tree has; where it has none of them, all of FaceForensics++'s that it has."""
+
+    def there(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if (Path(root) / "manipulated_sequences" / name).is_dir())
+
+    return there(methods) or there(METHODS) or tuple(methods)
+
+
+def load_index(profile: Profile, n_jobs: int = -1) -> pd.DataFrame:
+    """Return `build_index` of the profile's tree, with what the tree lacks made: a quality of which it has no video.
+
+    Those are encoded below the workspace's folder `made`, which takes a while the first time; a video that can't be read is
+    left out. Raises FileNotFoundError with the remedy where there is no tree.
+    """
+    index = plan_index(profile)
+    makes, mark = index[index["made"] != ""], profile.workspace.made / "made.json"
+    if makes.empty:
+        mark.unlink(missing_ok=True)
+        return index
+    files = Files(Path(index.attrs["root"]), None)
+    encode_all([(files.at_source(row), Path(row.path), row.quality) for row in makes.itertuples()], n_jobs)
+    write_json(mark, makes.drop_duplicates("quality").set_index("quality")["made"].to_dict())
+    there = (index["made"] == "") | index["path"].map(lambda path: Path(path).is_file())
+    return index[there].reset_index(drop=True)
+
+
+def plan_index(profile: Profile) -> pd.DataFrame:
+    """Return the index of the profile's tree without making anything: rows of what is to be made name files that may not be."""
+    data, root = profile.data, require_data(profile)
+    methods = methods_there(root, data.methods)
+    made = profile.workspace.made
+    return build_index(root, methods, data.qualities, data.pairs_per_split, data.exclude_straddling, made)
+
+
+def notes(index: pd.DataFrame, profile: Profile) -> list[str]:
+    """Return what a reader must know of an index before reading on, a sentence each: other methods, made qualities."""
+    lines, methods = [], sorted(set(index["method"]) - {ORIGINAL})
+    if set(methods) - set(profile.data.methods):
+        asked = " and ".join(profile.data.methods)
+        lines.append(f"The tree has no {asked}: what is read is {', '.join(methods)} (FFPP_METHODS chooses).")
+    for row in index[index["made"] != ""].drop_duplicates("quality").itertuples():
+        better = BEST_FIRST.index(row.made) < BEST_FIRST.index(row.quality)
+        limit = "as FaceForensics++ makes it from lossless videos" if better else f"so it holds no more than {row.made} does"
+        lines.append(
+            f"The tree has no {row.quality}: it is made here from {row.made} by H.264 at CRF {CRF[row.quality]}, {limit}."
+        )
+    return lines
+
+
+def lacking(table: pd.DataFrame, splits: Iterable[str] = SPLITS) -> list[str]:
+    """Return which class is in no video, or face, of a table, by split: ["test has no fake"]; empty where all are there."""
+    return [
+        f"{split} has no {name}"
+        for split in splits
+        for name, label in (("original", 0), ("fake", 1))
+        if not ((table["split"] == split) & (table["label"] == label)).any()
+    ]
 
 
 def labelled_pairs(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
@@ -160,19 +190,95 @@ def labelled_pairs(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     return set(np.random.default_rng(seed).permutation(pairs)[:count].tolist())
 
 
-def straddling_sources(splits: Splits, conversion: Path | str) -> pd.DataFrame:
-    """List the source videos of which several sequences were cut that lie in different splits.
+def check(root: Path, profile: Profile, n_jobs: int = -1) -> tuple[list[str], bool]:
+    """Return what a tree holds, lacks and takes, as lines, and whether all notebooks can run on it.
 
-    `conversion` is FaceForensics++'s conversion_dict.json: {"000": "YOUTUBE_ID N", ...}, the N-th sequence of a source.
-    Its identities are disjoint by number only: two numbers cut from one source may show the same person.
+    `profile` says which methods and qualities are asked for and how faces are cut out.
     """
-    sources = json.loads(Path(conversion).read_text())
-    rows = [
-        {"source": sources[i].rsplit(" ", 1)[0], "sequence": i, "split": split}
-        for split, pairs in splits.items()
-        for i in sorted(i for pair in pairs for i in pair)
-        if i in sources
+    profile = replace(profile, data=replace(profile.data, root=str(root)))
+    require_data(profile)
+    splits, planned = load_splits(root), plan_index(profile)
+    methods = [name for name in METHODS if (root / "manipulated_sequences" / name).is_dir()]
+    files = Files(root, None)
+    qualities = [name for name in BEST_FIRST if any(files.listed(folder_of(root, one, name)) for one in (ORIGINAL, *methods))]
+    found = build_index(root, methods, qualities)
+    promised = pd.DataFrame(_expected(splits, methods, qualities))
+    facts, broken = survey.probe_all(list(found["path"]), n_jobs)
+    origin = "" if (root / "splits").is_dir() else " (the official ones: the tree has no folder splits)"
+    lines = [
+        f"{root}: {len(found)} of the {len(promised)} videos that its splits promise{origin}",
+        "",
+        survey.counts(found, promised).to_string(index=False),
+        "",
     ]
-    table = pd.DataFrame(rows, columns=["source", "sequence", "split"])
-    straddles = table.groupby("source")["split"].transform("nunique") > 1
-    return table[straddles].sort_values(["source", "sequence"]).reset_index(drop=True)
+    asked = list(_expected(splits, [name for name in planned["method"].unique() if name != ORIGINAL], profile.data.qualities))
+    lines += _check_pairs(planned, pd.DataFrame(asked), splits)
+    lines += _check_sources(root, splits, profile.data.exclude_straddling)
+    lines += notes(planned, profile)
+    lines += _check_files(root, splits, methods, qualities, broken)
+    if len(facts):
+        hours, size = facts["seconds"].sum() / 3600, facts["bytes"].sum() / 1e9
+        lines.append(f"readable: {len(facts)} videos, {hours:.2g} hours, {size:.2g} GB; {survey.shapes(facts)}")
+        read = facts[facts["path"].isin(planned["path"])]
+        lines += survey.cost(read, int((planned["made"] != "").sum()), profile.faces, profile.workspace.faces)
+    lacks = lacking(planned)
+    lines.append(f"notebooks 03 to 07 need real and fake videos in train, val and test: {'; '.join(lacks) or 'all there'}")
+    return lines, not lacks and not broken
+
+
+def _check_pairs(planned: pd.DataFrame, promised: pd.DataFrame, splits: Splits) -> list[str]:
+    whole = survey.complete_pairs(planned, promised)
+    methods = " and ".join(sorted(set(promised["method"]) - {ORIGINAL}))
+    shown = ", ".join(f"{split} {whole.get(split, '0')}" for split in survey.order(splits))
+    what = f"both originals, both fakes of {methods}, at {' and '.join(promised['quality'].unique())}"
+    lines = [f"complete pairs ({what}): {shown}"]
+    missing = missing_counterparts(planned)
+    if len(missing):
+        first = ", ".join(f"{row.method}/{row.quality}/{row.video_id}" for row in missing.head(5).itertuples())
+        lines.append(f"missing of these: {len(missing)} videos; the first: {first}")
+    return lines
+
+
+def _check_sources(root: Path, splits: Splits, excluded: bool) -> list[str]:
+    conversion = conversion_of(root, splits)
+    if conversion is None:
+        return ["sources: no conversion_dict.json, so nobody can say whether two splits share a source video"]
+    straddling = straddling_sources(splits, conversion)
+    if straddling.empty:
+        return ["sources: none is in two splits"]
+    gone = {name: len(splits[name]) - len(pairs) for name, pairs in without_straddling(splits, straddling).items()}
+    left = ", ".join(f"{count} pairs of {name}" for name, count in gone.items() if count)
+    numbers = "; ".join("/".join(part) for _, part in straddling.groupby("source")["sequence"])
+    what = f"{left} are left out" if excluded else f"{left} would be left out (exclude_straddling is off)"
+    return [f"sources: {straddling['source'].nunique()} are in two splits ({numbers}); {what}"]
+
+
+def _check_files(root: Path, splits: Splits, methods: list[str], qualities: list[str], broken: dict[str, str]) -> list[str]:
+    pairs = [pair for part in splits.values() for pair in part]
+    known = {i for pair in pairs for i in pair} | {f"{a}_{b}" for a, b in pairs} | {f"{b}_{a}" for a, b in pairs}
+    folders = [folder_of(root, method, quality) for method in (ORIGINAL, *methods) for quality in qualities]
+    others, lines = survey.unlisted(root, known, folders), []
+    if others:
+        lines.append(f"in no split, left alone: {len(others)} files; the first: {', '.join(others[:3])}")
+    lines += [f"unreadable: {error}" for error in list(broken.values())[:SHOWN]]
+    return [*lines, f"and {len(broken) - SHOWN} more unreadable videos"] if len(broken) > SHOWN else lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check a tree; exit code 0 where everything can run, 1 where something lacks or is unreadable, 2 for a bad request."""
+    parser = argparse.ArgumentParser(prog="python -m utils.faces.ffpp", description="What does a FaceForensics++ tree hold?")
+    parser.add_argument("command", choices=["check"])
+    parser.add_argument("path", type=Path, help="the folder that has original_sequences/ and manipulated_sequences/")
+    parser.add_argument("--profile", default="ffpp", help="whose methods, qualities and settings are meant (default: ffpp)")
+    arguments = parser.parse_args(argv)
+    try:
+        lines, fine = check(arguments.path.resolve(), get_profile(arguments.profile))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(lines))
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

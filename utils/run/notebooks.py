@@ -3,8 +3,9 @@
     python -m utils.run.notebooks --profile synthff [--only 06 07] [-p name value] [--out DIR]
 
 Papermill executes them, but everything that it would only warn about fails here before anything runs: unknown
-parameters, a missing or second `parameters` cell, unknown profiles, missing data. Exit code 2 for such a request, 1 for
-a notebook that failed (kept in build/failed/), 0 otherwise.
+parameters, a missing or second `parameters` cell, unknown profiles, missing data. A notebook that a partial tree gives too
+little for is left out, with a line that says what it needs. Exit code 2 for a bad request, 1 for a notebook that failed
+(kept in build/failed/), 3 where one was left out or a video could not be read, 0 otherwise.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbstripout import strip_output
 from papermill.exceptions import PapermillExecutionError
 
-from utils.config import Profile, get_profile, require_data
+from utils.config import PROFILES, Profile, get_profile, require_data
+from utils.faces import crops, ffpp
 from utils.paths import NOTEBOOKS, atomic
 from utils.results import store
 
 VOLATILE = ["metadata.papermill", "cell.metadata.papermill", "cell.metadata.execution", "metadata.language_info.version"]
 READ_VIDEOS, READ_FACES, READ_PREDICTIONS = {"01", "02"}, {"03", "04", "05"}, {"06", "07"}
+PARTIAL = 3  # exit code: all that could be done is done, and something was left out
 
 
 def find_notebooks(folder: Path = NOTEBOOKS, only: list[str] | None = None) -> list[Path]:
@@ -105,9 +108,21 @@ def require_inputs(profile: Profile, notebooks: list[Path]) -> None:
     faces = profile.workspace.faces / "faces.csv"
     if numbers & READ_FACES and "02" not in numbers and not faces.is_file():
         raise FileNotFoundError(f"no face crops at {faces.parent}: run notebook 02 first")
-    if numbers & READ_PREDICTIONS and not numbers & READ_FACES and not store.has_predictions(profile):
+    alone = not numbers & (READ_VIDEOS | READ_FACES)
+    if numbers & READ_PREDICTIONS and alone and not store.has_predictions(profile):
         results = profile.workspace.results
         raise FileNotFoundError(f"no predictions in {results}: run notebooks 03 to 05 first (`make reproduce`)")
+
+
+def too_little(profile: Profile, number: str) -> str:
+    """Return what a notebook needs that the tree does not give it, "" where it has all; asked just before it runs."""
+    if number in READ_FACES:
+        faces = crops.read_table(profile.workspace.faces)
+        lacks = ffpp.lacking(faces[faces["status"] == crops.FOUND])
+        return f"it needs real and fake faces in train, val and test: {'; '.join(lacks)}" if lacks else ""
+    if number in READ_PREDICTIONS and not store.has_predictions(profile):
+        return "it needs the predictions of notebooks 03 to 05"
+    return ""
 
 
 def tidy(notebook: Path) -> None:
@@ -147,9 +162,14 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, failed: Path) -
         tidy(temporary)
 
 
-def run_all(steps: list[tuple[Path, dict]], folder: Path, failed: Path) -> int:
+def run_all(steps: list[tuple[Path, dict]], profile: Profile, folder: Path, failed: Path) -> int:
     """Run the steps in order, print the minutes each took and stop at the first that fails; return the exit code."""
+    code = 0
     for notebook, parameters in steps:
+        if lack := too_little(profile, notebook.name[:2]):
+            print(f"{notebook.stem}: left out, {lack}", flush=True)
+            code = PARTIAL
+            continue
         print(f"{notebook.stem} ...", flush=True)
         start = time.monotonic()
         try:
@@ -163,13 +183,13 @@ def run_all(steps: list[tuple[Path, dict]], folder: Path, failed: Path) -> int:
             continue
         print(f"error: {notebook.name} failed: {cause} (kept in {failed})", file=sys.stderr)
         return 1
-    return 0
+    return code
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read the command line, check everything that can be checked without running, then run."""
     parser = argparse.ArgumentParser(prog="python -m utils.run.notebooks", description="Run the numbered notebooks in order.")
-    parser.add_argument("--profile", default="synthff", help="smoke, synthff, repeat or ffpp (default: synthff)")
+    parser.add_argument("--profile", default="synthff", help=f"{', '.join(PROFILES)} (default: synthff)")
     parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run (default: all)")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks (default: the profile's own)")
@@ -186,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     os.environ.update(TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1")  # quiet kernels, equal outputs
-    return run_all(steps, folder, profile.workspace.root / "build" / "failed")
+    return run_all(steps, profile, folder, profile.workspace.root / "build" / "failed")
 
 
 if __name__ == "__main__":
