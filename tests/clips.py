@@ -9,12 +9,12 @@ import av
 import numpy as np
 
 
-def encode(path: Path, frames: np.ndarray, crf: int = 23, fps: int = 25) -> Path:
-    """Write uint8 RGB frames (n, H, W, 3) as H.264."""
+def encode(path: Path, frames: np.ndarray, crf: int = 23, fps: int = 25, codec="libx264", pix_fmt="yuv420p") -> Path:
+    """Write uint8 RGB frames (n, H, W, 3) as H.264, or by another codec."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf)})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream = container.add_stream(codec, rate=fps, options={"crf": str(crf)} if codec == "libx264" else {})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

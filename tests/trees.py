@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,40 @@ def small_clip(path: Path, source: Path, frames: int = 40, side: int = 128) -> P
     height, width = pictures.shape[1:3]
     top, left = (height - side) // 2, (width - side) // 2
     return encode(path, np.ascontiguousarray(pictures[:, top : top + side, left : left + side]))
+
+
+def large_tree(root: Path, pairs: dict[str, int], work: Path, methods=("Deepfakes", "NeuralTextures")) -> Path:
+    """Link a few small clips under the names of many videos at c23 and c40; `work` keeps the clips."""
+    stand_ins: dict[tuple, Path] = {}
+    for split, official, ours in renamed(pairs):
+        ours = load_splits(SYNTHFF)[split][int(official[0]) % 2]  # two pairs of people a split are enough
+        for (a, b), (x, y) in ((official, ours), (official[::-1], ours[::-1])):
+            for method, quality in product((layout.ORIGINAL, *methods), ("c23", "c40")):
+                fake = method != layout.ORIGINAL
+                key = ("NeuralTextures" if fake else method, quality, f"{x}_{y}" if fake else x)
+                if key not in stand_ins:
+                    stand_ins[key] = small_clip(work / f"{'-'.join(key)}.mp4", layout.video_path(SYNTHFF, *key))
+                link(layout.video_path(root, method, quality, f"{a}_{b}" if fake else a), stand_ins[key])
+    return root
+
+
+def spoil(root: Path) -> dict[str, list[Path]]:
+    """Take five videos of a tree away, damage three and put odd ones in the place of four; return them by kind."""
+    videos = sorted((root / "original_sequences" / "youtube" / "c40" / "videos").iterdir())
+    lost, broken, odd = videos[3:8], videos[10:13], videos[15:19]
+    whole = broken[0].read_bytes()
+    for path in (*lost, *broken, *odd):
+        path.unlink()
+    broken[0].write_bytes(b"no video")
+    broken[1].write_bytes(whole[: len(whole) // 3])  # the index of an MP4 stands at its end
+    broken[2].mkdir()
+    pictures = read_frames(layout.video_path(SYNTHFF, layout.ORIGINAL, "c23", "000"), max_frames=40)[1]
+    for path, suffix, codec, pix_fmt in zip(
+        odd, (".avi", ".mkv", ".mpg", ".mp4"), ("mpeg4", "ffv1", "mpeg2video", "libx264"),
+        ("yuv420p", "yuv444p", "yuv420p", "yuv420p10le"), strict=True,
+    ):  # fmt: skip
+        side = 155 if codec == "ffv1" else 160
+        encode(
+            path.with_suffix(suffix), np.ascontiguousarray(pictures[:, 48 : 48 + side, 48:208]), codec=codec, pix_fmt=pix_fmt
+        )
+    return {"lost": lost, "broken": broken, "odd": odd}

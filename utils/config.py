@@ -215,7 +215,10 @@ TEACHERS = {name: arm.teacher for name, arm in ARMS.items() if arm.teacher}
 COMPARED = tuple(name for name, arm in ARMS.items() if not arm.all_labels)  # at each number of labelled people
 
 
-SEEDS = {"notebooks": (0,), "comparison": (0, 1, 2, 3, 4), "cases": (0,), "labels": (0, 1, 2), "ablation": (0,)}
+SEEDS = {
+    "notebooks": (0,), "comparison": (0, 1, 2, 3, 4), "cases": (0,), "labels": (0, 1, 2), "ablation": (0,), "methods": (0,),
+}  # fmt: skip
+METHODS_GROUP = "methods/"  # folder, below runs, of networks that learned one manipulation method alone
 LABELLED_PEOPLE = (10, 20, 40)  # of the group labels, besides the profile's own part
 
 

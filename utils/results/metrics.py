@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from utils.faces.ffpp import HARD
+from utils.faces.splits import HARD
 from utils.learn.scores import over_clip
 
 METRICS = (

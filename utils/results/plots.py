@@ -22,6 +22,7 @@ from utils.results.metrics import (
     video_scores,
 )
 from utils.results.style import (
+    AUC_COLORS,
     CLASS_COLORS,
     COLORS,
     COLUMN,
@@ -144,6 +145,24 @@ def robustness(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> 
             dots_with_intervals(ax, part[["row", *names]].rename(columns=names), rows, shift, **style)
         ax.axvline(0.5, **REFERENCE_LINE)
     fig.supxlabel("AUC of the videos of test (full) and test_hard (hollow), 95 % intervals", fontsize="small")
+    return fig
+
+
+def transfer(table: pd.DataFrame, name: str) -> Figure | None:
+    """AUC of a network that learned one manipulation method (rows) on the fakes of another (columns), one panel a quality.
+
+    `table` comes from `tables.transfer_table`; means over seeds.
+    """
+    if table.empty:
+        return None
+    qualities, rows = sorted(table["quality"].unique()), list(dict.fromkeys(table["trained_on"]))
+    fig, axes = quality_panels(qualities, name, 1.0 + 0.3 * len(rows), sharex=True)
+    for ax, quality in zip(axes, qualities, strict=True):
+        part = table[table["quality"] == quality]
+        grid = part.pivot_table(index="trained_on", columns="tested_on", values="value").loc[rows]
+        sns.heatmap(grid, ax=ax, vmin=0.5, vmax=1, annot=True, fmt=".3f", cmap=AUC_COLORS, cbar=False)
+        ax.set(xlabel="tested on the fakes of", ylabel="trained on" if ax is axes[0] else "")
+        ax.tick_params(axis="both", rotation=0, labelsize="x-small")
     return fig
 
 

@@ -24,11 +24,11 @@ import typst
 from matplotlib.figure import Figure
 
 from utils.config import PROFILES, Profile, get_profile
-from utils.faces.ffpp import HARD
+from utils.faces.splits import HARD
 from utils.paths import REPORT, ROOT, atomic
 from utils.results import claims, prose, store, study, tables
 from utils.results.metrics import Evaluation, evaluate
-from utils.results.plots import RESULT_FIGURES
+from utils.results.plots import RESULT_FIGURES, transfer
 from utils.results.study import Study, load_study
 from utils.results.study_plots import STUDY_FIGURES
 from utils.results.style import LABELS, MODELS, write_figures
@@ -44,6 +44,7 @@ class Results:
     predictions: pd.DataFrame
     evaluation: Evaluation
     study: Study | None
+    transfer: pd.DataFrame  # from one manipulation method to another, where a tree has several
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every table of the report by name."""
@@ -59,6 +60,7 @@ class Results:
             **tables.data_tables(self.profile),
             **study.tables(self.study),
             **store.load_repeats(self.profile),
+            **({"transfer": self.transfer} if len(self.transfer) else {}),
         }
 
     def figures(self) -> dict[str, Callable[[], Figure | None]]:
@@ -67,14 +69,15 @@ class Results:
         drawn = {key: partial(draw, self.predictions, self.evaluation, name) for key, draw in RESULT_FIGURES.items()}
         nothing = dict.fromkeys(STUDY_FIGURES, lambda: None)  # so that those of an older study are removed
         studied = {key: partial(draw, self.study, name) for key, draw in STUDY_FIGURES.items()}
-        return drawn | (studied if self.study else nothing)
+        return drawn | {"transfer": partial(transfer, self.transfer, name)} | (studied if self.study else nothing)
 
 
 def load_results(profile: Profile) -> Results:
     """Read and measure the results of a profile."""
     predictions = store.load_predictions(profile)
     compared = store.of_comparison(predictions)
-    return Results(profile, compared, evaluate(compared, profile.bootstrap), load_study(profile, predictions))
+    measured, moved = evaluate(compared, profile.bootstrap), tables.transfer_table(predictions, profile.bootstrap)
+    return Results(profile, compared, measured, load_study(profile, predictions), moved)
 
 
 def build(profile: Profile) -> Results:

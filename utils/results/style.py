@@ -30,6 +30,7 @@ REFERENCE_LINE = {"color": "0.6", "linewidth": 0.8, "linestyle": ":"}  # chance,
 THRESHOLD_LINE = {"color": "0.2", "linewidth": 1, "linestyle": "--"}
 ORIGINAL_COLOR, BAND_COLOR, HOLLOW = "0.4", "0.9", "white"  # the original project; what counts as chance; hollow dots
 QUALITY_COLORS = {"c23": "#0173b2", "c40": "#de8f05"}
+AUC_COLORS = "Blues"  # from chance to one, in tables drawn as figures
 CLASS_COLORS = {"real": "#029e73", "fake": "#d55e00"}
 COLUMN, PAGE = 3.4, 7.0  # inches: width of a column and of a page of the report
 

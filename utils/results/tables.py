@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.config import ARMS, PHASE_TEACHER, PHASES, Profile
-from utils.faces.ffpp import HARD, SPLITS
+from utils.config import ARMS, METHODS_GROUP, PHASE_TEACHER, PHASES, Profile
+from utils.faces.splits import HARD, SPLITS
 from utils.paths import REFERENCE
 from utils.results.metrics import (
     Evaluation,
     by_method,
     difference,
+    evaluate,
     hard_against_test,
     unpaired_difference,
     validation_auc,
@@ -20,6 +21,7 @@ from utils.results.metrics import (
 from utils.results.style import MODELS, known_methods, method_label
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
+TRANSFER = ["model", "seed", "trained_on", "tested_on", "quality", "value", "lo", "hi"]
 
 
 def results_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -192,3 +194,27 @@ def networks_table(evaluation: Evaluation) -> pd.DataFrame:
         "accuracy_fake",
     ]
     return known_methods(table[columns])
+
+
+def transfer_table(predictions: pd.DataFrame, resamples: int) -> pd.DataFrame:
+    """Return how a network that learned one manipulation method finds another: columns `TRANSFER`, no rows for one method.
+
+    AUC of test videos, the fakes of one method (`tested_on`) against all originals. `predictions` come from
+    `store.load_predictions`; those of the experiments `methods/NAME` learned from the fakes of NAME alone, and are compared
+    with the same network that learned them all.
+    """
+    methods = sorted(set(predictions.loc[predictions["label"] == 1, "method"]))
+    alone = predictions[predictions["experiment"].str.startswith(METHODS_GROUP)]
+    if len(methods) < 2 or alone.empty:
+        return pd.DataFrame(columns=TRANSFER)
+    of_all = (predictions["experiment"] == "") & predictions["run"].isin(alone["run"])
+    compared = pd.concat([alone, predictions[of_all]])
+    named = compared["run"] + " " + compared["experiment"]  # a run of each method has the same name
+    learned = compared.assign(run=named).drop_duplicates("run").set_index("run")["experiment"].str.removeprefix(METHODS_GROUP)
+    parts = []
+    for tested in methods:
+        seen = compared.assign(run=named)[(compared["label"] == 0) | (compared["method"] == tested)]
+        table = evaluate(seen.drop(columns="experiment"), resamples).table.query("split == 'test' and level == 'video'")
+        table = table.assign(trained_on=table["run"].map(learned).replace("", "all"), tested_on=tested)
+        parts.append(table.rename(columns={"auc": "value", "auc_lo": "lo", "auc_hi": "hi"})[TRANSFER])
+    return pd.concat(parts, ignore_index=True)
