@@ -213,6 +213,7 @@ class Profile:
     variant: str = ""  # name of an experiment that changes one setting; its results go to folders of their own
     bootstrap: int = 2000  # resamples behind every interval
     seeds: dict[str, tuple[int, ...]] = field(default_factory=lambda: dict(SEEDS))  # of each group of the grid
+    main_job: tuple[str, ...] = ("notebooks",)  # groups of the grid that `make reproduce` trains, in this order
 
     @property
     def workspace(self) -> Workspace:
@@ -347,6 +348,7 @@ PROFILES = {
         student=NoisyStudentConfig(iterations=3, mu=3, calibrate=True),
         models=FFPP_MODELS,
         student_model="efficientnet-b4",
+        main_job=("notebooks", "cases"),  # the comparison first, the original's 18 cases after it; other seeds: `make grid`
     ),
 }
 PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`

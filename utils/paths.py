@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ DATA = ROOT / "data"
 REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases, FF++'s humans)
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
+RATES = ROOT / "benchmarks" / "rates.csv"  # measured by benchmarks/rates.py, read by the plan
 WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # what is not committed; tests point it elsewhere
 
 
@@ -81,11 +83,12 @@ def workspace(profile: str, variant: str = "", default: str = "synthff") -> Work
 def atomic(path: Path | str):
     """Yield a temporary sibling of `path`; rename it to `path` on success, remove it on any error.
 
-    The temporary name keeps the file's suffix, so that writers which look at it still work.
+    The temporary name keeps the file's suffix, so that writers which look at it still work, and names machine and process,
+    so that no two writers of a shared folder meet.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
