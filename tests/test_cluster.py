@@ -123,12 +123,13 @@ def test_a_scheduler_that_is_not_there_or_has_no_workers_is_named(machines, monk
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:all confident pseudo-labels")
 def test_a_worker_dies_and_the_result_is_that_of_one_machine(machines, monkeypatch, one_thread):
-    index, todo = load_index(PROFILE), grid.tasks(PROFILE, "comparison", [0, 1])
+    index, todo = load_index(PROFILE), grid.tasks(PROFILE, "comparison", [0])
     monkeypatch.setattr(paths, "WORK", machines.folder / "serial")
     serial = PROFILE.workspace
     expected = extract_all(index, PROFILE.faces, serial.faces, n_jobs=1)
-    assert len(grid.run_grid(NAME, todo, jobs=1)) == 12
+    assert len(grid.run_grid(NAME, todo, jobs=1)) == 6
 
     monkeypatch.setattr(paths, "WORK", machines.folder / "work")
     space = PROFILE.workspace
@@ -145,9 +146,9 @@ def test_a_worker_dies_and_the_result_is_that_of_one_machine(machines, monkeypat
     killer = kill_half_way(machines, victim, "next victim", keys=1)
     lines = grid.run_grid(NAME, todo, jobs=1, scheduler=machines.address)
     killer.join()
-    assert victim.wait() == -signal.SIGKILL and len(lines) == 12 and all(line.endswith(": done") for line in lines)
+    assert victim.wait() == -signal.SIGKILL and len(lines) == 6 and all(line.endswith(": done") for line in lines)
     runs = sorted(path.relative_to(serial.runs) for path in serial.runs.rglob("model.safetensors"))
-    assert len(runs) == 20
+    assert len(runs) == 10
     for name in runs:
         assert (space.runs / name).read_bytes() == (serial.runs / name).read_bytes()
         scores = name.with_name("scores.csv.gz")
@@ -227,11 +228,7 @@ def test_local_is_a_cluster_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "WORK", tmp_path)
     monkeypatch.setenv("DEEPFAKE_WORK", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    slow = "(__import__('time').sleep(0.2), __import__('os').getpid())[1]"  # code of ours would import torch first
     with cluster.backend("local", PROFILE, jobs=2):
-        pids = set(joblib.Parallel(batch_size=1)(joblib.delayed(_pid)() for _ in range(8)))
+        pids = set(joblib.Parallel(batch_size=1)(joblib.delayed(eval)(slow) for _ in range(8)))
     assert len(pids) == 2 and os.getpid() not in pids
-
-
-def _pid() -> int:
-    time.sleep(0.2)
-    return os.getpid()

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import os
 import platform
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,17 +63,17 @@ def backend(scheduler: str | None, profile: Profile, jobs: int | None = None) ->
 @contextmanager
 def _connect(scheduler: str, jobs: int | None):
     """Yield a client that has at least one worker."""
-    import dask
     import distributed
+    from distributed.comm import get_address_host_port
 
     if scheduler == LOCAL:
-        alone = {"n_workers": jobs or os.cpu_count(), "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+        alone = {"n_workers": jobs or os.cpu_count(), "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
         with distributed.LocalCluster(**alone) as cluster, distributed.Client(cluster, set_as_default=False) as client:
             yield client
         return
-    try:
-        with dask.config.set({"distributed.comm.timeouts.connect": f"{SECONDS}s"}):
-            client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
+    try:  # by a bare socket first: a client whose start has failed can hang the next one
+        socket.create_connection(get_address_host_port(scheduler, strict=True), timeout=SECONDS).close()
+        client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
         reason = str(error).splitlines()[0]
         raise ClusterError(f"no Dask scheduler at {scheduler} ({reason}): start one with `dask scheduler`") from None
