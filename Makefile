@@ -14,7 +14,7 @@ help: ## show this list
 
 reproduce: $(VENV)/.ready ## the main job, anew, below data/work/: all notebooks, figures, report; ends beside the committed results
 	$(RUN) -m utils.run.notebooks --profile $(PROFILE) --only 01 02
-	$(RUN) -m utils.run.grid --profile $(PROFILE) --groups main
+	$(RUN) -m utils.run.grid --profile $(PROFILE) --groups main $(if $(SEEDS),--seeds $(SEEDS))
 	$(RUN) -m utils.run.notebooks --profile $(PROFILE) --only 03 04 05 06 07
 	@test $(PROFILE) != repeat || $(RUN) -m utils.run.compare $(STRICT)
 
@@ -36,7 +36,7 @@ grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts an
 	$(RUN) -m utils.run.grid
 
 plan: $(VENV)/.ready ## what `make reproduce` and `make grid` of a PROFILE ask for: fits, steps, images, hours, disk; runs nothing
-	$(RUN) -m utils.run.plan --profile $(PROFILE)
+	$(RUN) -m utils.run.plan --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks

@@ -348,7 +348,7 @@ PROFILES = {
         student=NoisyStudentConfig(iterations=3, mu=3, calibrate=True),
         models=FFPP_MODELS,
         student_model="efficientnet-b4",
-        main_job=("notebooks", "cases"),  # the comparison first, the original's 18 cases after it; other seeds: `make grid`
+        main_job=("comparison", "cases"),  # the question first, the original's 18 cases after it
     ),
 }
 PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`

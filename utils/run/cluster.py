@@ -96,7 +96,7 @@ def check_workers(client, profile: Profile) -> None:
     for address, answer in answers.items():
         if isinstance(answer, Exception):
             reason = f"{type(answer).__name__}: {answer}".splitlines()[0]
-            raise ClusterError(f"the worker {address} can't run this code ({reason}): start it in this repository's environment")
+            raise ClusterError(f"the worker {address} can't run this code ({reason}): start it in this environment")
         there, read, has_data = answer
         for name, value in here.items():
             if there[name] != value:
