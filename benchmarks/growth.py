@@ -35,7 +35,8 @@ from utils.paths import ROOT, atomic
 STAGES = ("index", "extraction", "training")
 COLUMNS = ["videos", "stage", "seconds", "rss_mb", "own_mb", "cores", "machine"]
 VIDEOS = (48, 104, 200, 400, 1000)
-STEPS, MODEL = 40, ModelConfig(px=48, steps=40, batch_size=16)
+STEPS = 20
+MODEL = ModelConfig(px=32, steps=STEPS, batch_size=16)
 MEASURES = {"seconds": "time (s)", "own_mb": "own memory at its peak (MB)"}
 LOOK = 0.02  # seconds between two looks at the memory
 
@@ -188,7 +189,7 @@ def draw(table: pd.DataFrame, lines: pd.DataFrame, path: Path) -> None:
                 ax.plot(ends, line.at_0 + line.a_1000 * ends / 1000, color=colour, linewidth=1)
         ax.set(xlabel="videos", ylabel=label)
         ax.set_ylim(bottom=0)
-    style.outside_legend(fig, axes[0], "SynthFF's clips, two frames a video, resnet18 for 40 steps")
+    style.outside_legend(fig, axes[0], "SynthFF's clips, two frames a video, resnet18 for 20 steps")
     style.save_figure(fig, path)
 
 
