@@ -31,7 +31,7 @@ from utils.faces.crops import extract_all
 from utils.faces.video import iter_frames
 from utils.learn.models import cpu_kind, create_model, precision_that_runs
 from utils.paths import RATES, atomic
-from utils.run.costs import CPU, CUDA, EXTRACT, INDEX, INFER, TRAIN
+from utils.run.costs import COLUMNS, CPU, CUDA, EXTRACT, INDEX, INFER, TRAIN
 
 PIXELS = 16 * 96**2  # of a step's images on a CPU: small batches, a minute a network at most
 LEAST = 4  # images of a step
@@ -162,9 +162,8 @@ def main() -> None:
         stays = ~pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(table[key]))
         table = pd.concat([before[stays], table], ignore_index=True)
     with atomic(arguments.csv) as file:
-        columns = ["machine", "device", "precision", "work", "model", "px", "per_s"]
-        table[columns].to_csv(file, index=False, float_format="%.4g", lineterminator="\n")
-    print(table[columns].to_string(index=False))
+        table[COLUMNS].to_csv(file, index=False, float_format="%.4g", lineterminator="\n")
+    print(table[COLUMNS].to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from utils.paths import RATES
 
 TRAIN, INFER, EXTRACT, INDEX = "train", "infer", "extract", "index"  # kinds of work
 CPU, CUDA = "cpu", "cuda"
+COLUMNS = ["machine", "device", "precision", "work", "model", "px", "per_s"]
 PASSES = 3  # a training step's FLOPs over those of a forward pass: the backward pass has two products for each
 
 
@@ -153,14 +154,15 @@ class Rates:
         return speed / flops(model, px), True
 
 
-def load_rates(device: str = CPU, machine: str = "", path: Path = RATES) -> Rates:
-    """Return the rates of a machine, or of the first one of this device where it was not measured.
+def load_rates(device: str = CPU, machine: str = "", path: Path | None = None) -> Rates:
+    """Return the rates of a machine, or of the first one of this device where it was not measured; none without a table.
 
-    Raises FileNotFoundError where there is no file.
+    Raises FileNotFoundError where a file is named that is not there.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no table of rates {path}: measure it by `python benchmarks/rates.py` (some minutes)")
-    table = pd.read_csv(path, keep_default_na=False)
+    if path and not path.is_file():
+        raise FileNotFoundError(f"no table of rates {path}: measure it by `python benchmarks/rates.py --csv {path}`")
+    path = path or RATES
+    table = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame(columns=COLUMNS)
     table = table[table["device"] == device]
     names = list(dict.fromkeys(table["machine"]))
     machine = machine if machine in names else names[0] if names else ""

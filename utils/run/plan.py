@@ -22,7 +22,6 @@ import pandas as pd
 from utils.config import PROFILES, Profile, SynthFFConfig, get_profile
 from utils.faces import ffpp
 from utils.learn.models import cpu_kind
-from utils.paths import RATES
 from utils.run import costs
 from utils.run.grid import GROUPS, Task, groups_of, missing, tasks
 
@@ -218,7 +217,7 @@ def notes(profile: Profile, parts: list[Part], faces: Faces, cpu: costs.Rates, g
     ]
     lines.append(f"GPU: {gpu.machine}." if gpu.machine else "GPU: not measured on a GPU (`python benchmarks/rates.py` on one).")
     if any("?" in text for text in table(parts).iloc[:, len(HEADINGS) :].stack()):
-        lines.append("?: not measured; `python benchmarks/rates.py` measures it here in some minutes.")
+        lines.append("?: not measured; `.venv/bin/python benchmarks/rates.py` measures it here in some minutes.")
     return lines
 
 
@@ -226,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.plan", description="What a profile asks for, before it runs.")
     parser.add_argument("--profile", default="ffpp", choices=sorted(PROFILES))
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
-    parser.add_argument("--rates", type=Path, default=RATES, help="table of measured rates")
+    parser.add_argument("--rates", type=Path, help="table of measured rates (default: benchmarks/rates.csv)")
     arguments = parser.parse_args()
     profile = get_profile(arguments.profile)
     try:

@@ -26,7 +26,7 @@ class Progress:
 
     def __init__(self, profile: Profile, todo: Sequence, jobs: int):
         self.profile, self.jobs, self.began = profile, max(1, jobs), time.monotonic()
-        rates, seen = _rates(), set()
+        rates, seen = costs.load_rates(), set()
         self.weights: list[dict[costs.Fit, float]] = []
         for task in todo:
             new = [fit for fit in costs.fits(profile, task) if (fit.experiment, fit.run) not in seen]
@@ -104,16 +104,9 @@ def watched(profile: Profile, todo: Sequence, jobs: int):
             bar.close()
 
 
-def _rates() -> costs.Rates | None:
-    try:
-        return costs.load_rates()
-    except FileNotFoundError:
-        return None
-
-
-def _weight(fit: costs.Fit, rates: costs.Rates | None) -> float:
+def _weight(fit: costs.Fit, rates: costs.Rates) -> float:
     """Return the cost of a fit: seconds by measured rates, or where there are none its pixels."""
-    measured = costs.seconds(fit, rates) if rates else None
+    measured = costs.seconds(fit, rates)
     return measured[0] if measured else fit.steps * fit.images * fit.px**2 * 1e-6
 
 
