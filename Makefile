@@ -13,10 +13,7 @@ help: ## show this list
 	@echo "make reproduce PROFILE=smoke or PROFILE=ffpp runs another profile of utils/config.py"
 
 reproduce: $(VENV)/.ready ## the main job, anew, below data/work/: all notebooks, figures, report; ends beside the committed results
-	$(RUN) -m utils.run.notebooks --profile $(PROFILE) --only 01 02
-	$(RUN) -m utils.run.grid --profile $(PROFILE) --groups notebooks
-	$(RUN) -m utils.run.notebooks --profile $(PROFILE) --only 03 04 05 06 07
-	@test $(PROFILE) != repeat || $(RUN) -m utils.run.compare $(STRICT)
+	$(RUN) -m utils.run.reproduce --profile $(PROFILE) $(STRICT) $(if $(SEEDS),--seeds $(SEEDS))
 
 notebooks: $(VENV)/.ready ## execute the committed notebooks again from the committed results; trains nothing that they hold
 	$(RUN) -m utils.run.notebooks
@@ -34,6 +31,9 @@ synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour,
 
 grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations, below data/work/ (hours, resumes)
 	$(RUN) -m utils.run.grid
+
+plan: $(VENV)/.ready ## what `make reproduce` and `make grid` of a PROFILE ask for: fits, steps, images, hours, disk; runs nothing
+	$(RUN) -m utils.run.plan --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks

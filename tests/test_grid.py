@@ -11,7 +11,7 @@ from utils.learn.models import WeightsUnavailable
 from utils.learn.scores import SCORES
 from utils.paths import read_json
 from utils.results import study
-from utils.run import grid
+from utils.run import costs, grid, progress
 
 SYNTHFF = get_profile("synthff")
 
@@ -41,6 +41,19 @@ def test_the_comparison_and_the_label_counts_are_every_phase_once_a_seed():
         grid.tasks(SYNTHFF, "ablation", [0], factors=["nothing"])
     with pytest.raises(ValueError, match="unknown group 'nothing'"):
         grid.tasks(SYNTHFF, "nothing", [0])
+
+
+def test_ffpp_runs_the_comparison_first_and_the_cases_after_it():
+    assert grid.groups_of(get_profile("ffpp"), ["main"]) == ["comparison", "cases"]
+    assert grid.groups_of(SYNTHFF, ["main"]) == grid.groups_of(get_profile("repeat"), ["main"]) == ["notebooks"]
+    assert grid.groups_of(SYNTHFF, ["ablation", "comparison"]) == ["comparison", "ablation"]
+
+
+def test_a_failure_names_its_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "get_profile", lambda name: tiny_profile(tmp_path))
+    (task, _) = grid.tasks(SYNTHFF, "cases", [3], ["resnet18"])
+    with pytest.raises(grid.TaskFailed, match="^cases: resnet18 seed 3 failed: no faces at"):
+        grid.run_grid("tiny", [task], jobs=1)
 
 
 def test_what_notebooks_train_is_part_of_the_grid():
@@ -78,6 +91,13 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     assert len(labelled) == 1
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in (".gz", ".safetensors")}
     assert grid.run_grid("tiny", todo, jobs=1) == lines
+    fits = {costs.folder(profile, fit): fit for task in todo for fit in costs.fits(profile, task, train_people=8)}
+    trained = {path.parent: read_json(path) for path in space.runs.rglob("config.json")}
+    trained = {folder: config for folder, config in trained.items() if "chosen" not in config}
+    assert set(fits) == set(trained)  # what the plan counts is what was trained, in as many steps
+    assert all(fits[folder].steps == config["model_config"]["steps"] for folder, config in trained.items())
+    assert all(fits[folder].layers == config["layers"] for folder, config in trained.items())
+    assert progress.Progress(profile, todo, jobs=2).line() == "grid: 100 %"
     assert len(grid.missing(profile, todo)) == 0  # every run has the settings that were expected of it
     longer = dataclasses.replace(profile, train=dataclasses.replace(profile.train, ema=0.6))
     assert len(grid.missing(longer, todo)) == len(todo)

@@ -243,6 +243,7 @@ class Profile:
     variant: str = ""  # name of an experiment that changes one setting; its results go to folders of their own
     bootstrap: int = 2000  # resamples behind every interval
     seeds: dict[str, tuple[int, ...]] = field(default_factory=lambda: dict(SEEDS))  # of each group of the grid
+    main_job: tuple[str, ...] = ("notebooks",)  # groups of the grid that `make reproduce` trains, in this order
 
     @property
     def workspace(self) -> Workspace:
@@ -383,6 +384,7 @@ PROFILES = {
         student=NoisyStudentConfig(iterations=3, mu=3, calibrate=True),
         models=FFPP_MODELS,
         student_model="efficientnet-b4",
+        main_job=("comparison", "cases"),  # the question first, the original's 18 cases after it
     ),
 }
 PROFILES["ffpp-smoke"] = replace(  # does a tree go through all notebooks? in minutes, and for no result

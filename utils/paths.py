@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ REFERENCE = DATA / "reference"  # published figures that we compare with (the or
 FFPP_SPLITS = REFERENCE / "ffpp_splits"  # the official splits and sources: facts about FaceForensics++, for trees without them
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
+RATES = ROOT / "benchmarks" / "rates.csv"  # measured by benchmarks/rates.py, read by the plan
 WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # what is not committed; tests point it elsewhere
 
 
@@ -92,11 +94,12 @@ def workspace(profile: str, variant: str = "", default: str = "synthff") -> Work
 def atomic(path: Path | str):
     """Yield a temporary sibling of `path`; rename it to `path` on success, remove it on any error.
 
-    The temporary name keeps the file's suffix, so that writers which look at it still work.
+    The temporary name keeps the file's suffix, so that writers which look at it still work, and names machine and process,
+    so that no two writers of a shared folder meet.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -1,16 +1,19 @@
 """Everything that trains, resumably: the comparison over seeds, the original's 18 cases, the number of labels, ablations.
 
     python -m utils.run.grid [--profile synthff] [--groups comparison labels ...] [--seeds 0 1 2 3 4] [--jobs 2]
+                             [--scheduler tcp://HOST:8786]
 
 Runs go below `data/work/<profile>/runs`; finished ones are skipped, so an interrupted grid goes on where it stopped. On a
 CPU one single-thread process a core trains more than one process with all cores; on a GPU use `--jobs 1`. The group
-`notebooks` is the main job, what notebooks 03 to 05 are about: `make reproduce` trains it before they run.
+`notebooks` is the main job, what notebooks 03 to 05 are about: `make reproduce` trains it before they run, as the group
+`main` (`main_job` of the profile). With `--scheduler` the tasks run on the workers of a Dask cluster (see `cluster.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -50,6 +53,8 @@ from utils.learn.noisy_student import (
 from utils.learn.predict import save_predictions
 from utils.learn.training import SUPERVISED, phase_layers, supervised_phases
 from utils.results import store
+from utils.run import cluster
+from utils.run.progress import watched
 
 CASES = SUPERVISED | {"noisy_trained": noisy_trained}
 CHAINS = {  # phases that one process does in a row, a student after its teacher
@@ -58,6 +63,7 @@ CHAINS = {  # phases that one process does in a row, a student after its teacher
     "cases": (("trained", "post_trained"), ("noisy_trained",)),
 }
 NOTEBOOKS = "notebooks"  # a part of the first two
+MAIN = "main"  # the groups of the profile's main job
 GROUPS = ("comparison", "cases", "labels", "ablation")  # in this order: ablations need the comparison's teachers
 
 
@@ -155,11 +161,27 @@ def run_missing(profile: Profile, todo: Sequence[Task], faces: FaceSet) -> list[
     return lacking
 
 
+class TaskFailed(RuntimeError):
+    """A task that ended in an error, which the message names, wherever it ran."""
+
+
 def run_task(profile_name: str, task: Task, threads: int | None = None) -> list[str]:
-    """Train and score what a task asks for; print and return a line a phase: done, or left out for want of weights."""
+    """Train and score what a task asks for; print and return a line a phase: done, or left out for want of weights.
+
+    Raises TaskFailed with the task's name and what was wrong.
+    """
     if threads:
         torch.set_num_threads(threads)
         os.environ["TQDM_DISABLE"] = "1"  # several bars at once would overwrite each other
+    try:
+        return _run_phases(profile_name, task)
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError | FloatingPointError):
+            traceback.print_exc()  # a fault of the code: the line alone would not tell where
+        raise TaskFailed(f"{task} failed: {error or type(error).__name__}") from error
+
+
+def _run_phases(profile_name: str, task: Task) -> list[str]:
     profile = get_profile(profile_name)
     faces, lines = load_faces(profile), []
     for phase in task.phases:
@@ -209,34 +231,50 @@ def run_experiment(profile: Profile, experiment: Experiment, faces: FaceSet, see
     save_predictions(changed, run_name(phase, network, seed), faces)
 
 
-def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:
-    """Run tasks in `jobs` processes; return one line a phase. A failure in one stops the grid with its error."""
-    jobs = max(1, min(jobs, len(todo)))
-    threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
-    pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
-    done = pool(joblib.delayed(run_task)(profile_name, task, threads) for task in todo)
-    lines = []
-    for result in tqdm(done, total=len(todo), desc="grid", disable=bool(os.environ.get("TQDM_DISABLE"))):
-        lines += result
+def run_grid(profile_name: str, todo: Sequence[Task], jobs: int, scheduler: str | None = None) -> list[str]:
+    """Run tasks in `jobs` processes, or on a Dask scheduler's workers; return one line a phase.
+
+    A failure in one stops the grid with TaskFailed. On a cluster each process has one thread. Raises what
+    `cluster.backend` raises.
+    """
+    profile = get_profile(profile_name)
+    if not todo:
+        return []
+    with cluster.backend(scheduler, profile, min(jobs, len(todo))):
+        jobs = joblib.effective_n_jobs(-1) if scheduler else max(1, min(jobs, len(todo)))
+        threads = 1 if scheduler else max(1, os.cpu_count() // jobs) if jobs > 1 else None
+        pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
+        lines = []
+        with watched(profile, todo, jobs) as finished:
+            for result in pool(joblib.delayed(run_task)(profile_name, task, threads) for task in todo):
+                lines += result
+                finished(result)
     return lines
+
+
+def groups_of(profile: Profile, asked: Sequence[str]) -> list[str]:
+    """Return groups in the order in which they are run; `main` stands for the profile's main job."""
+    wanted = {name for group in asked for name in (profile.main_job if group == MAIN else (group,))}
+    return [name for name in (NOTEBOOKS, *GROUPS) if name in wanted]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.grid", description="Train and score, resumably.")
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
-    parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS), default=list(GROUPS))
+    parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS, MAIN), default=list(GROUPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
     parser.add_argument("--models", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS), help="of the cases")
     parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
     parser.add_argument("--factors", nargs="+", default=(), help="of the group ablation; default: all")
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
+    cluster.add_flag(parser)
     arguments = parser.parse_args()
     profile = get_profile(arguments.profile)
     try:
-        for group in (name for name in (NOTEBOOKS, *GROUPS) if name in arguments.groups):  # one after the other
+        for group in groups_of(profile, arguments.groups):  # one after the other
             todo = tasks(profile, group, arguments.seeds, arguments.models, arguments.people, arguments.factors)
-            run_grid(arguments.profile, todo, arguments.jobs)
-    except (ValueError, FileNotFoundError) as error:
+            run_grid(arguments.profile, todo, arguments.jobs, arguments.scheduler)
+    except (ValueError, FileNotFoundError, TaskFailed, cluster.ClusterError) as error:
         parser.exit(2, f"error: {error}\n")
 
 

@@ -29,7 +29,7 @@ def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = ()) -
     codes.append(step(*book, "01", "02"))
     if codes[-1] in (0, notebooks.PARTIAL) and not notebooks.too_little(get_profile(profile), "03"):
         chosen = ("--seeds", *map(str, seeds)) if seeds else ()
-        codes.append(step("utils.run.grid", "--profile", profile, "--groups", "notebooks", *chosen))
+        codes.append(step("utils.run.grid", "--profile", profile, "--groups", "main", *chosen))
     if codes[-1] in (0, notebooks.PARTIAL):
         codes.append(step(*book, "03", "04", "05", "06", "07"))
     if codes[-1] == 0 and profile == "repeat":
