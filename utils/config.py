@@ -457,6 +457,11 @@ def labels_profile(profile: Profile, people: int, train_pairs: int) -> Profile:
     return replace(profile, variant=labels_variant(people), data=data)
 
 
+def methods_profile(profile: Profile, method: str) -> Profile:
+    """Return the profile of a network that learns one manipulation method alone."""
+    return replace(profile, variant=METHODS_GROUP + method)
+
+
 def _one(factor: str, *values, names: tuple[str, ...] = ()) -> list[Experiment]:
     """Return an experiment for each value of one field of NoisyStudentConfig."""
     return [Experiment(factor, name, {factor: value}) for value, name in zip(values, names or map(str, values), strict=True)]

@@ -25,6 +25,7 @@ from utils.config import (
     NoisyStudentConfig,
     Profile,
     labels_variant,
+    methods_profile,
 )
 from utils.learn.checkpoints import run_name
 from utils.learn.models import create_model
@@ -65,6 +66,8 @@ def fits(profile: Profile, task, train_people: int = 0) -> list[Fit]:
         part = min(1.0, task.people / train_people) if train_people else profile.data.labelled_fraction
         data = replace(profile.data, labelled_fraction=part)
         profile = replace(profile, variant=labels_variant(task.people), data=data)
+    if task.method:
+        profile = methods_profile(profile, task.method)
     name = task.model or profile.student_model
     found = [fit for phase in task.phases for fit in _of_phase(profile, phase, name, task.seed)]
     if task.people and "student_compression" in task.phases:

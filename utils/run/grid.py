@@ -37,7 +37,9 @@ from utils.config import (
     get_profile,
     labels_profile,
     labels_variant,
+    methods_profile,
 )
+from utils.faces.layout import ORIGINAL
 from utils.learn.checkpoints import request_of, run_name, settings_digest
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.models import WeightsUnavailable
@@ -64,6 +66,7 @@ CHAINS = {  # phases that one process does in a row, a student after its teacher
 }
 NOTEBOOKS = "notebooks"  # a part of the first two
 MAIN = "main"  # the groups of the profile's main job
+METHODS = "methods"  # one network for each manipulation method, where the profile reads two or more of them
 GROUPS = ("comparison", "cases", "labels", "ablation")  # in this order: ablations need the comparison's teachers
 
 
@@ -76,10 +79,11 @@ class Task:
     phases: tuple[str, ...]
     model: str = ""  # of the group cases
     people: int = 0  # with labels, in the group labels
+    method: str = ""  # of manipulation, that alone is learned, in the group methods
     experiment: Experiment | None = None  # of the group ablation
 
     def __str__(self) -> str:
-        about = f"{self.group}: {self.model} {f'{self.people} people' if self.people else ''} seed {self.seed}"
+        about = f"{self.group}: {self.model} {f'{self.people} people' if self.people else self.method} seed {self.seed}"
         return f"{self.experiment.variant}: seed {self.seed}" if self.experiment else " ".join(about.split())
 
 
@@ -92,12 +96,15 @@ def tasks(
     `models` are of the cases, `people` of the labels and `factors` of the ablation; none of the last two means all, no seeds
     mean the profile's. Raises ValueError for an unknown group or factor.
     """
-    if group not in (*GROUPS, NOTEBOOKS):
-        raise ValueError(f"unknown group {group!r}: choose one of {', '.join((*GROUPS, NOTEBOOKS))}")
+    if group not in (*GROUPS, NOTEBOOKS, METHODS):
+        raise ValueError(f"unknown group {group!r}: choose one of {', '.join((*GROUPS, NOTEBOOKS, METHODS))}")
     seeds = seeds or profile.seeds[group]
     if group == "ablation":
         changes = product(seeds, ablations(profile, factors))
         return [Task(group, seed, ("student_compression",), experiment=one) for seed, one in changes]
+    if group == METHODS:
+        last, name = supervised_phases(profile, profile.student_model)[-1:], profile.student_model
+        return [Task(group, seed, last, name, method=one) for seed, one in product(seeds, profile.data.methods)]
     if group == NOTEBOOKS:
         networks = profile.repeated or (*profile.baselines, *profile.efficientnets)
         return tasks(profile, "comparison", seeds) + supervised_tasks(profile, networks, seeds)
@@ -129,6 +136,8 @@ def expected(profile: Profile, task: Task) -> dict[tuple[str, str], str]:
             changed, model = task.experiment.profile(profile), task.experiment.student_name(profile)
         elif task.people:
             changed = replace(profile, variant=labels_variant(task.people))
+        elif task.method:
+            changed = methods_profile(profile, task.method)
         settings, layers = changed.model(model, phase), phase_layers(changed, model, phase)
         if phase in TEACHERS or phase == "noisy_trained":
             config = changed.student_of(phase) if phase in TEACHERS else original_student(changed)
@@ -206,6 +215,12 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
     if task.group == "ablation":
         run_experiment(profile, task.experiment, faces, seed)
         return
+    if task.group == METHODS:
+        changed, name = methods_profile(profile, task.method), run_name(phase, task.model, seed)
+        seen = faces.index["method"].isin([ORIGINAL, task.method])
+        SUPERVISED[phase](changed, task.model, FaceSet(faces.index[seen], faces.pixels), seed)
+        save_predictions(changed, name, faces)  # of all methods
+        return
     if task.people:
         profile = labels_profile(profile, task.people, len(faces.select(split="train").pairs))
     if phase not in TEACHERS:
@@ -254,14 +269,15 @@ def run_grid(profile_name: str, todo: Sequence[Task], jobs: int, scheduler: str 
 
 def groups_of(profile: Profile, asked: Sequence[str]) -> list[str]:
     """Return groups in the order in which they are run; `main` stands for the profile's main job."""
-    wanted = {name for group in asked for name in (profile.main_job if group == MAIN else (group,))}
-    return [name for name in (NOTEBOOKS, *GROUPS) if name in wanted]
+    methods = (METHODS,) if len(profile.data.methods) > 1 else ()
+    wanted = {name for group in asked for name in ((*profile.main_job, *methods) if group == MAIN else (group,))}
+    return [name for name in (NOTEBOOKS, *GROUPS, METHODS) if name in wanted]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.grid", description="Train and score, resumably.")
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
-    parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS, MAIN), default=list(GROUPS))
+    parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS, METHODS, MAIN), default=list(GROUPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
     parser.add_argument("--models", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS), help="of the cases")
     parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
