@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.fast_depthwise import restore
 from utils.learn.memory import keep_freed_memory
 from utils.learn.models import Detector, create_model, frozen_copy, side_at
-from utils.learn.precision import pick_device, precision_that_runs
+from utils.learn.precision import autocast, pick_device, precision_that_runs
 from utils.learn.training import supervised, update_average, validate, warmup_cosine
 
 
@@ -40,13 +40,38 @@ class Loop:
         return replace(config, **FAST.get(name, {})) if self.fast else config
 
     def model(self, name: str, config: ModelConfig, seed: int = 0) -> Detector:
-        return (create_model if self.ours else plain)(name, config, seed).to(pick_device())
+        return (create_model if self.ours else plain)(name, config, seed).to(pick_device()).train()
 
     def precision(self, model: Detector) -> str:
         return precision_that_runs("auto", model.mean.device, model.px, model) if self.ours else "fp32"
 
 
 LOOPS = {"plain": Loop(False), "plain again": Loop(False), "ours": Loop(True), "ours, fast": Loop(True, fast=True)}
+
+
+class Optimiser:
+    """AdamW with what `fit` does around it: autocast, a scaler for float16, the clipped gradient, the schedule."""
+
+    def __init__(self, model: Detector, config: ModelConfig, shared: TrainConfig, precision: str):
+        self.model, self.config, self.shared, self.precision, self.done = model, config, shared, precision, 0
+        device = model.mean.device.type
+        decays = [[p for p in model.parameters() if (p.ndim > 1) == decayed] for decayed in (True, False)]
+        groups = [{"params": some, "weight_decay": shared.weight_decay * (i == 0)} for i, some in enumerate(decays)]
+        self.adamw = torch.optim.AdamW(groups, lr=config.lr, fused=device in ("cpu", "cuda"))
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+
+    def step(self, loss_of: Callable[[Detector], torch.Tensor]) -> None:
+        for group in self.adamw.param_groups:
+            group["lr"] = self.config.lr * warmup_cosine(self.done, self.config.steps, self.shared.warmup)
+        with autocast(self.model.mean.device, self.precision):
+            loss = loss_of(self.model)
+        self.adamw.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.adamw)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.shared.clip_grad)
+        self.scaler.step(self.adamw)
+        self.scaler.update()
+        self.done += 1
 
 
 def curve(
@@ -58,35 +83,25 @@ def curve(
     """
     keep_freed_memory(loop.ours)
     model = loop.model(name, config, seed)
-    device, precision, seconds = model.mean.device, loop.precision(model), 0.0
-    shared = replace(shared, precision=precision)
+    precision, seconds = loop.precision(model), 0.0
     torch.manual_seed(seed)
     objective = supervised(train, config, shared, torch.Generator().manual_seed(seed))
-    optimiser = torch.optim.AdamW(groups(model, shared.weight_decay), lr=config.lr, fused=device.type in ("cpu", "cuda"))
-    average = frozen_copy(model)
-    model.train()
+    optimiser, average = Optimiser(model, config, shared, precision), frozen_copy(model)
     for step in range(1, config.steps + 1):
         began = time.perf_counter()
-        for group in optimiser.param_groups:
-            group["lr"] = config.lr * warmup_cosine(step - 1, config.steps, shared.warmup)
         model.px = side_at(step, config)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            loss = objective(model)["loss"]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), shared.clip_grad)
-        optimiser.step()
+        optimiser.step(lambda model: objective(model)["loss"])
         update_average(average, model, min(shared.ema, (1 + step) / (10 + step)))
-        loss.item()  # a GPU has finished now
+        finish(model)
         seconds += time.perf_counter() - began
         if step % every == 0 or step == config.steps:
-            yield step, seconds, validate(average, val, shared)["val_auc"]
+            yield step, seconds, validate(average, val, replace(shared, precision=precision))["val_auc"]
 
 
-def groups(model: Detector, weight_decay: float) -> list[dict]:
-    """Return optimiser groups: biases and normalisation are not decayed."""
-    decayed = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": weight_decay}
-    return [decayed, {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
+def finish(model: Detector) -> None:
+    """Wait until the GPU has done what it was told, if there is one."""
+    if model.mean.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def some_faces(profile: Profile) -> tuple[FaceSet, bool]:
