@@ -104,23 +104,28 @@ class Compiler:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of tracing: padding by the side is a constant here
             traced = torch.jit.trace(self.plain, example, check_trace=False)
+            self._decoder = TorchScriptPythonDecoder(traced)  # the graph refers to it
             frontend = FrontEndManager().load_by_framework("pytorch")
-            self.graph = frontend.convert(frontend.load(TorchScriptPythonDecoder(traced)))
+            self.graph = frontend.convert(frontend.load(self._decoder))
         self.graph.reshape([-1, 3, model.px, model.px])
+        self._network = None  # compiled with the weights that `plain` has
 
     def compiled(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the network with the weights of `model`, on as many threads as PyTorch has."""
         import openvino
 
-        self.plain.load_state_dict(model.state_dict())
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same core
         }
-        network = openvino.compile_model(self.graph, "CPU", settings)
-        return lambda images: torch.from_numpy(network(images.numpy())[0])
+        own, weights = self.plain.state_dict(), model.state_dict()
+        if self._network is None or self._settings != settings or any(not torch.equal(own[key], weights[key]) for key in own):
+            self.plain.load_state_dict(weights)
+            self._network, self._settings = openvino.compile_model(self.graph, "CPU", settings), settings
+        network = self._network
+        return lambda images: torch.from_numpy(network(images.contiguous().numpy())[0])
 
 
 def _quiet(description: str) -> bool:
