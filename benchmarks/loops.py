@@ -126,5 +126,3 @@ def fabricated(size: int, pairs: int = 8, frames: int = 4) -> FaceSet:
     pixels = rng.integers(60, 180, (len(rows), size, size, 3), dtype=np.uint8)
     pixels[index["label"] == 1, size // 2 :] += 20
     return FaceSet(index, pixels)
-
-

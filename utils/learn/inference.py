@@ -108,7 +108,7 @@ class Compiler:
             frontend = FrontEndManager().load_by_framework("pytorch")
             self.graph = frontend.convert(frontend.load(self._decoder))
         self.graph.reshape([-1, 3, model.px, model.px])
-        self._network = None  # compiled with the weights that `plain` has
+        self._network = self._settings = None  # compiled with the weights that `plain` has
 
     def compiled(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the network with the weights of `model`, on as many threads as PyTorch has."""

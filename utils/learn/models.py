@@ -195,4 +195,3 @@ def side_at(step: int, config: ModelConfig) -> int:
 def frozen_copy(model: Detector) -> Detector:
     """Return a copy that is not trained: a teacher, or the running average of the weights."""
     return copy.deepcopy(model).eval().requires_grad_(False)
-
