@@ -65,7 +65,7 @@ def compare(name: str, profile: Profile, faces: FaceSet, rounds: int) -> list[di
     """Return a row a way of WAYS for one network."""
     model, weights = scored_by(name, profile, faces)
     began = time.perf_counter()
-    compiles = openvino_network(model) is not None
+    compiles = openvino_network(model, resize(to_float(faces.images(range(4))), model.px)) is not None
     ready = time.perf_counter() - began
     ways = {way: options for way, options in WAYS.items() if options[1] == "torch" or compiles}
     if not cpu_bf16_units():

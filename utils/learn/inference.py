@@ -19,6 +19,7 @@ from utils.learn.precision import autocast, cpu_bf16_units, precision_that_runs
 
 SCORERS = ("auto", "torch", "openvino")
 OPENVINO_FACES = 192  # fewer are scored by PyTorch before OpenVINO has compiled the weights (.1 to .4 s)
+CHECKED = 4  # faces of each set that both score
 MOST_APART = 1e-3  # of the two probabilities of a face; float32's own rounding gives 1e-6
 _compilers: dict[tuple, Compiler] = {}  # (network, side, shapes of the weights) -> its graph
 
@@ -33,10 +34,10 @@ def probabilities(model: nn.Module, faces, batch_size=64, precision="auto", prog
     device, training, parts = next(model.parameters()).device, model.training, []
     precision = precision_that_runs(precision, device, model.px, model)
     model.eval()
-    network = None
+    network = model
     if scorer_that_runs(scorer, device, precision, len(faces)) == "openvino":
-        network = openvino_network(model)
-    network = network or model
+        some = resize(to_float(faces.images(range(min(CHECKED, len(faces))))), model.px)
+        network = openvino_network(model, some) or model
     starts = range(0, len(faces), batch_size)
     for start in tqdm(starts, desc=progress, leave=False, disable=_quiet(progress)):
         images = faces.images(range(start, min(start + batch_size, len(faces)))).to(device)
@@ -64,17 +65,17 @@ def scorer_that_runs(scorer: str, device: torch.device, precision: str, faces: i
     return "openvino" if worth_it and importlib.util.find_spec("openvino") else "torch"
 
 
-def openvino_network(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | None:
+@torch.no_grad()
+def openvino_network(model: nn.Module, images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """Return a network, images (B, 3, px, px) -> logits (B, 2), with the weights that the model has now.
 
-    Where OpenVINO cannot convert it, or gives other probabilities, a warning says so and None is returned.
+    Where OpenVINO cannot convert it, or gives other probabilities of some `images`, a warning says so and None is returned.
     """
     key = (model.name, model.px, *((name, tuple(value.shape)) for name, value in model.state_dict().items()))
     try:
         if key not in _compilers:
             _compilers[key] = Compiler(model)
         network = _compilers[key].compiled(model)
-        images = torch.rand(4, 3, model.px, model.px, generator=torch.Generator().manual_seed(0))
         one, two = (F.softmax(each(images), dim=1) for each in (network, model))
         if not (one - two).abs().max() <= MOST_APART:
             raise ValueError(f"its probabilities lie up to {(one - two).abs().max():.2g} apart")
