@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import importlib
 import urllib.error
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from fake_faces import make_faces
 
-from utils.config import NETWORKS, ModelConfig, Network
+from utils.config import NETWORKS, ModelConfig, Network, TrainConfig
 from utils.learn import models
-from utils.learn.models import WeightsUnavailable, create_model, frozen_copy, load_by_order, precision_that_runs, probabilities
+from utils.learn.checkpoints import digest, request_of
+from utils.learn.models import WeightsUnavailable, create_model, load_by_order, side_at
 from utils.results import style
 
 TINY = ModelConfig(px=32, dropout=0.1, drop_path=0.1)
@@ -133,30 +134,20 @@ def test_a_failed_download_says_what_and_how_to_go_on(name, monkeypatch):
         create_model(name, ModelConfig(weights="imagenet"))
 
 
-def test_bf16_is_chosen_by_hardware(monkeypatch):
-    cpu = torch.device("cpu")
-    for found in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=found: found, raising=False)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-        assert precision_that_runs("auto", cpu, 96) == ("bf16" if found else "fp32")
-        assert precision_that_runs("auto", cpu, 32) == "fp32"
-        assert precision_that_runs("bf16", cpu, 32) == "bf16" and precision_that_runs("fp32", cpu, 96) == "fp32"
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")  # by ATEN_CPU_CAPABILITY=avx2
-        assert precision_that_runs("auto", cpu, 96) == "fp32"
-    with pytest.raises(ValueError, match="unknown precision"):
-        precision_that_runs("fp8", cpu, 96)
+def test_progressive_steps_see_smaller_images_first():
+    config = ModelConfig(px=128, steps=20, progressive=((0.5, 0.5), (0.25, 0.75)))
+    assert [side_at(step, config) for step in (1, 10, 11, 15, 16, 20)] == [64, 64, 96, 96, 128, 128]
+    assert {side_at(step, ModelConfig(px=100)) for step in (1, 200)} == {100}
 
 
-def test_probabilities_do_not_depend_on_the_batch_and_keep_the_mode():
-    faces = make_faces().select(split="val")
-    model = create_model("resnet18", ModelConfig(px=16))
-    model.train()
-    p = probabilities(model, faces, batch_size=5)
-    assert model.training and p.shape == (len(faces), 2)
-    assert torch.allclose(p.sum(1), torch.ones(len(faces)), atol=1e-5)
-    assert torch.allclose(p, probabilities(model, faces, batch_size=100), atol=1e-5)
-    assert not any(parameter.requires_grad for parameter in frozen_copy(model).parameters())
+def test_settings_of_speed_and_those_that_are_off_leave_a_runs_hash():
+    def request(config=TINY, **changes):
+        return digest(request_of("resnet18", 0, "all", config, TrainConfig(precision="fp32", **changes)))
+
+    before = request_of("resnet18", 0, "all", TINY, TrainConfig(precision="fp32"))
+    del before["model_config"]["progressive"], before["train_config"]["scorer"]  # as the committed runs have it
+    assert request() == request(scorer="torch") == digest(before)
+    assert request(replace(TINY, progressive=((0.5, 0.5),))) != request()
 
 
 def test_a_new_network_is_one_entry(monkeypatch):

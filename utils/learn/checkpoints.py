@@ -26,7 +26,8 @@ from utils.paths import ROOT, atomic, read_json, write_json
 
 FILES = ("result.json", "log.jsonl", "model.safetensors")
 PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
-NOT_IN_HASH = ("num_threads",)  # a setting of speed; the threads that ran stand in the runs table
+NOT_IN_HASH = ("num_threads", "scorer")  # settings of speed; the threads that ran stand in the runs table
+IN_HASH_WHERE_ON = ("progressive",)  # came after the committed runs, which are without
 NOT_A_SETTING = ("data", "teacher", "starts_from", "precision")  # inputs, and what the machine chose
 
 
@@ -57,7 +58,8 @@ def settings_digest(request: dict) -> str:
 
 def _hashed(value, without: tuple[str, ...]):
     if isinstance(value, dict):
-        return {key: _hashed(item, without) for key, item in value.items() if key not in (*NOT_IN_HASH, *without)}
+        left_out = (*NOT_IN_HASH, *without, *(key for key in IN_HASH_WHERE_ON if not value.get(key)))
+        return {key: _hashed(item, without) for key, item in value.items() if key not in left_out}
     return value
 
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
 import timm
 import torch
-import torch.nn.functional as F
 import torchvision
 from efficientnet_pytorch import EfficientNet
 from torch import nn
-from tqdm import tqdm
 
 from utils.config import BN_MOMENTUM, HEAD_STD, NETWORKS, ModelConfig
-from utils.learn.augment import resize, to_float
 from utils.learn.fast_depthwise import quicken
+from utils.learn.inference import probabilities  # noqa: F401, what others take from here
+from utils.learn.precision import cpu_bf16_units, cpu_kind, pick_device, precision_that_runs  # noqa: F401, the same
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB
-BF16_PX = 64  # side of the smallest images that a CPU computes in bfloat16
 
 
 class WeightsUnavailable(RuntimeError):
@@ -35,6 +31,8 @@ class Detector(nn.Module):
     Normalisation is part of the model (and of its checkpoint), so that nobody can forget it.
     """
 
+    layout = torch.channels_last  # of the images in memory
+
     def __init__(self, name: str, network: nn.Module, head: str, px: int, normalisation=IMAGENET):
         super().__init__()
         self.name, self.px, self.network, self._head = name, px, network, head
@@ -43,7 +41,7 @@ class Detector(nn.Module):
         self.register_buffer("deviation", deviation)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        images = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        images = ((images - self.mean) / self.deviation).contiguous(memory_format=self.layout)
         return self.network(images)
 
     @property
@@ -181,68 +179,19 @@ def load_by_order(network: nn.Module, weights: dict[str, torch.Tensor], skip: st
         target.copy_(source)
 
 
-def pick_device() -> torch.device:
-    """Return CUDA, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def side_at(step: int, config: ModelConfig) -> int:
+    """Return the side in px of the training images of a step, the first being 1: smaller ones first (`config.progressive`).
 
-
-def precision_that_runs(precision: str, device: torch.device, px: int) -> str:
-    """Return "bf16" or "fp32" for a precision of `TrainConfig`; "auto": bf16 only where the hardware multiplies it natively.
-
-    Without AMX or AVX512-BF16 a CPU emulates it, about twenty times slower than float32; with it every network gains,
-    EfficientNets by their quick depthwise gradients only. Images of a side `px` below `BF16_PX` stay in float32: their last
-    maps have one pixel, where bfloat16 convolutions gave other gradients at every call, some of them NaN (ResNet-18,
-    16 px). Raises ValueError for an unknown precision.
+    Progressive resizing (Howard 2018, Tan and Le 2021): early steps are cheaper on small images. A side is a multiple of 8 px.
     """
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"unknown precision {precision!r}: choose auto, fp32 or bf16")
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = device.type == "cpu" and px >= BF16_PX and bool(cpu_bf16_units())
-    return "bf16" if native else "fp32"
-
-
-def cpu_bf16_units() -> list[str]:
-    """Return which units of the processor multiply bfloat16, of "amx" and "avx512_bf16"; none where torch is held below."""
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return []  # as ATEN_CPU_CAPABILITY=avx2 does
-    checks = {"amx": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
-    return [name for name, check in checks.items() if getattr(torch.cpu, check, lambda: False)()]
-
-
-def cpu_kind() -> str:
-    """Return what bits depend on besides versions: architecture, vector width in use, bfloat16 units."""
-    return " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *cpu_bf16_units()])
-
-
-@torch.no_grad()
-def probabilities(model: Detector, faces, batch_size=64, precision="auto", progress="") -> torch.Tensor:
-    """Return class probabilities (N, 2) of all faces, without any noise: no augmentation, no dropout, fixed statistics.
-
-    `faces` has a length and `images(items)`, as FaceSet and a view of UnlabelledFaces have.
-    """
-    device = next(model.parameters()).device
-    training, parts, bf16 = model.training, [], precision_that_runs(precision, device, model.px) == "bf16"
-    model.eval()
-    starts = range(0, len(faces), batch_size)
-    for start in tqdm(starts, desc=progress, leave=False, disable=_quiet(progress)):
-        images = faces.images(range(start, min(start + batch_size, len(faces)))).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = model(resize(to_float(images), model.px))
-        parts.append(F.softmax(logits.float(), dim=1).cpu())
-    model.train(training)
-    return torch.cat(parts)
+    end = 0.0
+    for part, share in config.progressive:
+        end += part
+        if step <= round(end * config.steps):
+            return max(8, 8 * round(share * config.px / 8))
+    return config.px
 
 
 def frozen_copy(model: Detector) -> Detector:
     """Return a copy that is not trained: a teacher, or the running average of the weights."""
     return copy.deepcopy(model).eval().requires_grad_(False)
-
-
-def _quiet(description: str) -> bool:
-    return not description or bool(os.environ.get("TQDM_DISABLE"))

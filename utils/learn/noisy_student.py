@@ -114,7 +114,7 @@ def student_objective(
     """
     if student.mu == 0:
         return noised_labels(train, config, shared, generator, student=student, clean=inputs_u.qualities[0])
-    pseudo = label_pool(teacher, inputs_u, student, seed, val, shared.precision)
+    pseudo = label_pool(teacher, inputs_u, student, seed, val, shared.precision, shared.scorer)
     save_pseudo_labels(folder, pseudo)
     return StudentStep(train, inputs_u, pseudo, student, config, shared, generator)
 

@@ -16,13 +16,17 @@ from utils.faces.crops import extract_faces
 from utils.faces.ffpp import HELD_OUT
 from utils.learn import checkpoints
 from utils.learn.dataset import FaceSet
-from utils.learn.models import Detector, pick_device, probabilities
+from utils.learn.inference import probabilities
+from utils.learn.models import Detector
+from utils.learn.precision import pick_device
 from utils.learn.scores import COLUMNS, FACE, SCORES, over_clip, read_scores, write_scores
 
 
-def predict_faces(model: Detector, faces, precision: str = "auto", progress: str = "scores") -> np.ndarray:
+def predict_faces(
+    model: Detector, faces, precision: str = "auto", progress: str = "scores", scorer: str = "auto"
+) -> np.ndarray:
     """Return P(fake) (N,) of all faces, in order, without noise or augmentation."""
-    return probabilities(model, faces, precision=precision, progress=progress)[:, 1].numpy()
+    return probabilities(model, faces, precision=precision, progress=progress, scorer=scorer)[:, 1].numpy()
 
 
 def prediction_table(name: str, config: dict, faces: FaceSet, scores: np.ndarray) -> pd.DataFrame:
@@ -47,7 +51,7 @@ def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFram
             return table
     model = checkpoints.load_model(folder).to(pick_device())
     config = checkpoints.read_json(folder / "config.json")
-    scores = predict_faces(model, held_out, profile.train.precision, progress=f"scores of {name}")
+    scores = predict_faces(model, held_out, profile.train.precision, f"scores of {name}", profile.train.scorer)
     write_scores(path, prediction_table(name, config, held_out, scores))
     return read_scores(path)  # what notebooks will read, rounding included
 

@@ -14,29 +14,33 @@ from sklearn.linear_model import LogisticRegression
 
 from utils.config import NoisyStudentConfig
 from utils.learn.dataset import FaceSet, UnlabelledFaces
-from utils.learn.models import Detector, probabilities
+from utils.learn.inference import probabilities
+from utils.learn.models import Detector
 from utils.learn.scores import over_clip
 from utils.paths import atomic
 
 
 @torch.no_grad()
 def pseudo_label(
-    teacher: Detector, inputs_u, config: NoisyStudentConfig, val: FaceSet | None = None, precision: str = "auto"
-) -> torch.Tensor:
+    teacher: Detector, inputs_u, config: NoisyStudentConfig, val: FaceSet | None = None, precision: str = "auto",
+    scorer: str = "auto",
+) -> torch.Tensor:  # fmt: skip
     """Return the teacher's class probabilities (N, 2) of one view of the pool: averaged over a clip, then sharpened.
 
     With `config.calibrate` they are calibrated in between on the same view of the validation faces `val`.
     """
-    p = infer(teacher, inputs_u, torch.as_tensor(inputs_u.clip), config, precision)
+    p = infer(teacher, inputs_u, torch.as_tensor(inputs_u.clip), config, precision, scorer)
     if config.calibrate:
         clips = torch.as_tensor(val.index.groupby(["method", "video_id"]).ngroup().to_numpy(copy=True))
-        p = platt(infer(teacher, val, clips, config, precision), val.labels)(p)
+        p = platt(infer(teacher, val, clips, config, precision, scorer), val.labels)(p)
     return sharpen(p, config.T)
 
 
-def infer(teacher: Detector, faces, clip: torch.Tensor, config: NoisyStudentConfig, precision: str) -> torch.Tensor:
+def infer(
+    teacher: Detector, faces, clip: torch.Tensor, config: NoisyStudentConfig, precision: str, scorer: str
+) -> torch.Tensor:
     """Return class probabilities (N, 2) of a frame, or with `config.clip_level` of its clip; `clip` (N,) are numbers."""
-    p = probabilities(teacher, faces, precision=precision, progress="pseudo-labels")
+    p = probabilities(teacher, faces, precision=precision, progress="pseudo-labels", scorer=scorer)
     return clip_mean(p, clip) if config.clip_level else p
 
 
@@ -98,7 +102,7 @@ class PseudoLabels:
 
 def label_pool(
     teacher: Detector, inputs_u: UnlabelledFaces, config: NoisyStudentConfig, seed: int, val: FaceSet | None = None,
-    precision: str = "auto",
+    precision: str = "auto", scorer: str = "auto",
 ) -> PseudoLabels:  # fmt: skip
     """Label each view that the student will see, from the view that the teacher looks at; filter and balance."""
     generator = torch.Generator().manual_seed(seed)
@@ -106,7 +110,7 @@ def label_pool(
     labels = {}
     for view in dict.fromkeys(looks_at.values()):
         judged = val.select(quality=view) if config.calibrate else None
-        labels[view] = pseudo_label(teacher, inputs_u.view(view), config, judged, precision)
+        labels[view] = pseudo_label(teacher, inputs_u.view(view), config, judged, precision, scorer)
     p = {view: labels[looks_at[view]] for view in config.student_views}
     kept = {}
     for view in config.student_views:

@@ -26,7 +26,8 @@ from utils.faces.ffpp import labelled_pairs
 from utils.learn import checkpoints
 from utils.learn.augment import basic, for_twins, to_float
 from utils.learn.dataset import FaceSet, balanced_batches, endless_batches, twins
-from utils.learn.models import Detector, create_model, frozen_copy, pick_device, precision_that_runs, probabilities
+from utils.learn.memory import keep_freed_memory
+from utils.learn.models import Detector, create_model, frozen_copy, pick_device, precision_that_runs, probabilities, side_at
 
 Losses = dict[str, torch.Tensor]  # "loss" is what is minimised, other entries are logged
 Objective = Callable[[Detector], Losses]  # draws one batch and returns its losses
@@ -94,9 +95,10 @@ def fit(
     require_split(train, "train")
     require_split(val, "val")
     device = pick_device()
-    shared = replace(shared, precision=precision_that_runs(shared.precision, device, config.px))
+    shared = replace(shared, precision=precision_that_runs(shared.precision, device, config.px, model))
     data = {"train": train.fingerprint(), "val": val.fingerprint(), "pairs": sorted(train.pairs)}
     request = checkpoints.request_of(model.name, seed, layers, config, shared, data=data, **(about or {}))
+    keep_freed_memory()
     model = model.to(device)
     if checkpoints.is_finished(folder, request):
         checkpoints.load_weights(model, folder)
@@ -127,6 +129,7 @@ def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detect
     model.train()
     bar = tqdm(range(1, config.steps + 1), desc=folder.name, disable=bool(os.environ.get("TQDM_DISABLE")))
     for step in bar:
+        model.px = side_at(step, config)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             losses = objective(model)
         _step(losses["loss"], model, optimiser, shared.clip_grad, f"{folder.name}, step {step}")
@@ -188,7 +191,7 @@ def update_average(average: Detector, model: Detector, decay: float) -> None:
 
 def validate(model: Detector, val: FaceSet, shared: TrainConfig) -> dict[str, float]:
     """Return the mean log loss and the frame-level AUC, per quality and as their mean, `val_auc`."""
-    p = probabilities(model, val, precision=shared.precision)
+    p = probabilities(model, val, precision=shared.precision, scorer=shared.scorer)
     record = {"val_loss": F.nll_loss(p.clamp_min(1e-7).log(), val.labels).item()}
     for quality in val.qualities:
         rows = (val.index["quality"] == quality).to_numpy()

@@ -1,0 +1,133 @@
+"""Scores without gradients, by PyTorch or by OpenVINO, whichever measures faster (`benchmarks/scoring.py`)."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from utils.learn.augment import resize, to_float
+from utils.learn.fast_depthwise import restore
+from utils.learn.precision import autocast, cpu_bf16_units, precision_that_runs
+
+SCORERS = ("auto", "torch", "openvino")
+OPENVINO_FACES = 192  # fewer are scored by PyTorch before OpenVINO has compiled the weights (.1 to .4 s)
+CHECKED = 4  # faces of each set that both score
+MOST_APART = 1e-3  # of the two probabilities of a face; float32's own rounding gives 1e-6
+_compilers: dict[tuple, Compiler] = {}  # (network, side, shapes of the weights) -> its graph
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, faces, batch_size=64, precision="auto", progress="", scorer="auto") -> torch.Tensor:
+    """Return class probabilities (N, 2) of all faces, without any noise: no augmentation, no dropout, fixed statistics.
+
+    `model` is a Detector; `faces` has a length and `images(items)`, as FaceSet and a view of UnlabelledFaces have. `scorer`
+    is that of `TrainConfig`.
+    """
+    device, training, parts = next(model.parameters()).device, model.training, []
+    precision = precision_that_runs(precision, device, model.px, model)
+    model.eval()
+    network = model
+    if scorer_that_runs(scorer, device, precision, len(faces)) == "openvino":
+        some = resize(to_float(faces.images(range(min(CHECKED, len(faces))))), model.px)
+        network = openvino_network(model, some) or model
+    starts = range(0, len(faces), batch_size)
+    for start in tqdm(starts, desc=progress, leave=False, disable=_quiet(progress)):
+        images = faces.images(range(start, min(start + batch_size, len(faces)))).to(device)
+        with autocast(device, precision):
+            logits = network(resize(to_float(images), model.px))
+        parts.append(F.softmax(logits.float(), dim=1).cpu())
+    model.train(training)
+    return torch.cat(parts)
+
+
+def scorer_that_runs(scorer: str, device: torch.device, precision: str, faces: int) -> str:
+    """Return "torch" or "openvino" for a setting of `TrainConfig`, a precision and a number of faces.
+
+    "auto": OpenVINO in float32 on a CPU without bfloat16 units (1.3 to 3 times as fast there), where so many faces pay for
+    its compilation; PyTorch in bfloat16 where there are units, for the committed scores were made so, and on a GPU. Raises
+    ValueError for an unknown scorer, or OpenVINO elsewhere than on a CPU or not in float32.
+    """
+    if scorer not in SCORERS:
+        raise ValueError(f"unknown scorer {scorer!r}: choose one of {', '.join(SCORERS)}")
+    if scorer == "openvino" and (device.type != "cpu" or precision != "fp32"):
+        raise ValueError(f"OpenVINO scores in float32 on a CPU, not in {precision} on {device.type}: choose scorer 'auto'")
+    if scorer != "auto":
+        return scorer
+    worth_it = device.type == "cpu" and precision == "fp32" and not cpu_bf16_units() and faces >= OPENVINO_FACES
+    return "openvino" if worth_it and importlib.util.find_spec("openvino") else "torch"
+
+
+@torch.no_grad()
+def openvino_network(model: nn.Module, images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return a network, images (B, 3, px, px) -> logits (B, 2), with the weights that the model has now.
+
+    Where OpenVINO cannot convert it, or gives other probabilities of some `images`, a warning says so and None is returned.
+    """
+    key = (model.name, model.px, *((name, tuple(value.shape)) for name, value in model.state_dict().items()))
+    try:
+        if key not in _compilers:
+            _compilers[key] = Compiler(model)
+        network = _compilers[key].compiled(model)
+        one, two = (F.softmax(each(images), dim=1) for each in (network, model))
+        if not (one - two).abs().max() <= MOST_APART:
+            raise ValueError(f"its probabilities lie up to {(one - two).abs().max():.2g} apart")
+        return network
+    except Exception as error:  # whatever it is, PyTorch can score
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        warnings.warn(f"{model.name} is scored by PyTorch, not by OpenVINO: {reason}", stacklevel=3)
+        return None
+
+
+class Compiler:
+    """A network as OpenVINO's graph, traced once: other weights of the same network need a compilation alone.
+
+    The graph shares memory with the weights of `plain`, a copy in the plain layout without our gradients.
+    """
+
+    def __init__(self, model: nn.Module):
+        # Its frontend and not `openvino.convert_model`, which reports its use over the network.
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        self.plain = copy.deepcopy(model).requires_grad_(False).eval()
+        restore(self.plain)
+        self.plain.layout = torch.contiguous_format
+        self.plain = self.plain.to(memory_format=torch.contiguous_format)
+        example = torch.rand(2, 3, model.px, model.px, generator=torch.Generator().manual_seed(0))
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of tracing: padding by the side is a constant here
+            traced = torch.jit.trace(self.plain, example, check_trace=False)
+            self._decoder = TorchScriptPythonDecoder(traced)  # the graph refers to it
+            frontend = FrontEndManager().load_by_framework("pytorch")
+            self.graph = frontend.convert(frontend.load(self._decoder))
+        self.graph.reshape([-1, 3, model.px, model.px])
+        self._network = self._settings = None  # compiled with the weights that `plain` has
+
+    def compiled(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the network with the weights of `model`, on as many threads as PyTorch has."""
+        import openvino
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same core
+        }
+        own, weights = self.plain.state_dict(), model.state_dict()
+        if self._network is None or self._settings != settings or any(not torch.equal(own[key], weights[key]) for key in own):
+            self.plain.load_state_dict(weights)
+            self._network, self._settings = openvino.compile_model(self.graph, "CPU", settings), settings
+        network = self._network
+        return lambda images: torch.from_numpy(network(images.contiguous().numpy())[0])
+
+
+def _quiet(description: str) -> bool:
+    return not description or bool(os.environ.get("TQDM_DISABLE"))
