@@ -271,8 +271,8 @@ def test_only_clean_images_are_degraded_on_the_fly(how, faces, tmp_path, monkeyp
     before, low = (to_float(inputs_u.images(part.crops.items, part.crops.view)) for part in plan.u)
     assert torch.equal(pool[4:], low) and torch.equal(labelled, to_float(train.images(plan.x.crops.items)))
     way = degradation(how)
-    singly = [one(image[None], [strength]) for image, strength in zip(before, plan.u[0].crops.strengths, strict=True)
-              for one in [lambda x, s: to_float(way.of_bytes(x.mul(255).round().byte(), s)) if way.codec else way.of_floats(x, s)]]
+    once = (lambda x, s: to_float(way.of_bytes(x.mul(255).round().byte(), s))) if way.codec else way.of_floats
+    singly = [once(image[None], [s]) for image, s in zip(before, plan.u[0].crops.strengths, strict=True)]
     assert torch.equal(pool[:4], torch.cat(singly)) and not torch.equal(pool[:4], before)
     with pytest.raises(ValueError, match="unknown degradation"):
         degrade(before, "gamma", torch.Generator())

@@ -16,6 +16,7 @@ import platform
 import shutil
 import subprocess
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -110,13 +111,15 @@ def resume(folder: Path, request: str) -> dict | None:
     if not path.is_file():
         return None
     try:
+        if broken := zipfile.ZipFile(path).testzip():  # torch itself does not look at the checksums
+            raise ValueError(f"checksum of {broken}")
         saved = _read_tensors(path)
         if saved["request"] != request:
             return None
         state = saved["state"]
         lines = read_log(folder, until=state["progress"]["step"])
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
-        warnings.warn(f"{path}: damaged ({str(error).splitlines()[0][:80]}): training starts anew", stacklevel=2)
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        warnings.warn(f"{path}: damaged ({' '.join(str(error).split())[:80]}): training starts anew", stacklevel=2)
         return None
     if distributed.is_main():
         with atomic(folder / "log.jsonl") as temporary:
