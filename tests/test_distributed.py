@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fake_faces import make_faces, small_network
+from fake_faces import make_faces, small_network, tiny_profile
 from safetensors.torch import load_file
 from two_processes import CONFIG, SHARED
 
@@ -66,11 +66,20 @@ def test_scores_are_gathered_in_order_and_none_twice(folders):
     said = {name: [json.loads(path.read_text()) for path in sorted(folder.glob("said*"))] for name, folder in folders.items()}
     assert [len(each) for each in said.values()] == [1, 2, 2]
     (alone,), *pairs = said.values()
-    assert alone["count"] % 2 == 1 and len(alone["p"]) == alone["count"] and alone["world"] == 1
+    assert len(alone["p"]) == 35 and alone["world"] == 1
     for both in pairs:
         assert both[0] == both[1] and both[0]["world"] == 2  # each process has all of them
         assert torch.allclose(torch.tensor(both[0]["p"]), torch.tensor(alone["p"]), atol=1e-4)
-        assert sum(both[0]["few"][:: max(1, int(both[0]["few"][0]))]) >= 1
+        assert both[0]["numbers"] == [[0], [*range(7)]]
+
+
+@pytest.mark.slow
+def test_phases_go_through_with_two_processes(folders):
+    for name in LAUNCHERS:
+        profile = tiny_profile(folders[name] / "phases")
+        kept = profile.workspace.runs / "student_compression-resnet18-s0"
+        assert checkpoints.load_model(kept).name == "resnet18"
+        assert not list(profile.workspace.runs.rglob(".*")) and not list(profile.workspace.runs.rglob("*.pt"))
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from fake_faces import make_faces, small_network
+from fake_faces import make_faces, small_network, tiny_profile
 
 from utils.config import ModelConfig, NoisyStudentConfig, TrainConfig
 from utils.learn import distributed, loop
+from utils.learn.dataset import FaceSet
 from utils.learn.models import probabilities
-from utils.learn.noisy_student import student_objective
+from utils.learn.noisy_student import self_train, student_objective
 from utils.learn.training import fit
 
 CONFIG = ModelConfig(px=16, steps=6, batch_size=6, twins=True)
@@ -25,6 +26,19 @@ SHARED = TrainConfig(eval_every=2, ema=0.5, precision="fp32", workers=0)
 STUDENT = NoisyStudentConfig(
     mu=1, threshold=0.5, balance=False, teacher_view="c23", student_views=("c23", "c40"), degrade="jpeg"
 )  # fmt: skip
+
+
+class Numbers:
+    """Faces whose picture is their number."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def images(self, items) -> torch.Tensor:
+        return torch.tensor(list(items))
 
 
 def run_all(folder: Path) -> None:
@@ -52,13 +66,11 @@ def run_all(folder: Path) -> None:
         loop.Fit.step = step
     distributed.wait()
     student = fit(model(), train, val, CONFIG, shared, folder / "student", seed=1, make_objective=objective)
-    odd = train.select(pairs=sorted(train.pairs)[:3])
-    odd.index = odd.index.iloc[:-1]
-    odd.labels, odd._rows = odd.labels[:-1], odd._rows[:-1]
+    odd = FaceSet(train.index.iloc[:35], train.pixels)
     p = distributed.in_shards(partial(probabilities, student, precision="fp32"), odd)
-    one = odd.select(pairs=[odd.index["pair"].iloc[0]], every=3)
-    few = distributed.in_shards(lambda part: torch.tensor([[float(len(part))]] * len(part)), one)
-    said = {"world": distributed.world(), "p": p.tolist(), "count": len(odd), "few": few.flatten().tolist()}
+    numbers = [distributed.in_shards(lambda part: part.images(range(len(part))), Numbers(count)) for count in (1, 7)]
+    self_train(tiny_profile(folder / "phases"), "student_compression", faces)  # with batch statistics
+    said = {"world": distributed.world(), "p": p.tolist(), "numbers": [some.tolist() for some in numbers]}
     (folder / f"said{distributed.rank()}.json").write_text(json.dumps(said))
 
 

@@ -35,6 +35,7 @@ from utils.config import (
     labels_profile,
     labels_variant,
 )
+from utils.learn import distributed
 from utils.learn.checkpoints import request_of, run_name, settings_digest
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.models import WeightsUnavailable
@@ -211,7 +212,7 @@ def run_experiment(profile: Profile, experiment: Experiment, faces: FaceSet, see
 
 def run_grid(profile_name: str, todo: Sequence[Task], jobs: int) -> list[str]:
     """Run tasks in `jobs` processes; return one line a phase. A failure in one stops the grid with its error."""
-    jobs = max(1, min(jobs, len(todo)))
+    jobs = 1 if distributed.world() > 1 else max(1, min(jobs, len(todo)))  # several processes train each network together
     threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
     done = pool(joblib.delayed(run_task)(profile_name, task, threads) for task in todo)
