@@ -1,7 +1,4 @@
-"""What each of two processes does in test_distributed.py; started by `accelerate launch` or torchrun:
-
-    torchrun --standalone --nproc-per-node 2 tests/two_processes.py FOLDER
-"""
+"""What each of two processes does in test_distributed.py; started by `accelerate launch` or torchrun."""
 
 from __future__ import annotations
 

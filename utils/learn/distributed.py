@@ -6,6 +6,7 @@ who and joins them. Without a launcher every function here is the trivial one, a
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -134,4 +135,6 @@ def _state():
     from accelerate import PartialState
 
     only_cpu = pick_device().type == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=only_cpu, timeout=PATIENCE)
+    state = PartialState(cpu=only_cpu, timeout=PATIENCE)
+    atexit.register(state.destroy_process_group)
+    return state

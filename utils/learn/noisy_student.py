@@ -204,9 +204,7 @@ def noisy_student(
             student_objective, teacher=teacher, inputs_u=inputs_u, student=config, seed=seed, folder=folder, val=val
         )
         about = {"phase": run_phase, "student": asdict(config), "teacher": teacher_run}
-        student = fit(
-            student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about
-        )
+        student = fit(student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about)
         teacher, teacher_run = student, checkpoints.run_hash(profile, run_phase, name, seed)  # step 4
     return select_best(profile, phase, name, seed, config.iterations)
 
