@@ -170,7 +170,8 @@ def run_task(profile_name: str, task: Task, threads: int | None = None) -> list[
             lines.append(f"{name}: done")
         except WeightsUnavailable as error:
             lines.append(f"{name}: left out, {error}")
-        tqdm.write(lines[-1])
+        if distributed.is_main():
+            tqdm.write(lines[-1])
     return lines
 
 
