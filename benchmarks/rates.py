@@ -29,7 +29,8 @@ from utils.config import NETWORKS, FacesConfig, get_profile
 from utils.faces import ffpp
 from utils.faces.crops import extract_all
 from utils.faces.video import iter_frames
-from utils.learn.models import cpu_kind, create_model, precision_that_runs
+from utils.learn.models import create_model
+from utils.learn.precision import cpu_kind, precision_that_runs
 from utils.paths import RATES, atomic
 from utils.run.costs import COLUMNS, CPU, CUDA, EXTRACT, INDEX, INFER, TRAIN
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 
 from utils.config import SMOKE_MODELS, DataConfig, ModelConfig, Profile, TrainConfig
 from utils.learn.dataset import FaceSet
+from utils.learn.models import Detector
 from utils.paths import Workspace
 
 
@@ -29,6 +32,16 @@ def make_faces(train=4, val=2, test=2, frames=3, size=16, seed=0) -> FaceSet:
     pixels = rng.integers(60, 140, (len(rows), size, size, 3), dtype=np.uint8)
     pixels[index["label"] == 1, size // 2 :] += 80
     return FaceSet(index, pixels)
+
+
+def small_network(px=16, dropout=0.3, seed=0, normalise=True) -> Detector:
+    """Return a detector of two convolutions, for tests of the loop around it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        norms = [nn.BatchNorm2d(8), nn.BatchNorm2d(16)] if normalise else [nn.Identity(), nn.Identity()]
+        body = [nn.Conv2d(3, 8, 3, 2), norms[0], nn.ReLU(), nn.Conv2d(8, 16, 3, 2), norms[1], nn.ReLU()]
+        network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(16, 2))
+    return Detector("small", network, "9", px)
 
 
 class TinyProfile(Profile):

@@ -7,7 +7,19 @@ import torch.nn.functional as F
 
 from utils.config import AugmentConfig
 from utils.learn import augment
-from utils.learn.augment import OPERATIONS, basic, jitter_colour, randaugment, random_affine, random_jpeg, resize, warp
+from utils.learn.augment import (
+    OPERATIONS,
+    basic,
+    degrade,
+    draw_noise,
+    randaugment,
+    random_affine,
+    random_colour,
+    random_operations,
+    recolour,
+    resize,
+    warp,
+)
 
 
 @pytest.fixture
@@ -42,13 +54,13 @@ def test_random_affine_stays_within_its_limits():
 
 def test_colour_jitter_of_a_grey_picture_keeps_it_grey():
     grey = torch.full((8, 3, 4, 4), 0.5)
-    out = jitter_colour(grey, torch.Generator().manual_seed(0))
+    out = recolour(grey, random_colour(8, torch.Generator().manual_seed(0)))
     assert torch.allclose(out[:, 0], out[:, 1], atol=1e-6) and 0.4 <= out.min() and out.max() <= 0.6
     assert len(out[:, 0, 0, 0].unique()) == 8  # each image has its own draw
 
 
 @pytest.mark.parametrize("augment", [
-    lambda x, g: basic(x, 20, g), lambda x, g: randaugment(x, 2, 9, g), lambda x, g: random_jpeg(x, g)
+    lambda x, g: basic(x, 20, g), lambda x, g: randaugment(x, random_operations(6, 2, g), 9), lambda x, g: degrade(x, "jpeg", g)
 ])  # fmt: skip
 def test_augmentation_keeps_shape_and_range_and_follows_its_seed(images, augment):
     first, same, other = (augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
@@ -68,9 +80,9 @@ def test_every_operation_works_on_batches_as_on_single_images(images, name):
 
 def test_randaugment_leaves_its_input_alone_and_zero_operations_do_nothing(images):
     before = images.clone()
-    randaugment(images, 2, 9, torch.Generator().manual_seed(0))
+    randaugment(images, random_operations(6, 2, torch.Generator().manual_seed(0)), 9)
     assert torch.equal(images, before)
-    assert torch.equal(randaugment(images, 0, 9, torch.Generator()), before)
+    assert torch.equal(randaugment(images, random_operations(6, 0, torch.Generator()), 9), before)
 
 
 def textured(count=3, side=48):
@@ -97,3 +109,21 @@ def test_h264_loses_more_at_a_higher_rate_factor():
     degraded = [augment.degrade(images, "h264", torch.Generator().manual_seed(0), config) for config in rates]
     error = [(one - images).square().mean() for one in degraded]
     assert error[0] < error[1] < error[2]
+
+
+def test_noise_by_rows_is_the_noise_of_those_rows(images):
+    drawn = draw_noise(6, torch.Generator().manual_seed(3), n=2)
+    whole = augment.add_noise(images, drawn, 20, m=9)
+    half = augment.add_noise(images[2:5], drawn.rows(slice(2, 5)), 20, m=9)
+    assert torch.allclose(whole[2:5], half, atol=1e-6)
+    joined = augment.Noise.joined([drawn.rows(slice(0, 2)), drawn.rows(slice(2, 6))])
+    assert all(torch.equal(one, other) for one, other in zip(joined, drawn, strict=True))
+
+
+@pytest.mark.parametrize("name", ["h264", "jpeg"])
+def test_a_codec_does_to_bytes_what_it_does_to_floats(name):
+    as_bytes = textured().mul(255).round().to(torch.uint8)
+    way = augment.degradation(name)
+    strengths = way.draw(3, torch.Generator().manual_seed(5), AugmentConfig()).numpy()
+    got = augment.to_float(way.of_bytes(as_bytes, strengths))
+    assert torch.equal(got, augment.degrade(augment.to_float(as_bytes), name, torch.Generator().manual_seed(5)))

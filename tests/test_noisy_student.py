@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,13 @@ from fake_faces import make_faces, tiny_profile
 from sklearn.linear_model import LogisticRegression
 
 from utils.config import AugmentConfig, ModelConfig, NoisyStudentConfig
-from utils.learn import checkpoints
+from utils.learn import checkpoints, plans
 from utils.learn import noisy_student as ns
 from utils.learn import pseudo_labels as pl
-from utils.learn.augment import for_twins, to_float
+from utils.learn.augment import add_noise, degradation, degrade, draw_noise, for_twins, to_float
 from utils.learn.dataset import FaceSet, true_labels
-from utils.learn.models import create_model, probabilities
+from utils.learn.inference import probabilities
+from utils.learn.models import create_model
 from utils.learn.scores import JUDGED
 
 
@@ -121,6 +123,13 @@ def objective_of(train, teacher, student, folder, batch_size):
     return ns.student_objective(train, config, shared, torch.Generator().manual_seed(0), **pool)
 
 
+def step_of(objective, model):
+    """Return the losses of one step, taken in this process."""
+    plan = objective.plan()
+    pixels = objective.read([part.crops for part in plan.parts])
+    return objective.compare(plan, model(objective.noise(plan, pixels, model.px, torch.device("cpu"))))
+
+
 def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
     train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
     seen = []
@@ -129,7 +138,7 @@ def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
     for soft in (True, False):
         config = NoisyStudentConfig(mu=3, threshold=0.5, soft=soft, balance=False)
         objective = objective_of(train, teacher, config, tmp_path, batch_size=4)
-        objective(teacher.train())["loss"].backward()
+        step_of(objective, teacher.train())["loss"].backward()
     (_, targets_x, logits_u, soft, *_), (*_, hard, _) = seen
     assert targets_x.sum() == 2 and logits_u.shape == soft.shape == hard.shape == (12, 2)
     assert set(hard.flatten().tolist()) == {0.0, 1.0} and not set(soft.flatten().tolist()) <= {0.0, 1.0}
@@ -236,10 +245,10 @@ def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, 
 def test_twins_of_a_student_get_the_same_noise():
     student = NoisyStudentConfig(randaugment_n=2, randaugment_m=9)
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=0)
-    settings = 24, student, AugmentConfig()
-    out = for_twins(ns.noise, images, *settings, generator=torch.Generator().manual_seed(1))
+    drawn = draw_noise(3, torch.Generator().manual_seed(1), n=2)
+    out = for_twins(partial(add_noise, px=24, m=9), images, drawn)
     assert out.shape == (6, 3, 24, 24) and torch.equal(out[0::2], out[1::2])
-    alone = ns.noise(images, *settings, torch.Generator().manual_seed(1))
+    alone = ns.noise(images, 24, student, AugmentConfig(), torch.Generator().manual_seed(1))
     assert not torch.equal(alone[0::2], alone[1::2])
 
 
@@ -251,25 +260,33 @@ def as_set(images) -> set:
 def test_only_clean_images_are_degraded_on_the_fly(how, faces, tmp_path, monkeypatch):
     train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
     config = NoisyStudentConfig(mu=2, threshold=0.5, balance=False, student_views=("c23", "c40"), teacher_view="c23")
-    inputs_u, degraded, given, real = train.hide_labels(0), [], [], ns.degrade
-    monkeypatch.setattr(ns, "degrade", lambda images, *a: degraded.append((images, real(images, *a))) or degraded[-1][1])
-    monkeypatch.setattr(ns, "noise", lambda images, **a: given.append(images) or images)
-    objective_of(train, teacher, replace(config, degrade=how), tmp_path, batch_size=4)(teacher)
-    ((before, after),), (labelled, pool) = degraded, given
-    assert before.shape == after.shape == (4, 3, 16, 16) and not torch.equal(before, after)
-    assert labelled.shape[0] == 4 and torch.equal(pool[:4], after)
-    c23, c40 = (to_float(inputs_u.images(range(len(inputs_u)), view)) for view in ("c23", "c40"))
-    assert as_set(before) <= as_set(c23) and as_set(pool[4:]) <= as_set(c40)
+    inputs_u, given = train.hide_labels(0), []
+    monkeypatch.setattr(plans, "add_noise", lambda images, *a, **b: given.append(images) or images)
+    objective = objective_of(train, teacher, replace(config, degrade=how), tmp_path, batch_size=4)
+    plan = objective.plan()
+    step = objective.read([part.crops for part in plan.parts])
+    objective.noise(plan, step, 16, torch.device("cpu"))
+    labelled, pool = given
+    views = [part.crops.view for part in plan.u]
+    assert views == ["c23", "c40"] and len(labelled) == len(pool[:4]) == len(pool[4:]) == 4
+    before, low = (to_float(inputs_u.images(part.crops.items, part.crops.view)) for part in plan.u)
+    assert torch.equal(pool[4:], low) and torch.equal(labelled, to_float(train.images(plan.x.crops.items)))
+    way = degradation(how)
+    once = (lambda x, s: to_float(way.of_bytes(x.mul(255).round().byte(), s))) if way.codec else way.of_floats
+    singly = [once(image[None], [s]) for image, s in zip(before, plan.u[0].crops.strengths, strict=True)]
+    assert torch.equal(pool[:4], torch.cat(singly)) and not torch.equal(pool[:4], before)
     with pytest.raises(ValueError, match="unknown degradation"):
-        real(before, "gamma", torch.Generator())
+        degrade(before, "gamma", torch.Generator())
 
 
-def test_without_unlabelled_images_the_student_learns_labels_under_the_same_noise(faces, tmp_path, monkeypatch):
+def test_without_unlabelled_images_the_student_learns_labels_under_the_same_noise(faces, tmp_path):
     train, teacher = faces.select(split="train"), create_model("resnet18", ModelConfig(px=16))
     config = NoisyStudentConfig(mu=0, student_views=("c23", "c40"), degrade="h264", randaugment_n=0)
-    real, degraded = ns.degrade, []
-    monkeypatch.setattr(ns, "degrade", lambda images, *a: degraded.append(len(images)) or real(images, *a))
     objective = objective_of(train, teacher, config, tmp_path, batch_size=32)
-    losses = objective(teacher.train())
+    plan = objective.plan()
+    degraded, clean = plan.x.crops.degraded, (train.index["quality"] == "c23").to_numpy()
+    assert clean[plan.x.crops.items[degraded]].all() and 2 <= len(degraded) <= 14  # half of the 16 or so that are c23
+    same = objective.train.images(plan.x.crops.items) == objective.read([plan.x.crops])[0]
+    assert np.flatnonzero(~same.flatten(1).all(dim=1).numpy()).tolist() == degraded.tolist()
+    losses = step_of(objective, teacher.train())
     assert set(losses) == {"loss"} and torch.isfinite(losses["loss"]) and not (tmp_path / "pseudo_labels.csv").exists()
-    assert 2 <= degraded[0] <= 14  # half of the 16 or so that are c23

@@ -11,7 +11,7 @@ from fake_faces import make_faces, tiny_profile
 
 from utils.learn import checkpoints, predict
 from utils.learn.dataset import FaceSet
-from utils.learn.models import probabilities
+from utils.learn.inference import probabilities
 from utils.learn.predict import save_predictions, score_video
 from utils.learn.scores import COLUMNS, SCORES, over_clip, read_scores, write_scores
 from utils.learn.training import trained

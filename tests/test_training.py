@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ from fake_faces import make_faces, tiny_profile
 from safetensors.torch import load_file
 
 from utils.config import ModelConfig, TrainConfig
-from utils.learn import checkpoints, training
-from utils.learn.dataset import FaceSet
-from utils.learn.models import create_model, frozen_copy, probabilities
-from utils.learn.training import fit, post_trained, trained, update_average, validate, warmup_cosine
+from utils.learn import checkpoints, loop, training
+from utils.learn.augment import add_noise, draw_noise, for_twins
+from utils.learn.dataset import CleanFirst, FaceSet, balanced_batches
+from utils.learn.inference import probabilities
+from utils.learn.loop import update_average, validate, warmup_cosine
+from utils.learn.models import create_model, frozen_copy
+from utils.learn.training import Supervised, fit, post_trained, trained
 
 CONFIG = ModelConfig(px=16, steps=3, batch_size=4)
 SHARED = TrainConfig(eval_every=2, ema=0.5)
@@ -61,13 +65,12 @@ def test_the_same_seed_gives_the_same_run(faces, tmp_path):
 
 def test_a_finished_run_is_loaded_and_another_request_trains_again(faces, tmp_path, monkeypatch):
     fit_tiny(faces, tmp_path / "run")
-    loop = training._loop
-    calls = []
-    monkeypatch.setattr(training, "_loop", lambda *arguments: calls.append(1) or loop(*arguments))
+    run, calls = loop.run, []
+    monkeypatch.setattr(loop, "run", lambda *arguments: calls.append(1) or run(*arguments))
     again = fit_tiny(faces, tmp_path / "run")
     assert not calls and not again.training
-    fit_tiny(faces, tmp_path / "run", shared=replace(SHARED, num_threads=1))
-    assert not calls  # how many threads does not change what is learned
+    fit_tiny(faces, tmp_path / "run", shared=replace(SHARED, num_threads=1, workers=1, checkpoint_minutes=1, compile=True))
+    assert not calls  # what is for speed alone does not change what is learned
     fit_tiny(faces, tmp_path / "run", config=replace(CONFIG, lr=2e-3))
     assert len(calls) == 1
     (tmp_path / "run" / "result.json").unlink()
@@ -87,16 +90,17 @@ def test_fit_refuses_every_face_outside_train_and_val(faces, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(faces, tmp_path):
-    def broken(*arguments):
-        return lambda model: {"loss": model.head[-1].weight.sum() * float("nan")}
+    class Broken(Supervised):
+        def compare(self, plan, logits):
+            return {"loss": logits.sum() * float("nan")}
 
     with pytest.raises(FloatingPointError, match="run, step 1.*lower the learning rate"):
-        fit_tiny(faces, tmp_path / "run", make_objective=broken)
+        fit_tiny(faces, tmp_path / "run", make_objective=Broken)
     assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_patience_ends_a_run_that_gains_nothing(faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "validate", lambda *arguments: {"val_auc": 0.5})
+    monkeypatch.setattr(loop, "validate", lambda *arguments: {"val_auc": 0.5})
     shared = replace(SHARED, eval_every=1, patience=2)
     fit_tiny(faces, tmp_path / "run", config=replace(CONFIG, steps=10), shared=shared)
     assert [line["step"] for line in checkpoints.read_log(tmp_path / "run")] == [1, 2, 3]
@@ -105,9 +109,9 @@ def test_patience_ends_a_run_that_gains_nothing(faces, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_last_weights_or_the_best_are_kept(faces, tmp_path, monkeypatch):
     scores = iter([0.9, 0.4] * 3)
-    monkeypatch.setattr(training, "validate", lambda *a: {"val_auc": next(scores)})
+    monkeypatch.setattr(loop, "validate", lambda *a: {"val_auc": next(scores)})
     steps = itertools.count(1)
-    monkeypatch.setattr(training, "update_average", lambda average, model, decay: average.mean.fill_(next(steps)))
+    monkeypatch.setattr(loop, "update_average", lambda average, model, decay: average.mean.fill_(next(steps)))
     config = replace(CONFIG, steps=4)
     best = fit_tiny(faces, tmp_path / "best", config=config, shared=SHARED)
     assert best.mean.flatten()[0] == 2 and checkpoints.read_json(tmp_path / "best" / "result.json")["val_auc"] == 0.9
@@ -180,21 +184,21 @@ def test_phases_one_and_two(faces, tmp_path, monkeypatch):
 def test_clean_first_shows_the_best_quality_alone_and_then_all():
     train = make_faces(train=4).select(split="train")
     config = replace(CONFIG, steps=10, batch_size=4, clean_first=0.6)
-    batches = training.clean_first(train, config, torch.Generator().manual_seed(0))
+    batches = CleanFirst(train, config, torch.Generator().manual_seed(0))
     quality, labels = train.index["quality"].to_numpy(), train.labels
     drawn = [next(batches) for _ in range(40)]
     assert {name for items in drawn[:6] for name in quality[items]} == {"c23"}
     assert {name for items in drawn[6:] for name in quality[items]} == {"c23", "c40"}
     assert all(labels[items].float().mean() == 0.5 for items in drawn)
-    usual = training.clean_first(train, CONFIG, torch.Generator().manual_seed(3))
-    same = training.balanced_batches(labels, CONFIG.batch_size, torch.Generator().manual_seed(3))
+    usual = CleanFirst(train, CONFIG, torch.Generator().manual_seed(3))
+    same = balanced_batches(labels, CONFIG.batch_size, torch.Generator().manual_seed(3))
     assert all(torch.equal(next(usual), next(same)) for _ in range(5))
 
 
 def test_twins_are_the_same_frame_of_a_person_real_and_fake_under_the_same_augmentation():
     train = make_faces(train=4).select(split="train")
     config = replace(CONFIG, steps=10, batch_size=6, clean_first=0.5, twins=True)
-    batches = training.clean_first(train, config, torch.Generator().manual_seed(0))
+    batches = CleanFirst(train, config, torch.Generator().manual_seed(0))
     for step in range(12):
         drawn = train.index.iloc[next(batches).numpy()]
         assert drawn["label"].tolist() == [0, 1] * 3
@@ -202,9 +206,9 @@ def test_twins_are_the_same_frame_of_a_person_real_and_fake_under_the_same_augme
             assert (drawn[column].to_numpy()[0::2] == drawn[column].to_numpy()[1::2]).all()
         assert step >= 5 or set(drawn["quality"]) == {"c23"}
     images = torch.rand(3, 3, 8, 8).repeat_interleave(2, dim=0)
-    out = training.for_twins(training.basic, images, 8, generator=torch.Generator().manual_seed(1))
+    out = for_twins(partial(add_noise, px=8), images, draw_noise(3, torch.Generator().manual_seed(1)))
     assert torch.equal(out[0::2], out[1::2]) and not torch.equal(out[0], out[2])
     alone = train.select(quality="c23", pairs=train.pairs)
     only_real = FaceSet(alone.index[alone.index["label"] == 0], alone.pixels)
     with pytest.raises(ValueError, match="no fake has its original"):
-        next(training.clean_first(only_real, config, torch.Generator()))
+        next(CleanFirst(only_real, config, torch.Generator()))

@@ -136,6 +136,9 @@ class TrainConfig:
     )  # "fp32", "bf16" or "auto": bf16 where the hardware multiplies it; the runs table has what ran
     scorer: str = "auto"  # who scores without gradients: "torch", "openvino", or "auto": whichever measured faster
     num_threads: int | None = None  # torch threads; None: one a core
+    workers: int | None = None  # processes that read and compress crops ahead; None: eight beside a GPU, none beside a CPU
+    checkpoint_minutes: float | None = 10  # between checkpoints inside a fit, from which a killed one goes on; None: none
+    compile: bool = False  # torch.compile of the training network
     clip_grad: float = 5.0  # largest gradient norm
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 

@@ -1,17 +1,23 @@
 """Folders of training runs.
 
 `config.json` says what was asked, `log.jsonl` has one line an evaluation, `model.safetensors` the best weights (tensors
-only, no code), and `result.json` the best evaluation: it is written last, so that its presence means "finished". Scores and
-judged pseudo-labels join them later. Run folders lie below `data/work/`; `results/store.py` gathers them into few tables.
+only, no code), and `result.json` the best evaluation: it is written last, so that its presence means "finished". Until then
+`checkpoint.pt` says, every few minutes, where the fit stands. Scores and judged pseudo-labels join them later. Run folders
+lie below `data/work/`; `results/store.py` gathers them into few tables.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pickle
 import platform
 import shutil
 import subprocess
+import warnings
+import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +26,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from utils.config import ModelConfig, Profile, TrainConfig
-from utils.learn.models import Detector, cpu_kind, create_model, pick_device
+from utils.learn import distributed
+from utils.learn.models import Detector, create_model
+from utils.learn.precision import cpu_kind, pick_device
 from utils.learn.scores import JUDGED, SCORES
 from utils.paths import ROOT, atomic, read_json, write_json
 
 FILES = ("result.json", "log.jsonl", "model.safetensors")
+CHECKPOINT, TAUGHT = "checkpoint.pt", "taught.pt"  # of a fit that is not finished: where it stands, and its pseudo-labels
 PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
-NOT_IN_HASH = ("num_threads", "scorer")  # settings of speed; the threads that ran stand in the runs table
+NOT_IN_HASH = ("num_threads", "scorer", "workers", "checkpoint_minutes", "compile")  # of speed; threads stand in the runs table
 IN_HASH_WHERE_ON = ("progressive",)  # came after the committed runs, which are without
 NOT_A_SETTING = ("data", "teacher", "starts_from", "precision")  # inputs, and what the machine chose
 
@@ -66,7 +75,7 @@ def _hashed(value, without: tuple[str, ...]):
 def start(folder: Path, request: dict) -> None:
     """Open a run folder: save the request with its hashes, commit, versions and machine; empty the log of a broken run."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, SCORES, JUDGED):
+    for name in (*FILES, SCORES, JUDGED, CHECKPOINT, TAUGHT):
         (folder / name).unlink(missing_ok=True)
     record = {"run": folder.name, "hash": digest(request), "settings": settings_digest(request), "git_commit": git_commit()}
     machine = {"cpu": cpu_kind(), "threads": torch.get_num_threads(), "device": pick_device().type}
@@ -84,6 +93,61 @@ def finish(folder: Path, model: Detector, result: dict) -> None:
     with atomic(folder / "model.safetensors") as path:
         save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, path)
     write_json(folder / "result.json", result)
+    for name in (CHECKPOINT, TAUGHT):
+        (folder / name).unlink(missing_ok=True)
+    for left in folder.glob(".*.tmp.*"):  # a killed process was writing it
+        left.unlink()
+
+
+def save(folder: Path, request: str, state: dict) -> None:
+    """Write where a fit of this request (its hash) stands, in the place of what stood there; the main process does."""
+    if distributed.is_main():
+        _write_tensors(folder / CHECKPOINT, {"request": request, "state": state})
+
+
+def resume(folder: Path, request: str) -> dict | None:
+    """Return where a fit of this request stopped, its log cut back to there; None if it is to start anew.
+
+    What another request left is passed over; a checkpoint that can't be read is, with a warning.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        if broken := zipfile.ZipFile(path).testzip():  # torch itself does not look at the checksums
+            raise ValueError(f"checksum of {broken}")
+        saved = _read_tensors(path)
+        if saved["request"] != request:
+            return None
+        state = saved["state"]
+        lines = read_log(folder, until=state["progress"]["step"])
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        warnings.warn(f"{path}: damaged ({' '.join(str(error).split())[:80]}): training starts anew", stacklevel=2)
+        return None
+    if distributed.is_main():
+        with atomic(folder / "log.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return state
+
+
+def once(folder: Path, make: Callable[[], dict]) -> dict:
+    """Return what `make` gives, made once for a fit however often that is killed and goes on; `start` drops it."""
+    if not (folder / TAUGHT).is_file():
+        made = make()
+        _write_tensors(folder / TAUGHT, made)
+        return made
+    return _read_tensors(folder / TAUGHT)
+
+
+def _write_tensors(path: Path, value: dict) -> None:
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        torch.save(value, file)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
+
+
+def _read_tensors(path: Path) -> dict:
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def select(folder: Path, best: Path, **about) -> None:
@@ -124,9 +188,14 @@ def load_weights(model: Detector, folder: Path) -> None:
     model.load_state_dict(load_file(folder / "model.safetensors"))
 
 
-def read_log(folder: Path) -> list[dict]:
-    """Return the evaluations of a run, first to last."""
-    return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+def read_log(folder: Path, until: int | None = None) -> list[dict]:
+    """Return the evaluations of a run, first to last, or those up to a step: a broken line behind it is not looked at."""
+    path, lines = Path(folder) / "log.jsonl", []
+    for line in path.read_text(encoding="utf-8").splitlines() if until is None or path.is_file() else ():
+        if until is not None and (not line.endswith("}") or json.loads(line)["step"] > until):
+            break
+        lines.append(json.loads(line))
+    return lines
 
 
 def versions() -> dict[str, str]:

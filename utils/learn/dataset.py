@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import torch
 
-from utils.config import Profile
+from utils.config import ModelConfig, Profile
 from utils.faces import crops
 
 KEY = ["method", "video_id", "frame"]  # what the c23 and the c40 view of one frame have in common
@@ -143,8 +142,54 @@ def twins(index: pd.DataFrame) -> np.ndarray:
     return both[["position_x", "position_y"]].to_numpy()
 
 
-def balanced_batches(labels: torch.Tensor, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield endless batches of positions (B,), half of each class, each class gone through in shuffled rounds.
+class Rounds:
+    """Endless numbers 0 .. count - 1 in shuffled rounds: each is shown once before any is shown again."""
+
+    def __init__(self, count: int, generator: torch.Generator):
+        self.count, self.generator = count, generator
+        self.order, self.cursor = torch.empty(0, dtype=torch.int64), 0
+
+    def __next__(self) -> torch.Tensor:
+        if self.cursor == len(self.order):  # drawn only when it is needed, as the generator serves others in between
+            self.order, self.cursor = torch.randperm(self.count, generator=self.generator), 0
+        self.cursor += 1
+        return self.order[self.cursor - 1]
+
+    def state_dict(self) -> dict:
+        return {"order": self.order, "cursor": self.cursor}  # no copy: an order is never changed, only replaced
+
+    def load_state_dict(self, state: dict) -> None:
+        self.order, self.cursor = state["order"], state["cursor"]
+
+
+class Batches:
+    """Endless batches of positions: `each` times one of every group in turn, each group in shuffled rounds of its own.
+
+    A row of a group, (n,) or (n, k), is one position, or k that stay together. What a stream has shown, and what it will show
+    next, is its state; the generator's is kept by whoever owns it.
+    """
+
+    def __init__(self, groups: list[torch.Tensor], each: int, generator: torch.Generator):
+        self.groups, self.each = groups, each
+        self.rounds = [Rounds(len(group), generator) for group in groups]
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        pairs = list(zip(self.groups, self.rounds, strict=True))
+        return torch.stack([group[next(rounds)] for _ in range(self.each) for group, rounds in pairs]).flatten()
+
+    def state_dict(self) -> dict:
+        return {"rounds": [rounds.state_dict() for rounds in self.rounds]}
+
+    def load_state_dict(self, state: dict) -> None:
+        for rounds, saved in zip(self.rounds, state["rounds"], strict=True):
+            rounds.load_state_dict(saved)
+
+
+def balanced_batches(labels: torch.Tensor, batch_size: int, generator: torch.Generator) -> Batches:
+    """Return endless batches of positions (B,), half of each class, each class gone through in shuffled rounds.
 
     Raises ValueError where one class is missing or the batch size is odd.
     """
@@ -153,21 +198,53 @@ def balanced_batches(labels: torch.Tensor, batch_size: int, generator: torch.Gen
     classes = [torch.nonzero(labels == value).flatten() for value in (0, 1)]
     if min(len(members) for members in classes) == 0:
         raise ValueError("only one class in the training faces: real and fake faces are both needed")
-    streams = [_rounds(members, generator) for members in classes]
-    while True:
-        yield torch.stack([next(stream) for _ in range(batch_size // 2) for stream in streams])
+    return Batches(classes, batch_size // 2, generator)
 
 
-def endless_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield endless batches of positions 0 .. count - 1 (B,), in shuffled rounds."""
-    stream = _rounds(torch.arange(count), generator)
-    while True:
-        yield torch.stack([next(stream) for _ in range(batch_size)])
+def endless_batches(count: int, batch_size: int, generator: torch.Generator) -> Batches:
+    """Return endless batches of positions 0 .. count - 1 (B,), in shuffled rounds."""
+    return Batches([torch.arange(count)], batch_size, generator)
 
 
-def _rounds(members: torch.Tensor, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    while True:
-        yield from members[torch.randperm(len(members), generator=generator)]
+class CleanFirst:
+    """Endless class-balanced batches of positions (B,), in the first part of the steps of the best quality alone.
+
+    A network that starts from nothing finds the traces of a fake sooner where compression has not blurred them
+    (curriculum learning, Bengio et al. 2009). `config.clean_first` is that part, 0 for none; `config.twins` has each
+    fake follow its original.
+    """
+
+    def __init__(self, train: FaceSet, config: ModelConfig, generator: torch.Generator):
+        self.first, self.drawn = round(config.clean_first * config.steps), 0
+        clean = np.flatnonzero(train.index["quality"] == train.qualities[0])
+        self.clean = _batches(train, clean, config, generator) if self.first else None
+        self.all = _batches(train, np.arange(len(train)), config, generator)
+
+    def __iter__(self) -> CleanFirst:
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        self.drawn += 1
+        return next(self.clean if self.drawn <= self.first else self.all)
+
+    def state_dict(self) -> dict:
+        return {"drawn": self.drawn, "all": self.all.state_dict()} | ({"clean": self.clean.state_dict()} if self.clean else {})
+
+    def load_state_dict(self, state: dict) -> None:
+        self.drawn = state["drawn"]
+        self.all.load_state_dict(state["all"])
+        if self.clean:
+            self.clean.load_state_dict(state["clean"])
+
+
+def _batches(train: FaceSet, items: np.ndarray, config: ModelConfig, generator: torch.Generator) -> Batches:
+    """Return endless batches of some of the training faces: as many real as fake ones, with `config.twins` pair by pair."""
+    if config.twins:
+        pairs = torch.from_numpy(items[twins(train.index.iloc[items])])
+        return Batches([pairs], config.batch_size // 2, generator)
+    batches = balanced_batches(train.labels[torch.from_numpy(items)], config.batch_size, generator)
+    batches.groups = [torch.from_numpy(items)[group] for group in batches.groups]
+    return batches
 
 
 def load_faces(profile: Profile) -> FaceSet:

@@ -1,7 +1,7 @@
-"""What the C library does with memory that tensors give back: a training step frees and asks again for the same gigabyte.
+"""What a CPU loses by giving memory back: freed tensors are unmapped, and their pages zeroed again for the next step.
 
-By default it unmaps large blocks, and the kernel hands out zeroed pages at the next step, 4 KiB a fault: a fifth of the time
-of a step in float32 on two AVX2 cores. Kept blocks change no number.
+A step of EfficientNet-Lite0 (128 px, 32 images, float32, one thread) took 70,000 page faults, and a sixth of its processor time
+in the kernel; with the memory kept it takes none, for a peak of 1.90 GiB instead of 1.84. Kept blocks change no number.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ import platform
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # names of mallopt(3), from glibc's malloc.h
 USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20, MMAP_MAX: 65536}  # bytes; where glibc's own thresholds end up
-KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}  # nothing is mapped for itself, nothing is trimmed
+KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 1 << 30}  # nothing is mapped for itself; trimmed only above 1 GiB of free room
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
-    """Let this process keep freed memory for its next step, or not; return whether the C library (glibc) could be told.
-
-    Costs a tenth more memory at the peak.
-    """
+    """Let this process's malloc keep freed memory for its next step, or not; tell whether it could: glibc alone."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -15,8 +15,6 @@ from torch import nn
 
 from utils.config import BN_MOMENTUM, HEAD_STD, NETWORKS, ModelConfig
 from utils.learn.fast_depthwise import quicken
-from utils.learn.inference import probabilities  # noqa: F401, what others take from here
-from utils.learn.precision import cpu_bf16_units, cpu_kind, pick_device, precision_that_runs  # noqa: F401, the same
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB
 

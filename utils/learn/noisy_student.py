@@ -12,10 +12,12 @@ clean view was labelled, as one more noise.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -31,75 +33,101 @@ from utils.config import (
     TrainConfig,
 )
 from utils.faces.ffpp import labelled_pairs
-from utils.learn import checkpoints
-from utils.learn.augment import basic, degrade, for_twins, randaugment, to_float
+from utils.learn import checkpoints, distributed
+from utils.learn.augment import Noise, add_noise, draw_noise
 from utils.learn.dataset import FaceSet, UnlabelledFaces, endless_batches, true_labels
 from utils.learn.models import Detector, create_model
+from utils.learn.plans import Crops, Losses, Objective, Part, Plan
 from utils.learn.pseudo_labels import PseudoLabels, label_pool, save_pseudo_labels
 from utils.learn.scores import JUDGED, over_clip
-from utils.learn.training import Losses, Objective, clean_first, draw_part, fit, learn, validation_faces
+from utils.learn.training import Supervised, draw_part, fit, learn, validation_faces
 from utils.paths import atomic
 
 # Step 3: the noised student
 
 
-def student_loss(logits_x, targets_x, logits_u, targets_u, lambda_u: float, label_smoothing: float = 0.0) -> Losses:
-    """Return loss = Lx + lambda_u Lu: cross-entropies with labels (B,) and pseudo-labels (mu B, 2), soft or one-hot."""
-    Lx = F.cross_entropy(logits_x, targets_x, label_smoothing=label_smoothing)
-    Lu = F.cross_entropy(logits_u, targets_u)
+def student_loss(
+    logits_x, targets_x, logits_u, targets_u, lambda_u: float, label_smoothing: float = 0.0, weight_x=1.0, weight_u=1.0
+) -> Losses:
+    """Return loss = Lx + lambda_u Lu: cross-entropies with labels (B,) and pseudo-labels (mu B, 2), soft or one-hot.
+
+    The weights are 1, unless this is one process of several and has not quite its share of the batch.
+    """
+    Lx = weight_x * F.cross_entropy(logits_x, targets_x, label_smoothing=label_smoothing)
+    Lu = weight_u * F.cross_entropy(logits_u, targets_u)
     return {"loss": Lx + lambda_u * Lu, "Lx": Lx, "Lu": Lu}
 
 
-@dataclass
-class StudentStep:
-    """One step of a student's training, in the order of the paper: draw, noise, predict, compare.
+class StudentStep(Objective):
+    """One step of a student's training, in the order of the paper: draw, noise, (the network predicts,) compare.
 
-    `pseudo` holds the pseudo-labels of the pool `inputs_u`; `batches_x`, `batches_u` yield positions, the latter one batch a
-    view of the pool.
+    `pseudo` holds the pseudo-labels of the pool `inputs_u`, which is seen in one or more views.
     """
 
-    train: FaceSet
-    inputs_u: UnlabelledFaces
-    pseudo: PseudoLabels
-    student: NoisyStudentConfig
-    config: ModelConfig
-    shared: TrainConfig
-    generator: torch.Generator
-
-    def __post_init__(self):
-        self.batches_x = clean_first(self.train, self.config, self.generator)
-        views = zip(self.pseudo.kept.items(), shares(self.student, self.config.batch_size), strict=True)
+    def __init__(self, *labelled, inputs_u: UnlabelledFaces, pseudo: PseudoLabels, student: NoisyStudentConfig):
+        super().__init__(*labelled, inputs_u=inputs_u)
+        self.pseudo, self.student, self.how = pseudo, student, student.degrade
+        self.operations, self.magnitude = student.randaugment_n, student.randaugment_m
+        views = zip(pseudo.kept.items(), shares(student, self.config.batch_size), strict=True)
         self.batches_u = {view: endless_batches(len(kept), share, self.generator) for (view, kept), share in views}
 
-    def __call__(self, model: Detector) -> Losses:
+    def draw(self) -> Plan:
         x = next(self.batches_x)
         u = {view: self.pseudo.kept[view][next(batches)] for view, batches in self.batches_u.items()}
-        inputs_x, inputs_u = self.noised(x, u, model)
-        targets_x, targets_u = self.train.labels[x].to(inputs_x.device), self.pseudo_labels(u).to(inputs_x.device)
+        clean = u.get(self.inputs_u.qualities[0], ())
+        strengths = self.draw_strengths(len(clean))
+        noise_x = self.draw_noise(len(x) // 2 if self.config.twins else len(x))
+        noise_u = self.draw_noise(sum(map(len, u.values())))
+        return Plan(Part(Crops(x.numpy()), noise_x), tuple(self.parts_u(u, strengths, noise_u)))
 
-        logits = model(torch.cat([inputs_x, inputs_u]))  # (B + mu B, 2): in one batch they share the batch statistics
-        logits_x, logits_u = logits[: len(x)], logits[len(x) :]
+    def parts_u(self, u: dict[str, torch.Tensor], strengths: np.ndarray, noise_u: Noise) -> Iterator[Part]:
+        """Yield the unlabelled images of each view; clean ones are all degraded."""
+        first = 0
+        for view, items in u.items():
+            degraded = (np.arange(len(items)), strengths) if view == self.inputs_u.qualities[0] else ()
+            yield Part(Crops(items.numpy(), view, *degraded), noise_u.rows(slice(first, first + len(items))))
+            first += len(items)
 
+    def compare(self, plan: Plan, logits: torch.Tensor) -> Losses:
+        targets_x, targets_u = self.labels(plan, logits.device), self.pseudo_labels(plan).to(logits.device)
+        logits_x, logits_u = logits[: len(plan.x)], logits[len(plan.x) :]  # in one batch they shared the batch statistics
         return student_loss(
-            logits_x, targets_x, logits_u, targets_u, self.student.lambda_u, label_smoothing=self.shared.label_smoothing
-        )
+            logits_x, targets_x, logits_u, targets_u, self.student.lambda_u, label_smoothing=self.shared.label_smoothing,
+            weight_x=plan.weight_x, weight_u=plan.weight_u,
+        )  # fmt: skip
 
-    def noised(self, x: torch.Tensor, u: dict[str, torch.Tensor], model: Detector) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return labelled and unlabelled faces as the student gets them: (B, 3, px, px) and (mu B, 3, px, px)."""
-        device, augment = model.mean.device, self.shared.augment
-        images_x = to_float(self.train.images(x).to(device))
-        images_u = {view: to_float(self.inputs_u.images(items, view).to(device)) for view, items in u.items()}
-        clean = self.inputs_u.qualities[0]
-        if clean in images_u:
-            images_u[clean] = degrade(images_u[clean], self.student.degrade, self.generator, augment)
-        noised = partial(noise, px=model.px, student=self.student, augment=augment)
-        inputs_x = for_twins(noised, images_x, generator=self.generator, twins=self.config.twins)
-        return inputs_x, noised(torch.cat(list(images_u.values())), generator=self.generator)
-
-    def pseudo_labels(self, u: dict[str, torch.Tensor]) -> torch.Tensor:
+    def pseudo_labels(self, plan: Plan) -> torch.Tensor:
         """Return the targets (mu B, 2) of unlabelled items: the teacher's probabilities, or one-hot if they are to be hard."""
-        targets_u = torch.cat([self.pseudo.p[view][items] for view, items in u.items()])
+        targets_u = torch.cat([self.pseudo.p[part.crops.view][part.crops.items] for part in plan.u])
         return targets_u if self.student.soft else F.one_hot(targets_u.argmax(1), 2).float()
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "u": {view: batches.state_dict() for view, batches in self.batches_u.items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        for view, batches in self.batches_u.items():
+            batches.load_state_dict(state["u"][view])
+
+
+class NoisedLabels(Supervised):
+    """Labels alone under the student's noise: the oracle's objective and, with mu = 0, the control's.
+
+    A share of the faces in the view `clean` is degraded as the student's are.
+    """
+
+    def __init__(self, *labelled, student: NoisyStudentConfig, clean: str):
+        super().__init__(*labelled)
+        self.student, self.how = student, student.degrade
+        self.operations, self.magnitude = student.randaugment_n, student.randaugment_m
+        self.is_clean = torch.from_numpy((self.train.index["quality"] == clean).to_numpy(copy=True))
+
+    def draw(self) -> Plan:
+        x = next(self.batches_x)
+        drawn = self.is_clean[x] & (torch.rand(len(x), generator=self.generator) < self.student.degraded_share)
+        degraded = torch.nonzero(drawn).flatten().numpy()
+        crops = Crops(x.numpy(), "", degraded, self.draw_strengths(len(degraded)))
+        return Plan(Part(crops, self.draw_noise(len(x))))
 
 
 def student_objective(
@@ -109,46 +137,29 @@ def student_objective(
 ) -> Objective:  # fmt: skip
     """Let the teacher label the pool (step 2), save what it said in the run folder, and return the student's step (step 3).
 
-    `fit` calls this when training starts, so never for a run that is finished; the validation faces `val` calibrate. With
-    mu = 0 the student learns from labels alone, under the same noise.
+    `fit` calls this when training starts or goes on, so never for a run that is finished; the validation faces `val`
+    calibrate. With mu = 0 the student learns from labels alone, under the same noise.
     """
+    labelled = train, config, shared, generator
     if student.mu == 0:
-        return noised_labels(train, config, shared, generator, student=student, clean=inputs_u.qualities[0])
-    pseudo = label_pool(teacher, inputs_u, student, seed, val, shared.precision, shared.scorer)
-    save_pseudo_labels(folder, pseudo)
-    return StudentStep(train, inputs_u, pseudo, student, config, shared, generator)
+        return NoisedLabels(*labelled, student=student, clean=inputs_u.qualities[0])
 
+    def label() -> dict:
+        pseudo = label_pool(teacher, inputs_u, student, seed, val, shared.precision, shared.scorer)
+        save_pseudo_labels(folder, pseudo)
+        return {"p": pseudo.p, "kept": pseudo.kept}
 
-def noised_labels(
-    train: FaceSet, config: ModelConfig, shared: TrainConfig, generator: torch.Generator, *,
-    student: NoisyStudentConfig, clean: str,
-) -> Objective:  # fmt: skip
-    """Return the objective of labels alone under the student's noise: the oracle's and, with mu = 0, the control's.
-
-    A share of the faces in the view `clean` is degraded as the student's are.
-    """
-    batches = clean_first(train, config, generator)
-    is_clean = torch.from_numpy((train.index["quality"] == clean).to_numpy(copy=True))
-
-    def losses(model: Detector) -> Losses:
-        x = next(batches)
-        degraded = is_clean[x] & (torch.rand(len(x), generator=generator) < student.degraded_share)
-        images_x = to_float(train.images(x).to(model.mean.device))
-        if degraded.any():
-            images_x[degraded] = degrade(images_x[degraded], student.degrade, generator, shared.augment)
-        inputs_x = noise(images_x, model.px, student, shared.augment, generator)
-        targets_x = train.labels[x].to(inputs_x.device)
-        return {"loss": F.cross_entropy(model(inputs_x), targets_x, label_smoothing=shared.label_smoothing)}
-
-    return losses
+    with distributed.main_first():
+        said = checkpoints.once(folder, label)
+    return StudentStep(*labelled, inputs_u=inputs_u, pseudo=PseudoLabels(inputs_u.clip, **said), student=student)
 
 
 def noise(
     images: torch.Tensor, px: int, student: NoisyStudentConfig, augment: AugmentConfig, generator: torch.Generator
 ) -> torch.Tensor:
     """Return float images as the student gets them: moved, re-coloured, under RandAugment; (B, 3, px, px)."""
-    moved = basic(images, px, generator, augment)
-    return randaugment(moved, student.randaugment_n, student.randaugment_m, generator)
+    drawn = draw_noise(len(images), generator, augment, student.randaugment_n)
+    return add_noise(images, drawn, px, student.randaugment_m)
 
 
 def shares(student: NoisyStudentConfig, batch_size: int) -> list[int]:
@@ -193,9 +204,7 @@ def noisy_student(
             student_objective, teacher=teacher, inputs_u=inputs_u, student=config, seed=seed, folder=folder, val=val
         )
         about = {"phase": run_phase, "student": asdict(config), "teacher": teacher_run}
-        student = fit(
-            student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about
-        )
+        student = fit(student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about)
         teacher, teacher_run = student, checkpoints.run_hash(profile, run_phase, name, seed)  # step 4
     return select_best(profile, phase, name, seed, config.iterations)
 
@@ -210,7 +219,8 @@ def select_best(profile: Profile, phase: str, name: str, seed: int, iterations: 
     space = profile.workspace.runs
     folders = [space / checkpoints.run_name(each, name, seed) for each in iteration_phases(phase, iterations)]
     best = max(folders, key=lambda folder: checkpoints.read_json(folder / "result.json")["val_auc"])
-    checkpoints.select(space / checkpoints.run_name(phase, name, seed), best, phase=phase)
+    with distributed.main_first():
+        checkpoints.select(space / checkpoints.run_name(phase, name, seed), best, phase=phase)
     return checkpoints.load_model(best)
 
 
@@ -240,7 +250,7 @@ def supervise(profile: Profile, phase: str, faces: FaceSet, seed: int = 0, name:
     start, noised_by = create_model(name, profile.model(name, phase), seed), {}
     if ARMS[phase].all_labels:
         student = profile.student_of("student_compression")
-        objective = partial(noised_labels, student=student, clean=train.qualities[0])
+        objective = partial(NoisedLabels, student=student, clean=train.qualities[0])
         noised_by = {"make_objective": objective, "about": {"student": asdict(student)}}
     return learn(profile, start, train, faces, phase, seed, **noised_by)
 

@@ -1,4 +1,4 @@
-"""The one training loop, and the two phases that learn from labels alone.
+"""The one way to train, and the two phases that learn from labels alone.
 
 Every network of the project, supervised or student, goes through `fit`. It takes training and validation faces and
 refuses any other split, so nothing can be chosen on the test set.
@@ -6,71 +6,36 @@ refuses any other split, so nothing can be chosen on the test set.
 
 from __future__ import annotations
 
-import math
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
 from utils.config import ModelConfig, Profile, TrainConfig
 from utils.faces.ffpp import labelled_pairs
-from utils.learn import checkpoints
-from utils.learn.augment import basic, for_twins, to_float
-from utils.learn.dataset import FaceSet, balanced_batches, endless_batches, twins
+from utils.learn import checkpoints, distributed, loop
+from utils.learn.dataset import FaceSet
 from utils.learn.memory import keep_freed_memory
-from utils.learn.models import Detector, create_model, frozen_copy, pick_device, precision_that_runs, probabilities, side_at
+from utils.learn.models import Detector, create_model
+from utils.learn.plans import Crops, Losses, Objective, Part, Plan
+from utils.learn.precision import precision_that_runs
 
-Losses = dict[str, torch.Tensor]  # "loss" is what is minimised, other entries are logged
-Objective = Callable[[Detector], Losses]  # draws one batch and returns its losses
-KEEP = ("best", "last")
-
-
-def supervised(train: FaceSet, config: ModelConfig, shared: TrainConfig, generator: torch.Generator) -> Objective:
-    """Return the usual objective: cross-entropy on class-balanced, lightly augmented batches."""
-    batches = clean_first(train, config, generator)
-
-    def losses(model: Detector) -> Losses:
-        items = next(batches)
-        device = model.mean.device
-        images = to_float(train.images(items).to(device))
-        inputs_x = for_twins(basic, images, model.px, generator=generator, config=shared.augment, twins=config.twins)
-        targets_x = train.labels[items].to(device)
-        logits_x = model(inputs_x)  # (B, 3, px, px) -> (B, 2)
-        return {"loss": F.cross_entropy(logits_x, targets_x, label_smoothing=shared.label_smoothing)}
-
-    return losses
+OTHER_RANK = 1_000_003  # between the seeds of two processes, so that dropout differs
 
 
-def clean_first(train: FaceSet, config: ModelConfig, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield class-balanced batches of positions (B,), in the first part of the steps of the best quality alone.
+class Supervised(Objective):
+    """The usual objective: cross-entropy on class-balanced, lightly augmented batches."""
 
-    A network that starts from nothing finds the traces of a fake sooner where compression has not blurred them
-    (curriculum learning, Bengio et al. 2009). `config.clean_first` is that part, 0 for none; `config.twins` has each
-    fake follow its original.
-    """
-    clean = np.flatnonzero(train.index["quality"] == train.qualities[0])
-    first = round(config.clean_first * config.steps)
-    if first:
-        yield from islice(_batches(train, clean, config, generator), first)
-    yield from _batches(train, np.arange(len(train)), config, generator)
+    def draw(self) -> Plan:
+        x = next(self.batches_x)
+        return Plan(Part(Crops(x.numpy()), self.draw_noise(len(x) // 2 if self.config.twins else len(x))))
 
-
-def _batches(train: FaceSet, items: np.ndarray, config: ModelConfig, generator) -> Iterator[torch.Tensor]:
-    if not config.twins:
-        some = torch.from_numpy(items)
-        return (some[drawn] for drawn in balanced_batches(train.labels[some], config.batch_size, generator))
-    pairs = twins(train.index.iloc[items])
-    halves = endless_batches(len(pairs), config.batch_size // 2, generator)
-    return (torch.from_numpy(items[pairs[drawn].ravel()]) for drawn in halves)
+    def compare(self, plan: Plan, logits_x: torch.Tensor) -> Losses:
+        targets_x = self.labels(plan, logits_x.device)
+        loss = F.cross_entropy(logits_x, targets_x, label_smoothing=self.shared.label_smoothing)
+        return {"loss": plan.weight_x * loss}
 
 
 def fit(
@@ -83,121 +48,39 @@ def fit(
     *,
     seed: int,
     layers: str = "all",
-    make_objective=supervised,
+    make_objective: Callable[..., Objective] = Supervised,
     about: dict | None = None,
 ) -> Detector:
     """Train a detector in the run folder and return it with the averaged weights that `shared.keep` names.
 
     A finished run of the same request (settings, data, seed, and whatever `about` names: phase, teacher, ...) is loaded
-    instead. Raises ValueError where `train` is not purely the split train or `val` not the split val, and
-    FloatingPointError where the loss is not finite.
+    instead, and one that was killed goes on from its checkpoint. Raises ValueError where `train` is not purely the split
+    train or `val` not the split val, and FloatingPointError where the loss is not finite.
     """
     require_split(train, "train")
     require_split(val, "val")
-    device = pick_device()
+    device = distributed.device()
     shared = replace(shared, precision=precision_that_runs(shared.precision, device, config.px, model))
     data = {"train": train.fingerprint(), "val": val.fingerprint(), "pairs": sorted(train.pairs)}
     request = checkpoints.request_of(model.name, seed, layers, config, shared, data=data, **(about or {}))
-    keep_freed_memory()
-    model = model.to(device)
+    model = distributed.share_statistics(model.to(device))
     if checkpoints.is_finished(folder, request):
         checkpoints.load_weights(model, folder)
         return model.eval()
-    checkpoints.start(folder, request)
+    keep_freed_memory()
+    hashed = checkpoints.digest(request)
+    saved = checkpoints.resume(folder, hashed)
+    distributed.wait()  # all have read it
+    if distributed.is_main() and not saved:
+        checkpoints.start(folder, request)
     model.head_only() if layers == "head" else model.all_layers()
-    torch.manual_seed(seed)  # dropout and stochastic depth; batches and augmentation have their own generator
+    torch.manual_seed(seed + OTHER_RANK * distributed.rank())  # dropout; batches and augmentation have their own generator
     objective = make_objective(train, config, shared, torch.Generator().manual_seed(seed))
-    kept, result = _loop(model, objective, val, config, shared, folder, device)
-    checkpoints.finish(folder, kept, result)
+    kept, result = loop.run(model, objective, val, config, shared, folder, device, hashed, saved)
+    if distributed.is_main():
+        checkpoints.finish(folder, kept, result)
+    distributed.wait()
     return kept.eval()
-
-
-def _loop(model, objective, val, config, shared, folder, device) -> tuple[Detector, dict]:
-    """Run the optimiser; return the averaged model that is kept and its validation."""
-    if shared.keep not in KEEP:
-        raise ValueError(f"unknown keep {shared.keep!r}: choose one of {', '.join(KEEP)}")
-    if shared.num_threads:
-        torch.set_num_threads(shared.num_threads)
-    head = not all(parameter.requires_grad for parameter in model.parameters())
-    lr, fused = shared.head_lr if head else config.lr, device.type in ("cpu", "cuda")
-    optimiser = torch.optim.AdamW(_groups(model, shared.weight_decay), lr=lr, fused=fused)
-    factor = partial(warmup_cosine, steps=config.steps, warmup=shared.warmup)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-    bf16 = shared.precision == "bf16"
-    average, kept, highest = frozen_copy(model), None, -1.0
-    since, sums, began, stale = 0, {}, time.perf_counter(), 0
-    model.train()
-    bar = tqdm(range(1, config.steps + 1), desc=folder.name, disable=bool(os.environ.get("TQDM_DISABLE")))
-    for step in bar:
-        model.px = side_at(step, config)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            losses = objective(model)
-        _step(losses["loss"], model, optimiser, shared.clip_grad, f"{folder.name}, step {step}")
-        schedule.step()
-        update_average(average, model, min(shared.ema, (1 + step) / (10 + step)))
-        since, sums = since + 1, {name: sums.get(name, 0.0) + value.item() for name, value in losses.items()}
-        if step % shared.eval_every and step != config.steps:
-            continue
-        means = {name: value / since for name, value in sums.items()}
-        record = {"step": step, **means, **validate(average, val, shared)}
-        record["seconds"] = round(time.perf_counter() - began, 1)
-        checkpoints.log(folder, record)
-        bar.set_postfix(loss=f"{record['loss']:.3f}", val_auc=f"{record['val_auc']:.3f}")
-        since, sums, stale = 0, {}, stale + 1
-        if record["val_auc"] > highest:
-            highest, stale = record["val_auc"], 0
-            if shared.keep == "best":
-                kept, result = frozen_copy(average), record
-        if shared.patience and stale >= shared.patience:
-            break
-    if shared.keep == "last":
-        kept, result = average, record
-    return kept, {**result, "seconds": record["seconds"], "steps": step}
-
-
-def _step(loss: torch.Tensor, model: Detector, optimiser, clip_grad: float, where: str) -> None:
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()} ({where}): lower the learning rate, or check the faces")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), clip_grad)
-    optimiser.step()
-
-
-def _groups(model: Detector, weight_decay: float) -> list[dict]:
-    """Return optimiser groups: biases and normalisation are not decayed."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = {"params": [p for p in learned if p.ndim > 1], "weight_decay": weight_decay}
-    return [decayed, {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0}]
-
-
-def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Return the learning rate's factor: linear to 1 over the first `warmup` of the steps, then half a cosine to 0."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-@torch.no_grad()
-def update_average(average: Detector, model: Detector, decay: float) -> None:
-    """Move averaged weights and batch statistics towards the model's: decay * average + (1 - decay) * model."""
-    for target, source in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if target.is_floating_point():
-            target.lerp_(source, 1 - decay)
-        else:
-            target.copy_(source)
-
-
-def validate(model: Detector, val: FaceSet, shared: TrainConfig) -> dict[str, float]:
-    """Return the mean log loss and the frame-level AUC, per quality and as their mean, `val_auc`."""
-    p = probabilities(model, val, precision=shared.precision, scorer=shared.scorer)
-    record = {"val_loss": F.nll_loss(p.clamp_min(1e-7).log(), val.labels).item()}
-    for quality in val.qualities:
-        rows = (val.index["quality"] == quality).to_numpy()
-        record[f"val_auc_{quality}"] = float(roc_auc_score(val.labels.numpy()[rows], p.numpy()[rows, 1]))
-    values = [value for name, value in record.items() if name.startswith("val_auc_")]
-    return {**record, "val_auc": sum(values) / len(values)}
 
 
 def require_split(faces: FaceSet, split: str) -> None:
@@ -254,7 +137,7 @@ def draw_part(profile: Profile, faces: FaceSet, phase: str, seed: int) -> tuple[
 
 def learn(
     profile: Profile, model: Detector, train: FaceSet, faces: FaceSet, phase: str, seed: int, layers="all",
-    make_objective=supervised, about=None,
+    make_objective: Callable[..., Objective] = Supervised, about=None,
 ) -> Detector:  # fmt: skip
     """Fit with the profile's settings in the run folder of this phase, validated in the views that were trained on."""
     folder = profile.workspace.runs / checkpoints.run_name(phase, model.name, seed)

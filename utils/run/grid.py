@@ -40,6 +40,7 @@ from utils.config import (
     methods_profile,
 )
 from utils.faces.layout import ORIGINAL
+from utils.learn import distributed
 from utils.learn.checkpoints import request_of, run_name, settings_digest
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.models import WeightsUnavailable
@@ -200,7 +201,8 @@ def _run_phases(profile_name: str, task: Task) -> list[str]:
             lines.append(f"{name}: done")
         except WeightsUnavailable as error:
             lines.append(f"{name}: left out, {error}")
-        tqdm.write(lines[-1])
+        if distributed.is_main():
+            tqdm.write(lines[-1])
     return lines
 
 
@@ -256,7 +258,8 @@ def run_grid(profile_name: str, todo: Sequence[Task], jobs: int, scheduler: str 
     if not todo:
         return []
     with cluster.backend(scheduler, profile, min(jobs, len(todo))):
-        jobs = joblib.effective_n_jobs(-1) if scheduler else max(1, min(jobs, len(todo)))
+        together = distributed.world() > 1  # several processes train each network together
+        jobs = joblib.effective_n_jobs(-1) if scheduler else 1 if together else max(1, min(jobs, len(todo)))
         threads = 1 if scheduler else max(1, os.cpu_count() // jobs) if jobs > 1 else None
         pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
         lines = []
