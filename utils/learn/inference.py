@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +20,10 @@ from utils.learn.fast_depthwise import restore
 from utils.learn.precision import autocast, cpu_bf16_units, precision_that_runs
 
 SCORERS = ("auto", "torch", "openvino")
-OPENVINO_FACES = 192  # fewer are scored by PyTorch before OpenVINO has compiled the weights (.1 to .4 s)
+OPENVINO_FACES = 512  # fewer are scored by PyTorch before OpenVINO has traced and compiled the network (.3 to 1.6 s)
 CHECKED = 4  # faces of each set that both score
 MOST_APART = 1e-3  # of the two probabilities of a face; float32's own rounding gives 1e-6
-_compilers: dict[tuple, Compiler] = {}  # (network, side, shapes of the weights) -> its graph
+_compilers: dict[tuple, Compiler] = {}  # (network, side, shapes of the weights) -> the last of its kind
 
 
 @torch.no_grad()
@@ -74,7 +76,7 @@ def openvino_network(model: nn.Module, images: torch.Tensor) -> Callable[[torch.
     key = (model.name, model.px, *((name, tuple(value.shape)) for name, value in model.state_dict().items()))
     try:
         if key not in _compilers:
-            _compilers[key] = Compiler(model)
+            _compilers[key] = Compiler()
         network = _compilers[key].compiled(model)
         one, two = (F.softmax(each(images), dim=1) for each in (network, model))
         if not (one - two).abs().max() <= MOST_APART:
@@ -87,29 +89,10 @@ def openvino_network(model: nn.Module, images: torch.Tensor) -> Callable[[torch.
 
 
 class Compiler:
-    """A network as OpenVINO's graph, traced once: other weights of the same network need a compilation alone.
+    """The last network of one kind that OpenVINO has compiled, so that unchanged weights are compiled once."""
 
-    The graph shares memory with the weights of `plain`, a copy in the plain layout without our gradients.
-    """
-
-    def __init__(self, model: nn.Module):
-        # Its frontend and not `openvino.convert_model`, which reports its use over the network.
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-        self.plain = copy.deepcopy(model).requires_grad_(False).eval()
-        restore(self.plain)
-        self.plain.layout = torch.contiguous_format
-        self.plain = self.plain.to(memory_format=torch.contiguous_format)
-        example = torch.rand(2, 3, model.px, model.px, generator=torch.Generator().manual_seed(0))
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of tracing: padding by the side is a constant here
-            traced = torch.jit.trace(self.plain, example, check_trace=False)
-            self._decoder = TorchScriptPythonDecoder(traced)  # the graph refers to it
-            frontend = FrontEndManager().load_by_framework("pytorch")
-            self.graph = frontend.convert(frontend.load(self._decoder))
-        self.graph.reshape([-1, 3, model.px, model.px])
-        self._network = self._settings = None  # compiled with the weights that `plain` has
+    def __init__(self):
+        self._weights, self._settings, self._network = {}, {}, None
 
     def compiled(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the network with the weights of `model`, on as many threads as PyTorch has."""
@@ -121,12 +104,43 @@ class Compiler:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same core
         }
-        own, weights = self.plain.state_dict(), model.state_dict()
-        if self._network is None or self._settings != settings or any(not torch.equal(own[key], weights[key]) for key in own):
-            self.plain.load_state_dict(weights)
-            self._network, self._settings = openvino.compile_model(self.graph, "CPU", settings), settings
+        weights = model.state_dict()
+        same = self._settings == settings and all(torch.equal(self._weights[key], weights[key]) for key in weights)
+        if self._network is None or not same:
+            with tempfile.TemporaryDirectory() as folder:
+                graph = openvino.Core().read_model(_converted(model, Path(folder) / "network.xml"))
+                self._network = openvino.compile_model(graph, "CPU", settings)
+            self._weights, self._settings = {key: value.clone() for key, value in weights.items()}, settings
         network = self._network
-        return lambda images: torch.from_numpy(network(images.contiguous().numpy())[0])
+        return lambda images: torch.from_numpy(network(images.contiguous().numpy())[0].copy())
+
+
+def _converted(model: nn.Module, path: Path) -> Path:
+    """Write a network as OpenVINO's graph and weights, float32, in the plain layout and without our gradients.
+
+    The graph that OpenVINO makes of a traced module shares memory with it, and Python objects that its compiler's threads
+    then release without Python's lock: a later crash anywhere. One that is read from a file does not.
+    """
+    import openvino
+
+    # Its frontend and not `openvino.convert_model`, which reports its use over the network.
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    plain = copy.deepcopy(model).requires_grad_(False).eval()
+    restore(plain)
+    plain.layout = torch.contiguous_format
+    plain = plain.to(memory_format=torch.contiguous_format)
+    example = torch.rand(2, 3, model.px, model.px, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of tracing: padding by the side is a constant here
+        traced = torch.jit.trace(plain, example, check_trace=False)
+        decoder = TorchScriptPythonDecoder(traced)  # the graph refers to it
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        graph = frontend.convert(frontend.load(decoder))
+    graph.reshape([-1, 3, model.px, model.px])
+    openvino.serialize(graph, path)
+    return path
 
 
 def _quiet(description: str) -> bool:

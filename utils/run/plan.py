@@ -21,7 +21,7 @@ import pandas as pd
 
 from utils.config import PROFILES, Profile, SynthFFConfig, get_profile
 from utils.faces import ffpp
-from utils.learn.models import cpu_kind
+from utils.learn.precision import cpu_kind
 from utils.run import costs
 from utils.run.grid import GROUPS, Task, groups_of, missing, tasks
 
