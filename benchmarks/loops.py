@@ -13,10 +13,12 @@ import torch
 from utils.config import FAST, ModelConfig, Profile, TrainConfig
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.fast_depthwise import restore
+from utils.learn.loop import update_average, validate, warmup_cosine
 from utils.learn.memory import keep_freed_memory
 from utils.learn.models import Detector, create_model, frozen_copy, side_at
+from utils.learn.plans import Objective, planned
 from utils.learn.precision import autocast, pick_device, precision_that_runs
-from utils.learn.training import supervised, update_average, validate, warmup_cosine
+from utils.learn.training import Supervised
 
 
 def plain(name: str, config: ModelConfig, seed: int = 0) -> Detector:
@@ -85,17 +87,29 @@ def curve(
     model = loop.model(name, config, seed)
     precision, seconds = loop.precision(model), 0.0
     torch.manual_seed(seed)
-    objective = supervised(train, config, shared, torch.Generator().manual_seed(seed))
+    loss_of = following(Supervised(train, config, shared, torch.Generator().manual_seed(seed)), config.steps)
     optimiser, average = Optimiser(model, config, shared, precision), frozen_copy(model)
     for step in range(1, config.steps + 1):
         began = time.perf_counter()
         model.px = side_at(step, config)
-        optimiser.step(lambda model: objective(model)["loss"])
+        optimiser.step(loss_of)
         update_average(average, model, min(shared.ema, (1 + step) / (10 + step)))
         finish(model)
         seconds += time.perf_counter() - began
         if step % every == 0 or step == config.steps:
             yield step, seconds, validate(average, val, replace(shared, precision=precision))["val_auc"]
+
+
+def following(objective: Objective, steps: int, workers: int = 0) -> Callable[[Detector], torch.Tensor]:
+    """Return what draws, reads and noises the next batch, and gives a model's loss on it, for so many steps."""
+    device = pick_device()
+    stream = planned(objective, steps, workers, device)
+
+    def loss_of(model: Detector) -> torch.Tensor:
+        plan, pixels = next(stream)
+        return objective.compare(plan, model(objective.noise(plan, pixels, model.px, device)))["loss"]
+
+    return loss_of
 
 
 def finish(model: Detector) -> None:

@@ -28,13 +28,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from loops import LOOPS, Loop, Optimiser, curve, finish, plain, some_faces
+from loops import LOOPS, Loop, Optimiser, curve, finish, following, plain, some_faces
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from utils.config import NETWORKS, ModelConfig, Profile, get_profile
 from utils.learn.memory import keep_freed_memory
-from utils.learn.noisy_student import noised_labels
+from utils.learn.noisy_student import NoisedLabels
+from utils.learn.plans import reading_workers
 from utils.learn.precision import PRECISIONS, cpu_kind, pick_device
 from utils.paths import atomic
 
@@ -110,11 +111,12 @@ def on_gpu(name: str, rounds: int, profile: Profile) -> dict:
     config, (faces, real) = replace(profile.model(name), weights="none"), some_faces(profile)
     optimiser, train = start(LOOPS["ours"], name, config, profile), faces.select(split="train")
     student = profile.student_of("student_compression")
-    loss = noised_labels(train, config, profile.train, torch.Generator().manual_seed(0), student=student, clean="c23")
+    objective = NoisedLabels(train, config, profile.train, torch.Generator().manual_seed(0), student=student, clean="c23")
     device = optimiser.model.mean.device
+    loss_of = following(objective, STEPS * (rounds + 1), reading_workers(profile.train.workers, device))
     images, labels = torch.rand(config.batch_size, 3, config.px, config.px, device=device), train.labels[: config.batch_size]
     labels = labels.to(device)
-    with_data = [timed(optimiser, lambda model: loss(model)["loss"])[0] for _ in range(rounds + 1)][1:]
+    with_data = [timed(optimiser, loss_of)[0] for _ in range(rounds + 1)][1:]
     without = [timed(optimiser, lambda model: F.cross_entropy(model(images), labels))[0] for _ in range(rounds + 1)][1:]
     seconds, least = statistics.median(with_data), statistics.median(without)
     row = {"model": name, "px": config.px, "batch": config.batch_size, "precision": optimiser.precision, "real crops": real}

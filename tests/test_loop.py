@@ -84,6 +84,7 @@ def test_fit_ends_with_the_weights_of_plain_training(faces, tmp_path, changes, h
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
 def test_results_do_not_depend_on_who_reads_the_crops(faces, tmp_path):
+    assert plans.reading_workers(2, torch.device("cpu")) == 2  # OpenVINO has not been loaded
     for workers in (0, 2):
         shared = replace(SHARED, workers=workers)
         fit_tiny(faces, tmp_path / f"{workers}", shared=shared, make_objective=student_of(faces))
@@ -97,6 +98,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_fit_goes_on_from_its_checkpoint_at_any_step(faces, tmp_path, monkeypatch, keep):
+    assert plans.reading_workers(1, torch.device("cpu")) == (sys.platform == "linux")
     shared = replace(SHARED, keep=keep, eval_every=3, checkpoint_minutes=None, workers=1)
     config = replace(CONFIG, twins=True, clean_first=0.5)
     fit_tiny(faces, tmp_path / "whole", config, shared, make_objective=student_of(faces))

@@ -27,7 +27,7 @@ def evaluation(predictions):
 
 
 def draw_all(folder, predictions, evaluation):
-    return style.write_figures(Results(profile_in(folder), predictions, evaluation, None).figures(), folder)
+    return style.write_figures(Results(profile_in(folder), predictions, evaluation, None, pd.DataFrame()).figures(), folder)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_files_are_byte_stable_and_whole(tmp_path, predictions, evaluation, suff
 
 
 def test_a_notebook_draws_some_and_keeps_them_open(tmp_path, predictions, evaluation):
-    draws = Results(profile_in(tmp_path), predictions, evaluation, None).figures()
+    draws = Results(profile_in(tmp_path), predictions, evaluation, None, pd.DataFrame()).figures()
     fig = draws["roc_by_quality"]()
     assert plt.get_fignums() == [fig.number] and len(fig.axes) == 2 and not list(tmp_path.iterdir())
 

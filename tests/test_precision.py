@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from utils.config import ModelConfig
 from utils.learn import precision
 from utils.learn.models import create_model
 from utils.learn.precision import precision_that_runs, why_not_bf16
-from utils.paths import ROOT
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -108,25 +105,3 @@ def test_every_network_and_side_is_probed_once_and_a_warning_says_what_was_found
     assert precision_that_runs("auto", CPU, 64, model, faces=16) == "bf16"
     assert calls == [(96, 8), (64, 8), (64, 16)]
     assert precision_that_runs("bf16", CPU, 96, model) == "bf16" and len(calls) == 3  # who names it gets it
-
-
-FAULTS = """
-import resource, sys
-import numpy as np
-told = keep_freed_memory(sys.argv[1] == "keep")
-for _ in range(6):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    some = [np.ones(millions * 500_000) for millions in range(2, 9)]  # 140 MB
-    del some
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before if told else -1)
-"""
-
-
-def test_kept_memory_is_not_asked_for_again():
-    def faults(how: str) -> int:
-        done = subprocess.run([sys.executable, "-c", FAULTS, how], cwd=ROOT, check=True, capture_output=True, text=True)
-        return int(done.stdout)
-
-    if faults("keep") < 0:
-        pytest.skip("the C library is not glibc")
-    assert faults("keep") < 2000 < faults("usual")

@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import matplotlib.pyplot as plt
@@ -235,10 +236,19 @@ def test_a_planted_shortcut_is_found_without_masks(tmp_path):
     assert set(table.index) == whole  # the rest needs masks
 
 
-def test_nothing_to_compare_is_said(tmp_path):
+def test_without_couples_there_is_nothing_to_compare(tmp_path):
     index = make_tree(tmp_path, {"train": 1, "val": 1, "test": 1}, new_mouth, 23, False)
-    with pytest.raises(ValueError, match="nothing to compare"):
-        shortcuts.measure(index[index["label"] == 1], tmp_path, n_jobs=1)
+    measured = shortcuts.measure(index[index["label"] == 1], tmp_path, n_jobs=1)
+    assert measured.clips.empty and set(shortcuts.STREAM) <= set(measured.clips) and measured.rings.empty
+
+
+def test_a_fake_that_cannot_be_read_is_left_out(tmp_path):
+    index = make_tree(tmp_path, {"train": 1, "val": 1, "test": 1}, new_mouth, 23, False)
+    fakes = index[(index["label"] == 1) & (index["split"] == "train")]["path"]
+    Path(fakes.iloc[0]).write_bytes(b"no video")
+    with pytest.warns(UserWarning, match="left out: cannot read"):
+        measured = shortcuts.measure(index, tmp_path, n_jobs=1)
+    assert len(measured.clips) > 0 and Path(fakes.iloc[0]).stem not in set(measured.clips["fake"])
 
 
 # ---- judging ----------------------------------------------------------------------------------------------------------

@@ -210,7 +210,7 @@ def test_claims_say_what_the_tables_say(found):
 
 
 def draws_of(profile, found):
-    drawn = Results(profile, pd.DataFrame(), found.evaluation if found else None, found).figures()
+    drawn = Results(profile, pd.DataFrame(), found.evaluation if found else None, found, pd.DataFrame()).figures()
     return {name: draw for name, draw in drawn.items() if name in study_plots.STUDY_FIGURES}
 
 

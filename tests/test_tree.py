@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import av
 import pytest
-from trees import ffpp_tree, large_tree, spoil
+from partial_trees import ffpp_tree, large_tree, spoil
 
 from utils.config import METHODS, Profile, get_profile
 from utils.faces import ffpp, splits

@@ -134,7 +134,7 @@ class TrainConfig:
     precision: str = os.environ.get(
         "DEEPFAKE_PRECISION", "auto"
     )  # "fp32", "bf16" or "auto": bf16 where the hardware multiplies it; the runs table has what ran
-    scorer: str = "auto"  # who scores without gradients: "torch", "openvino", or "auto": whichever measured faster
+    scorer: str = "auto"  # who scores without gradients: "torch" ("auto") or, in a process that only scores, "openvino"
     num_threads: int | None = None  # torch threads; None: one a core
     workers: int | None = None  # processes that read and compress crops ahead; None: eight beside a GPU, none beside a CPU
     checkpoint_minutes: float | None = 10  # between checkpoints inside a fit, from which a killed one goes on; None: none

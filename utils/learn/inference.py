@@ -1,9 +1,8 @@
-"""Scores without gradients, by PyTorch or by OpenVINO, whichever measures faster (`benchmarks/scoring.py`)."""
+"""Scores without gradients, by PyTorch, or where a process does nothing else by OpenVINO."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 import tempfile
 import warnings
@@ -17,10 +16,9 @@ from tqdm import tqdm
 
 from utils.learn.augment import resize, to_float
 from utils.learn.fast_depthwise import restore
-from utils.learn.precision import autocast, cpu_bf16_units, precision_that_runs
+from utils.learn.precision import autocast, precision_that_runs
 
 SCORERS = ("auto", "torch", "openvino")
-OPENVINO_FACES = 512  # fewer are scored by PyTorch before OpenVINO has traced and compiled the network (.3 to 1.6 s)
 CHECKED = 4  # faces of each set that both score
 MOST_APART = 1e-3  # of the two probabilities of a face; float32's own rounding gives 1e-6
 _compilers: dict[tuple, Compiler] = {}  # (network, side, shapes of the weights) -> the last of its kind
@@ -37,7 +35,7 @@ def probabilities(model: nn.Module, faces, batch_size=64, precision="auto", prog
     precision = precision_that_runs(precision, device, model.px, model)
     model.eval()
     network = model
-    if scorer_that_runs(scorer, device, precision, len(faces)) == "openvino":
+    if scorer_that_runs(scorer, device, precision) == "openvino":
         some = resize(to_float(faces.images(range(min(CHECKED, len(faces))))), model.px)
         network = openvino_network(model, some) or model
     starts = range(0, len(faces), batch_size)
@@ -50,21 +48,18 @@ def probabilities(model: nn.Module, faces, batch_size=64, precision="auto", prog
     return torch.cat(parts)
 
 
-def scorer_that_runs(scorer: str, device: torch.device, precision: str, faces: int) -> str:
-    """Return "torch" or "openvino" for a setting of `TrainConfig`, a precision and a number of faces.
+def scorer_that_runs(scorer: str, device: torch.device, precision: str) -> str:
+    """Return "torch" or "openvino" for a setting of `TrainConfig` and a precision.
 
-    "auto": OpenVINO in float32 on a CPU without bfloat16 units (1.3 to 3 times as fast there), where so many faces pay for
-    its compilation; PyTorch in bfloat16 where there are units, for the committed scores were made so, and on a GPU. Raises
+    "auto" is PyTorch everywhere. OpenVINO in float32 scores faster on a CPU without bfloat16 units (`benchmarks/scoring.py`),
+    but processes that trained and forked after it have crashed: it is for processes that score and do nothing else. Raises
     ValueError for an unknown scorer, or OpenVINO elsewhere than on a CPU or not in float32.
     """
     if scorer not in SCORERS:
         raise ValueError(f"unknown scorer {scorer!r}: choose one of {', '.join(SCORERS)}")
     if scorer == "openvino" and (device.type != "cpu" or precision != "fp32"):
         raise ValueError(f"OpenVINO scores in float32 on a CPU, not in {precision} on {device.type}: choose scorer 'auto'")
-    if scorer != "auto":
-        return scorer
-    worth_it = device.type == "cpu" and precision == "fp32" and not cpu_bf16_units() and faces >= OPENVINO_FACES
-    return "openvino" if worth_it and importlib.util.find_spec("openvino") else "torch"
+    return "torch" if scorer == "auto" else scorer
 
 
 @torch.no_grad()
@@ -112,7 +107,7 @@ class Compiler:
                 self._network = openvino.compile_model(graph, "CPU", settings)
             self._weights, self._settings = {key: value.clone() for key, value in weights.items()}, settings
         network = self._network
-        return lambda images: torch.from_numpy(network(images.contiguous().numpy())[0].copy())
+        return lambda images: torch.from_numpy(network(images.contiguous().numpy(), share_inputs=False, share_outputs=False)[0])
 
 
 def _converted(model: nn.Module, path: Path) -> Path:

@@ -201,9 +201,10 @@ def planned(
 def reading_workers(wanted: int | None, device: torch.device) -> int:
     """Return how many processes read ahead: as many as wanted, else some beside a GPU and none beside a CPU, which is busy.
 
-    They are forked, so that the memory map is shared: on Linux alone.
+    They are forked, so that the memory map is shared: on Linux alone, and not behind OpenVINO, after which a process that
+    forks crashes sooner or later.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or "openvino" in sys.modules:
         return 0
     if wanted is not None:
         return wanted

@@ -124,7 +124,7 @@ def settings_facts(profile: Profile) -> dict:
     names = ("iterations", "mu", "threshold", "calibrate", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u")
     names += ("T", "student_init", "later_init")
     return {
-        **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector")},
+        **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector", "max_frames", "sampling")},
         **{name: getattr(student, name) for name in names},
         "compression": {name: getattr(compression, name) for name in ("threshold", "soft", "degrade")},
         "keep": profile.train.keep,

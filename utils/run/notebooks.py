@@ -180,6 +180,9 @@ def run_all(steps: list[tuple[Path, dict]], profile: Profile, folder: Path, fail
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
         else:
             print(f"{notebook.stem}: {(time.monotonic() - start) / 60:.1f} min", flush=True)
+            if notebook.name[:2] == "02" and len(failures := crops.read_failures(profile.workspace.faces)):
+                print(f"{len(failures)} videos could not be read: {', '.join(failures['video_id'].head(10))}", flush=True)
+                code = PARTIAL
             continue
         print(f"error: {notebook.name} failed: {cause} (kept in {failed})", file=sys.stderr)
         return 1
