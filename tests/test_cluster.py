@@ -18,11 +18,18 @@ import pytest
 import torch
 from cluster_profile import NAME, PROFILE
 
-from utils import paths
+from utils import config, paths
 from utils.config import ABLATIONS
 from utils.faces.crops import extract_all
 from utils.faces.ffpp import load_index
 from utils.run import cluster, grid
+
+config.PROFILES.pop(NAME)  # of this file's tests alone
+
+
+@pytest.fixture(autouse=True)
+def known_profile(monkeypatch):
+    monkeypatch.setitem(config.PROFILES, NAME, PROFILE)
 
 
 class Cluster:

@@ -59,7 +59,7 @@ def test_a_failed_notebook_leaves_the_old_one_and_is_kept(folder, tmp_path, caps
     write_notebook(folder / "02_second.ipynb", "1")
     before, failed = source.read_bytes(), tmp_path / "failed"
     steps = notebooks.plan(notebooks.find_notebooks(folder), "synthff", {})
-    assert notebooks.run_all(steps, folder, failed) == 1
+    assert notebooks.run_all(steps, get_profile("synthff"), folder, failed) == 1
     assert source.read_bytes() == before and sorted(p.name for p in folder.iterdir()) == [
         "01_first.ipynb", "02_second.ipynb"
     ]

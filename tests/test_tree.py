@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 import av
+import nbformat
 import pytest
 from partial_trees import ffpp_tree, large_tree, spoil
 
@@ -180,6 +181,11 @@ def test_the_check_names_what_cannot_be_read(large, profile, capsys):
     assert all(any(str(path) in line for line in unreadable) for path in spoiled["broken"])
 
 
+def tracked_changes():
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout
+
+
 def run(tree, work, *arguments, module="utils.run.reproduce", **environment):
     command = [sys.executable, "-m", module, "--profile", "ffpp-smoke", *arguments]
     environment = os.environ | {"FFPP_ROOT": str(tree), "DEEPFAKE_WORK": str(work)} | environment
@@ -204,11 +210,18 @@ def test_a_few_videos_go_as_far_as_they_can(tmp_path):
 
 @pytest.mark.slow
 def test_a_large_tree_of_two_methods_goes_through_all_notebooks(large, tmp_path):
-    root, spoiled = large
+    (root, spoiled), before = large, tracked_changes()
     done = run(root, tmp_path, FFPP_PAIRS="0", FFPP_METHODS="Deepfakes,NeuralTextures")
     assert done.returncode == notebooks.PARTIAL, done.stdout + done.stderr
     space = Workspace(tmp_path / "ffpp-smoke")
-    assert len(list(space.notebooks.glob("*.ipynb"))) == 7
+    executed = sorted(space.notebooks.glob("*.ipynb"))
+    assert [path.name for path in executed] == [path.name for path in notebooks.find_notebooks()]
+    for notebook in executed:
+        cells = nbformat.read(notebook, as_version=4).cells
+        assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
+        assert f"{notebook.stem}: " in done.stdout  # minutes of each
+    assert list(space.runs.rglob("scores.csv.gz")) and list(space.figures.glob("*.svg"))
+    assert tracked_changes() == before  # the committed results stay untouched
     for path in spoiled["broken"]:
         assert path.stem in done.stdout + done.stderr  # named, and no reason to stop
     assert (space.report / "report.pdf").read_bytes().startswith(b"%PDF")

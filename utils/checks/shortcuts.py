@@ -137,6 +137,8 @@ def measure_fake(views: list[dict], mask_file: Path) -> tuple[list[dict], list[n
     for view in views:
         names = {"fake": view["video_id"]} | {name: view[name] for name in ("method", "quality", "pair", "split")}
         clips = [frames_at(view[kind], SAMPLED) for kind in ("real", "fake")]
+        if len({frame.shape for frames in clips for frame in frames.values()}) > 1:
+            raise ValueError(f"{view['fake']} and its original differ in size")
         areas = regions(masks, clips)
         for label, (kind, frames) in enumerate(zip(("real", "fake"), clips, strict=True)):
             rows.append(names | {"label": label} | statistics(view[kind], frames, areas))

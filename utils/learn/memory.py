@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import platform
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # names of mallopt(3), from glibc's malloc.h
-USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20, MMAP_MAX: 65536}  # bytes; where glibc's own thresholds end up
-KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 1 << 30}  # nothing is mapped for itself; trimmed only above 1 GiB of free room
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4  # names of mallopt(3), from glibc's malloc.h
+# In bytes: where glibc's own thresholds end up; and nothing mapped for itself, trimmed only above 1 GiB of free room.
+USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20, TOP_PAD: 128 << 10, MMAP_MAX: 65536}
+KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 1 << 30, TOP_PAD: 64 << 20}
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
