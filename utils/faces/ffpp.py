@@ -229,7 +229,7 @@ def check(root: Path, profile: Profile, n_jobs: int = -1) -> tuple[list[str], bo
 def _check_pairs(planned: pd.DataFrame, promised: pd.DataFrame, splits: Splits) -> list[str]:
     whole = survey.complete_pairs(planned, promised)
     methods = " and ".join(sorted(set(promised["method"]) - {ORIGINAL}))
-    shown = ", ".join(f"{split} {whole.get(split, '0')}" for split in survey.order(splits))
+    shown = ", ".join(f"{split} {whole.get(split, '0')}" for split in splits)
     what = f"both originals, both fakes of {methods}, at {' and '.join(promised['quality'].unique())}"
     lines = [f"complete pairs ({what}): {shown}"]
     missing = missing_counterparts(planned)

@@ -60,7 +60,7 @@ class Files:
 
     def mask(self, fake: tuple[str, str]) -> str:
         """Return the path of a fake's mask video, "" where there is none."""
-        return self.listed(self.root / "manipulated_sequences" / fake[0] / "masks" / "videos").get(fake[1], "")
+        return self.listed(mask_path(self.root, *fake).parent).get(fake[1], "")
 
     def at_source(self, row) -> Path:
         """Return the tree's own video that a row's video is to be made from."""

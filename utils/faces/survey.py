@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from utils.config import FacesConfig
 from utils.faces.crops import extract_faces
-from utils.faces.splits import SPLITS
 from utils.faces.video import probe
 
 TIMED = 3  # videos that are extracted to learn how long all of them take
@@ -107,8 +106,3 @@ def unlisted(root: Path, known: set[str], folders: list[Path]) -> list[str]:
     """Return the files of some folders that no split knows, by path from the root."""
     files = (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()))
     return [str(path.relative_to(root)) for path in files if path.stem not in known]
-
-
-def order(splits: dict) -> list[str]:
-    """Return the names of splits in the usual order."""
-    return [*SPLITS, *(name for name in splits if name not in SPLITS)]
