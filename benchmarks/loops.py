@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from utils.config import FAST, ModelConfig, Profile, TrainConfig
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.fast_depthwise import restore
-from utils.learn.loop import update_average, validate, warmup_cosine
+from utils.learn.loop import Fit, validate
 from utils.learn.memory import keep_freed_memory
-from utils.learn.models import Detector, create_model, frozen_copy, side_at
-from utils.learn.plans import Objective, planned
-from utils.learn.precision import autocast, pick_device, precision_that_runs
+from utils.learn.models import Detector, create_model, side_at
+from utils.learn.plans import Losses, Objective, planned
+from utils.learn.precision import pick_device, precision_that_runs
 from utils.learn.training import Supervised
 
 
@@ -41,39 +43,31 @@ class Loop:
     def config(self, name: str, config: ModelConfig) -> ModelConfig:
         return replace(config, **FAST.get(name, {})) if self.fast else config
 
-    def model(self, name: str, config: ModelConfig, seed: int = 0) -> Detector:
-        return (create_model if self.ours else plain)(name, config, seed).to(pick_device()).train()
-
-    def precision(self, model: Detector) -> str:
-        return precision_that_runs("auto", model.mean.device, model.px, model) if self.ours else "fp32"
+    def fit(self, name: str, config: ModelConfig, shared: TrainConfig, objective: Objective | Held, seed: int = 0) -> Fit:
+        """Return all that training changes, for a new network in the precision that this way takes."""
+        device = pick_device()
+        model = (create_model if self.ours else plain)(name, config, seed).to(device).train()
+        precision = precision_that_runs("auto", device, model.px, model) if self.ours else "fp32"
+        return Fit(model, objective, config, replace(shared, precision=precision), device)
 
 
 LOOPS = {"plain": Loop(False), "plain again": Loop(False), "ours": Loop(True), "ours, fast": Loop(True, fast=True)}
 
 
-class Optimiser:
-    """AdamW with what `fit` does around it: autocast, a scaler for float16, the clipped gradient, the schedule."""
+class Held:
+    """In the place of an objective: one batch that lies on the device, so that nothing is drawn, read or noised."""
 
-    def __init__(self, model: Detector, config: ModelConfig, shared: TrainConfig, precision: str):
-        self.model, self.config, self.shared, self.precision, self.done = model, config, shared, precision, 0
-        device = model.mean.device.type
-        decays = [[p for p in model.parameters() if (p.ndim > 1) == decayed] for decayed in (True, False)]
-        groups = [{"params": some, "weight_decay": shared.weight_decay * (i == 0)} for i, some in enumerate(decays)]
-        self.adamw = torch.optim.AdamW(groups, lr=config.lr, fused=device in ("cpu", "cuda"))
-        self.scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor):
+        self.images, self.labels = images, labels
 
-    def step(self, loss_of: Callable[[Detector], torch.Tensor]) -> None:
-        for group in self.adamw.param_groups:
-            group["lr"] = self.config.lr * warmup_cosine(self.done, self.config.steps, self.shared.warmup)
-        with autocast(self.model.mean.device, self.precision):
-            loss = loss_of(self.model)
-        self.adamw.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.adamw)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.shared.clip_grad)
-        self.scaler.step(self.adamw)
-        self.scaler.update()
-        self.done += 1
+    def noise(self, *_) -> torch.Tensor:
+        return self.images
+
+    def compare(self, _, logits: torch.Tensor) -> Losses:
+        return {"loss": F.cross_entropy(logits, self.labels)}
+
+
+NOTHING = repeat((None, []))  # the plans and pixels of `Held`
 
 
 def curve(
@@ -84,37 +78,23 @@ def curve(
     The seconds hold batches, augmentation and the average of the weights, as in `fit`, and no validation.
     """
     keep_freed_memory(loop.ours)
-    model = loop.model(name, config, seed)
-    precision, seconds = loop.precision(model), 0.0
+    objective = Supervised(train, config, shared, torch.Generator().manual_seed(seed))
+    fit, seconds = loop.fit(name, config, shared, objective, seed), 0.0
     torch.manual_seed(seed)
-    loss_of = following(Supervised(train, config, shared, torch.Generator().manual_seed(seed)), config.steps)
-    optimiser, average = Optimiser(model, config, shared, precision), frozen_copy(model)
+    steps = planned(objective, config.steps, 0, fit.device)
     for step in range(1, config.steps + 1):
         began = time.perf_counter()
-        model.px = side_at(step, config)
-        optimiser.step(loss_of)
-        update_average(average, model, min(shared.ema, (1 + step) / (10 + step)))
-        finish(model)
+        fit.model.px = side_at(step, config)
+        fit.step(*next(steps), f"{name}, step {step}")
+        finish(fit.device)
         seconds += time.perf_counter() - began
         if step % every == 0 or step == config.steps:
-            yield step, seconds, validate(average, val, replace(shared, precision=precision))["val_auc"]
+            yield step, seconds, validate(fit.average, val, fit.shared)["val_auc"]
 
 
-def following(objective: Objective, steps: int, workers: int = 0) -> Callable[[Detector], torch.Tensor]:
-    """Return what draws, reads and noises the next batch, and gives a model's loss on it, for so many steps."""
-    device = pick_device()
-    stream = planned(objective, steps, workers, device)
-
-    def loss_of(model: Detector) -> torch.Tensor:
-        plan, pixels = next(stream)
-        return objective.compare(plan, model(objective.noise(plan, pixels, model.px, device)))["loss"]
-
-    return loss_of
-
-
-def finish(model: Detector) -> None:
+def finish(device: torch.device) -> None:
     """Wait until the GPU has done what it was told, if there is one."""
-    if model.mean.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.synchronize()
 
 

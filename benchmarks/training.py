@@ -21,21 +21,22 @@ import multiprocessing
 import resource
 import statistics
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from loops import LOOPS, Loop, Optimiser, curve, finish, following, plain, some_faces
+from loops import LOOPS, NOTHING, Held, curve, finish, plain, some_faces
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from utils.config import NETWORKS, ModelConfig, Profile, get_profile
+from utils.learn.loop import Fit
 from utils.learn.memory import keep_freed_memory
 from utils.learn.noisy_student import NoisedLabels
-from utils.learn.plans import reading_workers
+from utils.learn.plans import planned, reading_workers
 from utils.learn.precision import PRECISIONS, cpu_kind, pick_device
 from utils.paths import atomic
 
@@ -74,52 +75,46 @@ def in_turns(name: str, rounds: int, profile: Profile) -> dict:
     torch.manual_seed(0)
     images = torch.rand(config.batch_size, 3, config.px, config.px, device=device)
     labels = torch.arange(config.batch_size, device=device) % 2
-    optimisers = {label: start(LOOPS[label], name, config, profile) for label in IN_TURNS}
+    fits = {label: LOOPS[label].fit(name, config, profile.train, Held(images, labels)) for label in IN_TURNS}
     seconds, faults = ({label: [] for label in IN_TURNS} for _ in range(2))
     for count in range(rounds + 1):
-        for label, optimiser in optimisers.items():
+        for label, fit in fits.items():
             keep_freed_memory(LOOPS[label].ours)
-            took, missed = timed(optimiser, lambda model: F.cross_entropy(model(images), labels))
+            took, missed = timed(fit, NOTHING)
             if count:  # the first round warms up
                 seconds[label].append(took), faults[label].append(missed)
     gflops, row = step_gflops(name, config), {"model": name, "px": config.px, "batch": config.batch_size}
-    row["precision"] = optimisers["ours"].precision
-    for label, optimiser in optimisers.items():
+    row["precision"] = fits["ours"].shared.precision
+    for label, fit in fits.items():
         speed = STEPS * config.batch_size / statistics.median(seconds[label])
         row[label] = speed
-        row[f"{label}: of matrix rate"] = speed * gflops / matrix_rate(optimiser.precision, device)
+        row[f"{label}: of matrix rate"] = speed * gflops / matrix_rate(fit.shared.precision, device)
         row[f"{label}: faults"] = statistics.median(faults[label]) / STEPS
     return {**row, "again / plain": row["plain again"] / row["plain"], "ours / plain": row["ours"] / row["plain"]}
 
 
-def start(loop: Loop, name: str, config: ModelConfig, profile: Profile) -> Optimiser:
-    model = loop.model(name, config)
-    return Optimiser(model, config, profile.train, loop.precision(model))
-
-
-def timed(optimiser: Optimiser, loss_of, steps: int = STEPS) -> tuple[float, int]:
+def timed(fit: Fit, steps: Iterator, count: int = STEPS) -> tuple[float, int]:
     """Return the seconds and the minor page faults that some optimiser steps take."""
     faults, began = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
-    for _ in range(steps):
-        optimiser.step(loss_of)
-    finish(optimiser.model)
+    for _ in range(count):
+        fit.step(*next(steps), "benchmark")
+    finish(fit.device)
     return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
 
 
 def on_gpu(name: str, rounds: int, profile: Profile) -> dict:
     """Return images/s of a network with batches and H.264 noise, on one batch that is there already, and the wait's share."""
-    config, (faces, real) = replace(profile.model(name), weights="none"), some_faces(profile)
-    optimiser, train = start(LOOPS["ours"], name, config, profile), faces.select(split="train")
-    student = profile.student_of("student_compression")
+    config, (faces, real), device = replace(profile.model(name), weights="none"), some_faces(profile), pick_device()
+    train, student = faces.select(split="train"), profile.student_of("student_compression")
     objective = NoisedLabels(train, config, profile.train, torch.Generator().manual_seed(0), student=student, clean="c23")
-    device = optimiser.model.mean.device
-    loss_of = following(objective, STEPS * (rounds + 1), reading_workers(profile.train.workers, device))
-    images, labels = torch.rand(config.batch_size, 3, config.px, config.px, device=device), train.labels[: config.batch_size]
-    labels = labels.to(device)
-    with_data = [timed(optimiser, loss_of)[0] for _ in range(rounds + 1)][1:]
-    without = [timed(optimiser, lambda model: F.cross_entropy(model(images), labels))[0] for _ in range(rounds + 1)][1:]
+    fit = LOOPS["ours"].fit(name, config, profile.train, objective)
+    steps = planned(objective, STEPS * (rounds + 1), reading_workers(profile.train.workers, device), device)
+    with_data = [timed(fit, steps)[0] for _ in range(rounds + 1)][1:]
+    images, labels = torch.rand(config.batch_size, 3, config.px, config.px), train.labels[: config.batch_size]
+    fit.objective = Held(images.to(device), labels.to(device))
+    without = [timed(fit, NOTHING)[0] for _ in range(rounds + 1)][1:]
     seconds, least = statistics.median(with_data), statistics.median(without)
-    row = {"model": name, "px": config.px, "batch": config.batch_size, "precision": optimiser.precision, "real crops": real}
+    row = {"model": name, "px": config.px, "batch": config.batch_size, "precision": fit.shared.precision, "real crops": real}
     row |= {"images/s": STEPS * config.batch_size / seconds, "images/s, data there": STEPS * config.batch_size / least}
     return {**row, "waits": max(0.0, 1 - least / seconds), "device": device_name(device)}
 

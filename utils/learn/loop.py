@@ -20,9 +20,9 @@ from utils.learn.dataset import FaceSet
 from utils.learn.inference import probabilities
 from utils.learn.models import Detector, frozen_copy, side_at
 from utils.learn.plans import Objective, Plan, planned, reading_workers
+from utils.learn.precision import autocast
 
 KEEP = ("best", "last")
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -56,8 +56,7 @@ class Fit:
 
     def step(self, plan: Plan, pixels: list[torch.Tensor], where: str) -> None:
         """Take one step; raise FloatingPointError where the loss is not finite."""
-        dtype = AUTOCAST.get(self.shared.precision)
-        with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        with autocast(self.device, self.shared.precision):
             inputs = self.objective.noise(plan, pixels, self.model.px, self.device)
             losses = self.objective.compare(plan, self.network(inputs))
         values = distributed.mean(losses)
