@@ -36,6 +36,7 @@ class DataConfig:
 class SynthFFConfig:
     """How SynthFF is made (`make synthff`)."""
 
+    release: int = 1  # 1: the 330 people that are committed, byte for byte; 2: other faces, cameras and renderers
     pairs: dict[str, int] = field(default_factory=lambda: {"train": 100, "val": 15, "test": 35})  # of identities
     hard_pairs: dict[str, int] = field(default_factory=lambda: {"test_hard": 15})  # held back, shot in another style
     seed: int = 2020  # people, scenes, motion and splits all follow from it
