@@ -6,14 +6,14 @@ RUN := $(VENV)/bin/python
 PROFILE := repeat
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks figures report replace-results synthff grid lab test lint clean
+.PHONY: help reproduce notebooks figures report replace-results synthff pool grid lab test lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "make reproduce PROFILE=smoke or PROFILE=ffpp runs another profile of utils/config.py"
 
 reproduce: $(VENV)/.ready ## the main job, anew, below data/work/: all notebooks, figures, report; ends beside the committed results
-	$(RUN) -m utils.run.reproduce --profile $(PROFILE) $(STRICT) $(if $(SEEDS),--seeds $(SEEDS))
+	$(RUN) -m utils.run.reproduce --profile $(PROFILE) $(STRICT) $(RECORD) $(if $(SEEDS),--seeds $(SEEDS))
 
 notebooks: $(VENV)/.ready ## execute the committed notebooks again from the committed results; trains nothing that they hold
 	$(RUN) -m utils.run.notebooks
@@ -28,6 +28,9 @@ replace-results: $(VENV)/.ready ## put what `make reproduce` gave in the place o
 
 synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour, resumes; the built set is committed)
 	$(RUN) -m utils.synthff
+
+pool: $(VENV)/.ready-synthff ## build the people without labels of SynthFF's second release (hours, resumes; not committed)
+	$(RUN) -m utils.synthff --release 2 --pool
 
 grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations, below data/work/ (hours, resumes)
 	$(RUN) -m utils.run.grid
