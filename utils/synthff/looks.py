@@ -8,10 +8,10 @@ from utils.synthff import glasses, mesh, skin, wardrobe
 from utils.synthff.parts import CLOTHES, EYES, GLASSES, HAIR, LASHES, LENSES, TEETH, TONGUE, Part, dye, read_image, value_noise
 
 HAIR_STYLES = {  # none that hides an eye
-    True: ("short01", "short02", "short03", "short04", "afro01", None),
-    False: ("long01", "ponytail01", "Braid01", "short04", "bob01", "bob02", "curly", "Wig_bun_blonde", "afro01"),
+    True: ("short01", "short02", "short04", "ponytail01", "afro01", None),
+    False: ("long01", "ponytail01", "Braid01", "southernbelleringlets", "curly", "Wig_bun_blonde", "short01", "afro01"),
 }
-HAIR_SHARES = {True: (0.24, 0.22, 0.18, 0.2, 0.06, 0.1), False: (0.16, 0.17, 0.13, 0.08, 0.12, 0.1, 0.1, 0.1, 0.04)}
+HAIR_SHARES = {True: (0.3, 0.16, 0.26, 0.1, 0.08, 0.1), False: (0.2, 0.18, 0.1, 0.16, 0.1, 0.14, 0.07, 0.05)}
 CLOTHES_STYLES = {
     True: ("male_casualsuit01", "male_casualsuit02", "male_casualsuit03", "male_casualsuit04", "male_casualsuit05",
            "male_casualsuit06", "male_elegantsuit01", "male_worksuit01", "Harvey_Sweater2", "Rolled_neck_blouse"),
@@ -20,6 +20,7 @@ CLOTHES_STYLES = {
             "short_tail_camo_tee", "Asymmetric_Tunic_and_Sash", "F_Dress_01"),
 }  # fmt: skip
 LASH_STYLES = ("Eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
+MOST_VIVID = 0.48  # of a face's mean skin: how far blue may lie below red, over red, in sRGB
 HEM = 3.2  # decimetres below the neck: cloth further down is never seen
 
 
@@ -69,6 +70,7 @@ def _skin(person, rng, strands: np.ndarray) -> Part:
     albedo = person.blended_skin(rng)
     albedo = np.clip(albedo * (1 + rng.normal(0, 0.06)) * (1 + rng.normal(0, 0.02, 3)), 0, 1)
     albedo, colour = skin.bare_lips(albedo)
+    albedo, colour = (wardrobe.less_vivid(part, colour, MOST_VIVID) for part in (albedo, colour))
     style, high = skin.draw_beard(rng, who)
     layer = skin.Layer(rng, value_noise)
     layer.complexion(who)

@@ -73,7 +73,7 @@ def beard_mask(style: str, at: np.ndarray, high: float = 0.0) -> np.ndarray:
     chin = _step(-y, 0.78, 0.86)
     neck = _step(z, -0.66, -0.42) * (1 - _step(-y, 1.12, 1.2) * _step(-z, 0.0, 0.4))
     ear = 1 - _step(-z, 0.55, 0.68)  # nothing behind the jaw
-    moustache = _step(-y, 0.505, 0.545) * (1 - _step(x, 0.24, 0.34)) * _step(z, 0.12, 0.2) * (1 - _step(-y, 0.70, 0.78))
+    moustache = _step(-y, 0.505, 0.55) * (1 - _step(x, 0.20, 0.34)) * _step(z, 0.12, 0.2) * (1 - _step(-y, 0.66, 0.74))
     beside = _step(x, 0.2, 0.28) * (1 - _step(x, 0.34, 0.42)) * _step(-y, 0.56, 0.64)  # from the moustache to the chin
     tuft = _step(-y, 0.745, 0.775) * (1 - _step(x, 0.05, 0.1)) * 0.8
     front = (1 - _step(x, 0.26, 0.4)) * chin
@@ -143,7 +143,7 @@ class Layer:
         x, y, z = np.abs(at[..., 0]), at[..., 1], at[..., 2]
         pores = self._wide_noise(368)
         fine = self._wide_noise(180)
-        self.height += 0.035 * pores + 0.03 * fine
+        self.height += (0.010 + 0.006 * who.age) * pores + (0.006 + 0.008 * who.age) * fine
         self.colour *= 1 + 0.018 * pores[..., None] + 0.02 * self._wide_noise(60, 2)[..., None]
         self.colour *= 1 + 0.03 * self._wide_noise(14, 2)[..., None] * np.array([0.4, 1, 1], np.float32)
         cheek = np.exp(-(((x - 0.42) / 0.2) ** 2) - ((y + 0.42) / 0.16) ** 2) * (z > -0.3)
@@ -169,7 +169,7 @@ class Layer:
             share = share * np.array([1.0, 0.74, 0.80]) ** rng.uniform(0.3, 1.0)
         lines = 1 + 0.05 * self._wide_noise(300)[..., None]
         self.lip_mask = mask
-        self.height += 0.05 * mask * self._wide_noise(200)
+        self.height += 0.02 * mask * self._wide_noise(200)
         self.colour += mask[..., None] * (lines * (share**2.2).astype(np.float32) - self.colour)
 
     def _strokes(self, starts, angles, lengths, shades, width: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +216,7 @@ class Layer:
         rng, at = self.rng, places()
         arch, tilt = rng.uniform(0.015, 0.06), rng.uniform(-0.02, 0.05)
         inner, outer = rng.uniform(0.10, 0.15), rng.uniform(0.47, 0.55)
-        thick = rng.uniform(0.035, 0.06) if male else rng.uniform(0.022, 0.042)
+        thick = rng.uniform(0.026, 0.046) if male else rng.uniform(0.018, 0.034)
         high = rng.uniform(0.12, 0.16) + (0.0 if male else 0.02)
         n = int(rng.uniform(420, 620))
         front = np.flatnonzero(at[..., 2].reshape(-1) > -0.35)

@@ -12,7 +12,7 @@ from utils.synthff.identity import Identity
 # Linear RGB of the iris, and how often light-skinned people have it; others have the first two.
 IRISES = {
     "dark": ((0.050, 0.026, 0.015), 0.10), "brown": ((0.125, 0.062, 0.030), 0.28), "hazel": ((0.17, 0.115, 0.05), 0.16),
-    "green": ((0.135, 0.16, 0.085), 0.12), "grey": ((0.20, 0.23, 0.235), 0.13), "blue": ((0.14, 0.215, 0.31), 0.21),
+    "green": ((0.135, 0.16, 0.085), 0.12), "grey": ((0.17, 0.19, 0.195), 0.13), "blue": ((0.13, 0.18, 0.24), 0.21),
 }  # fmt: skip
 IRIS_CENTRES, IRIS_RADIUS = ((148, 363), (361, 152)), 61  # px in MakeHuman's eye texture of 512 px
 PATTERNS = ("plain", "stripes", "bands", "checks", "mottled")
@@ -25,6 +25,14 @@ def linear(colour) -> np.ndarray:
 
 def srgb(colour) -> np.ndarray:
     return np.clip(colour, 0, 1) ** (1 / 2.2)
+
+
+def less_vivid(image: np.ndarray, mean: np.ndarray, most: float) -> np.ndarray:
+    """Return sRGB colours (..., 3) less saturated, as far as their `mean` (3,) needs to have blue within `most` of red."""
+    vivid = float((mean[0] - mean[2]) / max(mean[0], 0.05))
+    keep = min(1.0, most / max(vivid, 1e-6))
+    grey = image @ np.array([0.35, 0.45, 0.2])
+    return grey[..., None] + (image - grey[..., None]) * keep
 
 
 def draw_eyes(rng: np.random.Generator, who: Identity, texture: np.ndarray) -> tuple[np.ndarray, str]:
@@ -100,7 +108,7 @@ def draw_cloth(rng: np.random.Generator, texture: np.ndarray) -> tuple[np.ndarra
     weave = 1 + 0.04 * rng.standard_normal(shading.shape)
     second = _pattern(rng, pattern, shading.shape)[..., None]
     dyed = (one * (1 - second) + two * second) * (shading * weave)[..., None]
-    trim = linear(_turn_hue(rgb, int(rng.integers(0, 180)), rng.uniform(0.3, 1.0)) / 255.0)
+    trim = linear(_turn_hue(rgb, int(rng.integers(0, 180)), rng.uniform(0.15, 0.6)) / 255.0)
     out = texture.copy()
     out[..., :3] = (srgb(dyed * mask + trim * (1 - mask)) * 255).astype(np.uint8)
     return out, pattern
