@@ -36,7 +36,7 @@ def sides(frame: dict[str, float], stem: str) -> float:
 
 
 def test_expressions_of_the_second_release_keep_their_limits():
-    tracks = [motion.draw_track(seed, 48, release=2) for seed in range(120)]
+    tracks = [motion.draw_track(seed, 48, release=2) for seed in range(60)]
     mouths = [frame for track in tracks for frame in track.mouth]
     for frame in mouths:
         assert min(frame.values()) >= 0

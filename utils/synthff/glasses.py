@@ -114,19 +114,19 @@ def _bridge_and_arms(add, rims, plane: float, middle, apart: float, head: np.nda
     for rim, side in zip(rims, (1, -1), strict=True):
         hinge = rim[np.argmax(side * rim[:, 0] + 0.35 * rim[:, 1])]
         z = plane - 0.16 * ((hinge[0] - middle[0]) / (apart * 0.95)) ** 2
-        y_ear = middle[1] + 0.06
+        y_ear = middle[1] + 0.10
         depth = np.linspace(0, 1, 9)
-        line_z = z + (middle[2] - 1.28 - z) * depth
+        line_z = z + (middle[2] - 0.86 - z) * depth  # up to the ear's root
         line_y = hinge[1] + (y_ear - hinge[1]) * depth
         line_x = np.empty(9)
         for k in range(9):  # outside the head all the way
             near = (np.abs(head[:, 2] - line_z[k]) < 0.12) & (np.abs(head[:, 1] - line_y[k] - 0.05) < 0.1)
             near &= side * head[:, 0] > 0
-            skull = np.percentile(side * head[near, 0], 70) if near.any() else 0.0
+            skull = np.percentile(side * head[near, 0], 60) if near.any() else 0.0
             line_x[k] = max(skull + 0.03, side * hinge[0] if k == 0 else 0.0)
         line_x[0] = side * hinge[0] + 0.01
         line_x[1:] = np.maximum.accumulate(np.maximum(line_x[1:], line_x[0] - 0.02))
-        line_x[1:] = np.minimum(line_x[1:], line_x[0] + 0.28 * depth[1:] ** 0.7 + 0.06)
+        line_x[1:] = np.minimum(line_x[1:], line_x[0] + 0.26 * depth[1:] ** 0.7 + 0.05)
         path = np.column_stack([side * line_x, line_y, line_z])
         add(*_tube(path, (radius * 0.7, radius * 1.1), closed=False))
 

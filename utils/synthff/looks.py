@@ -21,6 +21,7 @@ CLOTHES_STYLES = {
 }  # fmt: skip
 LASH_STYLES = ("Eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
 MOST_VIVID = 0.48  # of a face's mean skin: how far blue may lie below red, over red, in sRGB
+UNDER_CLOTH = 0.05  # decimetres that covered skin lies deeper
 HEM = 3.2  # decimetres below the neck: cloth further down is never seen
 
 
@@ -41,7 +42,9 @@ def dress(person, rng: np.random.Generator) -> None:
     dyed, pattern = wardrobe.draw_cloth(rng, read_image(_texture(cloth, rng)))
     _put_on(person, CLOTHES, cloth, dyed, lowest=person.pivot[1] - HEM)
     lashes = mesh.proxy("eyelashes", LASH_STYLES[rng.integers(len(LASH_STYLES))])
-    _put_on(person, LASHES, lashes, dye(read_image(_texture(lashes, rng)), np.full(3, 0.03)), shadow=False, gloss=0.2)
+    hairs = dye(read_image(_texture(lashes, rng)), np.full(3, 0.03))
+    hairs[..., 3] = hairs[..., 3] * (0.55 if male else 0.8)  # thinner: the shader's thresholds lie between .25 and .65
+    _put_on(person, LASHES, lashes, hairs, shadow=False, gloss=0.2)
     if person.hair:
         hair = mesh.proxy("hair", person.hair)
         _put_on(person, HAIR, hair, dye(read_image(_texture(hair, rng)), strands), gloss=float(rng.uniform(0.3, 0.8)))
@@ -76,6 +79,7 @@ def _skin(person, rng, strands: np.ndarray) -> Part:
     layer.complexion(who)
     layer.lips(colour, who.male)
     hair = wardrobe.srgb(strands)
+    layer.scalp(hair, colour, 0.75 if person.hair else float(rng.uniform(0.1, 0.5)))
     if style != "none":
         warmer = hair * np.array([1.06, 0.98, 0.94]) * rng.uniform(0.85, 1.1)
         layer.beard(style, warmer, colour, high)
@@ -83,8 +87,8 @@ def _skin(person, rng, strands: np.ndarray) -> Part:
     person.details |= dict(beard=style)
     gloss = float(np.clip(rng.normal(1, 0.25), 0.5, 1.6))
     part = person.skin_mesh((np.clip(albedo, 0, 1) * 255).astype(np.uint8), layer.pack(), gloss)
-    if style in skin.THICK:
-        person.bulge = skin.bulge(style, person._skin_vertices, high).astype(np.float32)[:, None]
+    lifted = skin.bulge(style, person.skin_vertices, high)
+    person.bulge = (lifted - UNDER_CLOTH * person.under_cloth[person.skin_vertices]).astype(np.float32)[:, None]
     return part
 
 

@@ -113,7 +113,7 @@ def _tame_speech(shape: dict[str, np.ndarray], mood: np.ndarray, frames: int) ->
     for i in range(frames):
         units = {unit: float(values[i]) for unit, values in shape.items()}
         units["mouthSmile"] = units.get("mouthSmile", 0.0) + max(slow[i], 0.0)
-        units |= dict(mouthFrown=-0.5 * min(slow[i], 0.0), mouthDimple=0.25 * max(slow[i], 0.0))
+        units |= dict(mouthFrown=-0.35 * min(slow[i], 0.0), mouthDimple=0.25 * max(slow[i], 0.0))
         frame: dict[str, float] = {}
         for unit, value in tame_mouth(units).items():
             frame |= _both(unit, value)

@@ -94,8 +94,10 @@ class Person:
         hides = mesh.proxy("clothes", self.clothes).hides
         visible[: len(hides)] &= ~hides[: mesh.N_VERTICES]
         bust = self.identity.vertices[f][:, :, 1].min(1) > self.pivot[1] - 3.0  # nothing below the chest is ever seen
-        keep = visible[f].all(1) & bust
-        self._skin_vertices, uv_ids, triangles = mesh.unweld(f[keep], ft[keep])
+        self.under_cloth = ~visible
+        shown = visible[f].all(1) if self.release == 1 else visible[f].any(1)  # the second leaves no gaps at a hem
+        keep = shown & bust
+        self.skin_vertices, uv_ids, triangles = mesh.unweld(f[keep], ft[keep])
         return Part(SKIN, triangles, base["vt"][uv_ids], colour, detail, gloss=gloss, ao_floor=0.12, release=self.release)
 
     def blended_skin(self, rng) -> np.ndarray:
@@ -185,7 +187,7 @@ class Person:
         """
         neutral = mesh.express(self.identity.vertices, expression)
         posed = mesh.pose(neutral, mesh.head_weight(), self.pivot, angles)
-        skin = self._skin_vertices
+        skin = self.skin_vertices
         out = [(posed[skin], mesh.normals(posed, self._body_quads)[skin])]
         if self.bulge is not None:
             out = [(out[0][0] + out[0][1] * self.bulge, out[0][1])]

@@ -22,7 +22,8 @@ INDOOR_SHARE = 0.7
 CEILING = 60.0  # times the median: brighter lamps are cut off
 LIGHT_HEIGHT = 32  # rows of the panorama that light is measured in
 KEY_CONE = np.radians(32)  # half angle of what counts as one light
-LEVEL = (0.75, 1.05)  # light on a face that looks at the camera, as much as `draw_lights` gives
+LEVEL = (0.85, 1.2)  # light on a face that looks at the camera, about as much as `draw_lights` gives
+LEAST_KEY = (0.25, 0.6)  # share of that light that has one direction: a flat room's light is gathered to it
 
 
 @lru_cache(None)
@@ -121,11 +122,12 @@ def _strongest(radiance: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.
     return peak, (excess * solid[..., None]).sum((0, 1)) / np.pi, radiance - excess
 
 
-def room_light(image: np.ndarray, centre: np.ndarray, level: float) -> tuple[Lights, np.ndarray]:
+def room_light(image: np.ndarray, centre: np.ndarray, level: float, least_key: float = 0.0) -> tuple[Lights, np.ndarray]:
     """Return the light of a panorama (h, 2h, 3) on a person at `centre`, and the gain (3,) that the panorama takes with it.
 
-    One light from the front, one from behind, and all the rest as ambient light; `level` is what reaches a face. Three
-    quarters of the light's colour are taken out, as a camera's white balance does.
+    One light from the front, one from behind, and all the rest as ambient light; `level` is what reaches a face, of which
+    the first light has at least the share `least_key`. Three quarters of the light's colour are taken out, as a camera's
+    white balance does.
     """
     radiance = cv2.resize(image, (2 * LIGHT_HEIGHT, LIGHT_HEIGHT), interpolation=cv2.INTER_AREA).astype(float)
     towards, _ = directions(LIGHT_HEIGHT)
@@ -135,7 +137,12 @@ def room_light(image: np.ndarray, centre: np.ndarray, level: float) -> tuple[Lig
     rim, rim_colour, radiance = _strongest(radiance, back)
     coefficients = ambient(radiance)
     face = np.array([0.0, 0.1, 0.99])
-    reaching = basis(face) @ coefficients + key_colour * max(key @ face, 0)
+    even, facing = basis(face) @ coefficients, max(key @ face, 0.2)
+    total = (even + key_colour * facing).mean()
+    lacking = np.clip(least_key - (key_colour * facing).mean() / total, 0, 0.9 * even.mean() / total) * total / even.mean()
+    key_colour = key_colour + even * lacking / facing
+    coefficients = coefficients * (1 - lacking)
+    reaching = basis(face) @ coefficients + key_colour * facing
     balance = (reaching.mean() / np.maximum(reaching, 1e-6)) ** 0.75
     gain = level / reaching.mean() * balance
     key_colour, rim_colour = key_colour * gain, np.minimum(rim_colour * gain, 0.8)
@@ -154,7 +161,7 @@ def draw_room(rng: np.random.Generator, centre: np.ndarray, size: int) -> tuple[
     if rng.random() < 0.5:
         image = image[:, ::-1]
     image = turn(image, rng.random())
-    lights, gain = room_light(np.ascontiguousarray(image), centre, rng.uniform(*LEVEL))
+    lights, gain = room_light(np.ascontiguousarray(image), centre, rng.uniform(*LEVEL), rng.uniform(*LEAST_KEY))
     seen = view(np.ascontiguousarray(image), size, rng.uniform(0.75, 1.3), rng.uniform(-0.08, 0.12))
     seen = np.clip(seen * gain * rng.uniform(0.7, 1.15), 0, 8).astype(np.float32)
     seen = defocus(seen, rng.uniform(0.012, 0.035) * size)

@@ -73,7 +73,9 @@ def beard_mask(style: str, at: np.ndarray, high: float = 0.0) -> np.ndarray:
     chin = _step(-y, 0.78, 0.86)
     neck = _step(z, -0.66, -0.42) * (1 - _step(-y, 1.12, 1.2) * _step(-z, 0.0, 0.4))
     ear = 1 - _step(-z, 0.55, 0.68)  # nothing behind the jaw
-    moustache = _step(-y, 0.505, 0.55) * (1 - _step(x, 0.20, 0.34)) * _step(z, 0.12, 0.2) * (1 - _step(-y, 0.66, 0.74))
+    lower = 0.62 + 0.12 * x  # the moustache hangs a little over the lip
+    moustache = _step(-y, 0.485, 0.525) * (1 - _step(-y, lower, lower + 0.05))
+    moustache = moustache * (1 - _step(x, 0.19, 0.28)) * _step(z, 0.12, 0.2)
     beside = _step(x, 0.2, 0.28) * (1 - _step(x, 0.34, 0.42)) * _step(-y, 0.56, 0.64)  # from the moustache to the chin
     tuft = _step(-y, 0.745, 0.775) * (1 - _step(x, 0.05, 0.1)) * 0.8
     front = (1 - _step(x, 0.26, 0.4)) * chin
@@ -163,7 +165,7 @@ class Layer:
         """Give the lips a colour between pink and brown that belongs to the skin `albedo` (3,), sometimes lipstick."""
         rng, mask = self.rng, cv2.GaussianBlur(_lips(), (0, 0), 2.0)
         dark = float(np.clip((0.72 - albedo.mean()) / 0.45, 0, 1))
-        share = np.array([0.90, 0.70, 0.74]) * (1 - dark) + np.array([0.98, 0.84, 0.92]) * dark
+        share = np.array([0.88, 0.70, 0.82]) * (1 - dark) + np.array([0.97, 0.84, 0.98]) * dark
         share = share * rng.normal(1, 0.03, 3) * rng.uniform(0.95, 1.03)
         if not male and rng.random() < 0.35:
             share = share * np.array([1.0, 0.74, 0.80]) ** rng.uniform(0.3, 1.0)
@@ -193,7 +195,7 @@ class Layer:
         rng = self.rng
         coarse = beard_mask(style, places(), high)
         patchy = 1 + 0.25 * self._wide_noise(40, 2)
-        mask = _fine(coarse) * np.clip(1.6 * (1 - self.lip_mask) - 0.6, 0, 1)
+        mask = _fine(coarse) * (1 - np.clip(1.5 * cv2.GaussianBlur(self.lip_mask, (0, 0), 4.0) - 0.25, 0, 1))
         density = np.clip(mask * patchy, 0, 1)
         count = dict(stubble=9000, short=16000, full=20000, goatee=9000, moustache=4500)[style]
         length = dict(stubble=3.0, short=9.0, full=20.0, goatee=13.0, moustache=11.0)[style]
@@ -209,12 +211,21 @@ class Layer:
         shadow = dict(stubble=0.28, short=0.55, full=0.9, goatee=0.75, moustache=0.75)[style] * density
         self.hairs(shadow, np.full_like(shadow, 0.85), colour, albedo, 0.0)
         strength = dict(stubble=0.45, short=0.75).get(style, 0.9)
-        self.hairs(np.clip(cover, 0, 1) * strength * np.clip(density * 2.5, 0, 1), shade, colour, albedo, 0.12)
+        near = np.clip(2.5 * cv2.GaussianBlur(density, (0, 0), 3.0), 0, 1)
+        self.hairs(np.clip(cover, 0, 1) * strength * near, shade, colour, albedo, 0.12)
+
+    def scalp(self, colour: np.ndarray, albedo: np.ndarray, strength: float) -> None:
+        """Darken the scalp in a hair's sRGB colour (3,), so that hair does not end in a line on bare skin."""
+        y, z = places()[..., 1], places()[..., 2]
+        above = _step(y + 0.6 * np.clip(-z - 0.05, 0, 1), 0.66, 0.98) * (z > -5)
+        burns = beard_mask("stubble", places()) * _step(y, -0.12, 0.1)
+        cover = _fine(np.maximum(above, 0.7 * burns)) * strength * (1 + 0.25 * self._wide_noise(300))
+        self.hairs(np.clip(cover, 0, 1), np.ones_like(cover), colour, albedo, 0.0)
 
     def brows(self, male: bool, colour: np.ndarray, albedo: np.ndarray) -> None:
         """Draw both brows hair by hair along an arch above the eye."""
         rng, at = self.rng, places()
-        arch, tilt = rng.uniform(0.015, 0.06), rng.uniform(-0.02, 0.05)
+        arch, tilt = rng.uniform(0.02, 0.06), rng.uniform(0.0, 0.07)
         inner, outer = rng.uniform(0.10, 0.15), rng.uniform(0.47, 0.55)
         thick = rng.uniform(0.026, 0.046) if male else rng.uniform(0.018, 0.034)
         high = rng.uniform(0.12, 0.16) + (0.0 if male else 0.02)
