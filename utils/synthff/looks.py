@@ -11,7 +11,7 @@ HAIR_STYLES = {  # none that hides an eye
     True: ("short01", "short02", "short04", "ponytail01", "afro01", None),
     False: ("long01", "ponytail01", "Braid01", "southernbelleringlets", "curly", "Wig_bun_blonde", "short01", "afro01"),
 }
-HAIR_SHARES = {True: (0.3, 0.16, 0.26, 0.1, 0.08, 0.1), False: (0.2, 0.18, 0.1, 0.16, 0.1, 0.14, 0.07, 0.05)}
+HAIR_SHARES = {True: (0.36, 0.06, 0.28, 0.12, 0.08, 0.1), False: (0.2, 0.18, 0.1, 0.16, 0.1, 0.14, 0.07, 0.05)}
 CLOTHES_STYLES = {
     True: ("male_casualsuit01", "male_casualsuit02", "male_casualsuit03", "male_casualsuit04", "male_casualsuit05",
            "male_casualsuit06", "male_elegantsuit01", "male_worksuit01", "Harvey_Sweater2", "Rolled_neck_blouse"),

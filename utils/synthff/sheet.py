@@ -22,7 +22,7 @@ from utils.synthff.scene import STYLES, develop
 from utils.synthff.shot import draw_scene, renderer_for, with_size
 
 MOMENTS = (0, 20)  # frames of a clip that are shown
-QUALITY = 88  # of the JPEG
+QUALITY = 85  # of the JPEG
 
 
 def stills(seed: int, config: SynthFFConfig, moments: tuple[int, ...] = MOMENTS) -> list[np.ndarray]:
@@ -42,25 +42,25 @@ def stills(seed: int, config: SynthFFConfig, moments: tuple[int, ...] = MOMENTS)
     return out
 
 
-def contact_sheet(seeds: list[int], config: SynthFFConfig, columns: int = 6, moments: tuple[int, ...] = MOMENTS) -> np.ndarray:
+def contact_sheet(seeds: list[int], config: SynthFFConfig, columns: int = 4, moments: tuple[int, ...] = MOMENTS) -> np.ndarray:
     """Return a picture of people, `columns` a row: above the first release, below it the second."""
     first, second = (replace(config, release=release) for release in (1, 2))
-    gap, rows = np.full((8, 0, 3), 255, np.uint8), []
+    rows = []
     for start in range(0, len(seeds), columns):
         for look in (first, second):
             row = np.hstack([picture for seed in seeds[start : start + columns] for picture in stills(seed, look, moments)])
             rows.append(row)
-        rows.append(np.full((gap.shape[0], rows[-1].shape[1], 3), 255, np.uint8))
+        rows.append(np.full((8, rows[-1].shape[1], 3), 255, np.uint8))  # a white gap
     return np.vstack(rows[:-1])
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--people", type=int, default=12)
+    parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--start", type=int, default=0, help="place of the first among the candidates")
-    parser.add_argument("--columns", type=int, default=6)
-    parser.add_argument("--size", type=int, default=160, help="px, side of a picture in the sheet")
+    parser.add_argument("--columns", type=int, default=4)
+    parser.add_argument("--size", type=int, default=144, help="px, side of a picture in the sheet")
     options = parser.parse_args(arguments)
     assets.fetch()
     config = SynthFFConfig()

@@ -125,5 +125,5 @@ def _main_colour(lab: np.ndarray) -> np.ndarray:
 def _turn_hue(rgb: np.ndarray, by: int, saturation: float) -> np.ndarray:
     hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV).astype(int)
     hsv[..., 0] = (hsv[..., 0] + by) % 180
-    hsv[..., 1] = hsv[..., 1] * saturation
+    hsv[..., 1] = np.minimum(hsv[..., 1] * saturation, 90)
     return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
