@@ -55,9 +55,7 @@ def _both(name: str, value: float) -> dict[str, float]:
     return {f"{name}Left": value, f"{name}Right": value} if name in PAIRED else {name: value}
 
 
-def draw_track(
-    seed: int, frames: int, fps: float = 25.0, turn: float = 1.0, pace: float = 1.0, release: int = 1
-) -> Track:
+def draw_track(seed: int, frames: int, fps: float = 25.0, turn: float = 1.0, pace: float = 1.0, release: int = 1) -> Track:
     """Draw a clip's motion; the same seed gives the same motion.
 
     `turn` and `pace` are the head's amplitude and speed, times the usual; face and speech do not depend on them. In the

@@ -52,9 +52,7 @@ def reenacted_expression(target: Track, source: Track, t: int) -> dict[str, floa
     return source.mouth[t] | target.eyes[t]
 
 
-def draw_scene(
-    rng: np.random.Generator, centre: np.ndarray, style: Style, extra: str, side: int, release: int = 1
-) -> Scene:
+def draw_scene(rng: np.random.Generator, centre: np.ndarray, style: Style, extra: str, side: int, release: int = 1) -> Scene:
     """Draw light, camera and backdrop around a face whose middle is `centre`; in the second release often photographed."""
     sizes = [size for size in style.sizes if extra != "bystander" or size[0] >= WIDE * size[1]]
     width, height = sizes[rng.integers(len(sizes))]
