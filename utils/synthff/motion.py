@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from utils.synthff.expression import tame_eyes, tame_mouth
+
 # Mouth shapes of speech sounds as ARKit face units (after the usual viseme sets: open vowels, spread, round, lips shut ...).
 VISEMES: dict[str, dict[str, float]] = {
     "rest": {},
@@ -26,6 +28,7 @@ PAIRED = ("mouthLowerDown", "mouthUpperUp", "mouthStretch", "mouthSmile", "mouth
 BLINK = np.array([0.35, 0.9, 1.0, 0.75, 0.35, 0.1])  # lid closure frame by frame at 25 fps
 MOST = np.array([0.62, 0.32, 0.28])  # radians: past them the mouth is hidden, or the face no longer found
 HEAD = dict(yaw=(0.6, 0.14), pitch=(0.6, 0.06), roll=(0.5, 0.045))  # Hz, radians
+GAZE_REACH = np.array([0.42, 0.25])  # radians that an eye turns aside and up or down at full strength
 
 
 @dataclass
@@ -52,21 +55,25 @@ def _both(name: str, value: float) -> dict[str, float]:
     return {f"{name}Left": value, f"{name}Right": value} if name in PAIRED else {name: value}
 
 
-def draw_track(seed: int, frames: int, fps: float = 25.0, turn: float = 1.0, pace: float = 1.0) -> Track:
+def draw_track(seed: int, frames: int, fps: float = 25.0, turn: float = 1.0, pace: float = 1.0, release: int = 1) -> Track:
     """Draw a clip's motion; the same seed gives the same motion.
 
-    `turn` and `pace` are the head's amplitude and speed, times the usual; face and speech do not depend on them.
+    `turn` and `pace` are the head's amplitude and speed, times the usual; face and speech do not depend on them. In the
+    second release expressions stay within the limits of `expression`, moods change slowly, and eyes meet the camera.
     """
     rng = np.random.default_rng([seed, 11])
-    mouth = _speech(rng, frames, fps)
+    mouth = _speech(rng, frames, fps, release)
     eyes = _eyes(rng, frames, fps)
     head = []
     for hertz, amplitude in HEAD.values():
         head.append(turn * (smooth(rng, frames, fps, hertz * pace, amplitude) + rng.normal(0, amplitude * 0.6)))
-    return Track(mouth, eyes, np.clip(np.stack(head, 1), -MOST, MOST))
+    angles = np.clip(np.stack(head, 1), -MOST, MOST)
+    if release > 1:
+        eyes = _calm_eyes(np.random.default_rng([seed, 19]), eyes, angles, fps)
+    return Track(mouth, eyes, angles)
 
 
-def _speech(rng, frames: int, fps: float) -> list[dict[str, float]]:
+def _speech(rng, frames: int, fps: float, release: int) -> list[dict[str, float]]:
     """Return mouth units a frame: sounds of 60-220 ms, each a bump that overlaps its neighbours (Cohen & Massaro 1993)."""
     units = sorted({unit for shape in VISEMES.values() for unit in shape})
     weights = {name: np.zeros(frames) for name in VISEMES}
@@ -85,6 +92,8 @@ def _speech(rng, frames: int, fps: float) -> list[dict[str, float]]:
     loud = float(rng.uniform(0.7, 1.15))
     shape = {u: sum(weights[n] * VISEMES[n].get(u, 0.0) for n in VISEMES) / total * loud for u in units}
     mood = smooth(rng, frames, fps, 0.4, 0.3) + rng.normal(0.22, 0.3)  # smile above, frown below zero
+    if release > 1:
+        return _tame_speech(shape, mood, frames)
     out = []
     for i in range(frames):
         frame: dict[str, float] = {}
@@ -92,6 +101,50 @@ def _speech(rng, frames: int, fps: float) -> list[dict[str, float]]:
             frame |= _both(unit, shape[unit][i] + (0.8 * max(mood[i], 0) if unit == "mouthSmile" else 0))
         out.append(frame | _both("mouthFrown", -0.7 * min(mood[i], 0)) | _both("mouthDimple", 0.3 * max(mood[i], 0)))
     return out
+
+
+def _tame_speech(shape: dict[str, np.ndarray], mood: np.ndarray, frames: int) -> list[dict[str, float]]:
+    """Return the mouth's units a frame for sounds `shape` (frames,) a unit and a mood, halved and slowed, within limits."""
+    slow = cv2.GaussianBlur(mood.astype(np.float32)[None], (0, 0), frames / 8, borderType=cv2.BORDER_REPLICATE)[0]
+    slow = 0.12 + 0.55 * slow  # MakeHuman's mouth hangs at rest
+    out = []
+    for i in range(frames):
+        units = {unit: float(values[i]) for unit, values in shape.items()}
+        units["mouthSmile"] = units.get("mouthSmile", 0.0) + max(slow[i], 0.0)
+        units |= dict(mouthFrown=-0.35 * min(slow[i], 0.0), mouthDimple=0.25 * max(slow[i], 0.0))
+        frame: dict[str, float] = {}
+        for unit, value in tame_mouth(units).items():
+            frame |= _both(unit, value)
+        out.append(frame)
+    return out
+
+
+def _calm_eyes(rng, eyes: list[dict[str, float]], angles: np.ndarray, fps: float) -> list[dict[str, float]]:
+    """Return the eyes' units with a gaze that rests on the camera while the head turns, and lids opened a little."""
+    frames = len(eyes)
+    gaze = _fixations(rng, frames, fps) + angles[:, :2] * 0.85 / GAZE_REACH  # eyes turn against the head
+    gaze += np.stack([smooth(rng, frames, fps, 2.0, 0.02) for _ in range(2)], 1)
+    wide, out = rng.uniform(0.0, 0.2), []
+    for frame, (x, y) in zip(eyes, np.clip(gaze, -1, 1), strict=True):
+        units = dict(frame)
+        for side, inward in (("Left", x), ("Right", -x)):
+            units |= {f"eyeLookIn{side}": max(inward, 0.0), f"eyeLookOut{side}": max(-inward, 0.0)}
+            units |= {f"eyeLookUp{side}": max(y, 0.0), f"eyeLookDown{side}": max(-y, 0.0)}
+            units[f"cheekSquint{side}"] *= 0.5
+            units[f"eyeWide{side}"] = wide * (1 - units[f"eyeBlink{side}"])
+        out.append(tame_eyes(units))
+    return out
+
+
+def _fixations(rng, frames: int, fps: float) -> np.ndarray:
+    """Return where the eyes look (frames, 2), in units of strength: mostly at the camera, now and then beside it."""
+    out, t = np.zeros((frames, 2)), 0
+    while t < frames:
+        until = t + max(int((0.3 + rng.exponential(0.9)) * fps), 1)
+        away = rng.random() < 0.3
+        out[t:until] = rng.normal(0, (0.32, 0.2)) if away else rng.normal(0, (0.05, 0.04))
+        t = until
+    return cv2.blur(out.astype(np.float32), (1, 3), borderType=cv2.BORDER_REPLICATE)  # a saccade takes three frames
 
 
 def _eyes(rng, frames: int, fps: float) -> list[dict[str, float]]:

