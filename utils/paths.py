@@ -15,6 +15,7 @@ REFERENCE = DATA / "reference"  # published figures that we compare with (the or
 FFPP_SPLITS = REFERENCE / "ffpp_splits"  # the official splits and sources: facts about FaceForensics++, for trees without them
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
+PROTOCOL = REPORT / "protocol.md"  # of the study, committed before its test is scored
 RATES = ROOT / "benchmarks" / "rates.csv"  # measured by benchmarks/rates.py, read by the plan
 WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # what is not committed; tests point it elsewhere
 
@@ -59,6 +60,11 @@ class Workspace:
     def results(self) -> Path:
         """The few tables of results, committed for the default profile: predictions, runs, curves, pseudo_labels."""
         return self.root / "data" / "results"
+
+    @property
+    def study(self) -> Path:
+        """Scores of the study's tests, and when and after which protocol they were made; committed for the profile `study`."""
+        return (ROOT if self.root == WORK / "study" else self.root) / "data" / "study"
 
     @property
     def user_study(self) -> Path:

@@ -13,6 +13,8 @@ from utils.paths import FFPP_SPLITS, read_json
 SPLITS = ("train", "val", "test")
 HARD = "test_hard"  # the optional fourth split
 HELD_OUT = ("val", "test", HARD)  # splits that finished runs are scored on, as far as the tree has them
+POOL = "pool"  # of the study: people whose labels are withheld
+SEALED = ("test2", "test2_unseen")  # of the study: scored once, by `run/study.py`, after its protocol is committed
 CONVERSION = "conversion_dict.json"  # of FaceForensics++: {"000": "YOUTUBE_ID N", ...}, the N-th sequence of a source
 
 Splits = dict[str, list[tuple[str, str]]]
