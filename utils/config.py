@@ -428,6 +428,7 @@ PROFILES["study"] = Profile(
         iterations=1,
         mu=2,
         calibrate=True,
+        threshold=0.5,  # keeps every pseudo-label: no cell ends for want of sure ones
         randaugment_n=1,
         randaugment_m=3,
         dropout=0.2,

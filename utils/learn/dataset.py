@@ -134,7 +134,8 @@ def true_labels(faces: FaceSet, seed: int) -> np.ndarray:
 def _views(index: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     """Return one row a frame (clip number, array position per quality) in an order drawn by `seed`, and the labels."""
     if set(index["split"]) not in ({"train"}, {POOL}):
-        raise ValueError(f"a pool is drawn from the training split or the pool only, not from {sorted(set(index['split']))}")
+        splits = sorted(set(index["split"]))
+        raise ValueError(f"a pool is drawn from the training split only, or from the study's pool, not from {splits}")
     views = index.pivot(index=KEY, columns="quality", values="row").dropna().astype(np.int64)
     if views.empty:
         raise ValueError("no frame has a face in every quality: select one quality first")
