@@ -231,7 +231,7 @@ def test_the_mean_teachers_targets_are_the_averages_view_of_c23(faces):
     with torch.no_grad():
         expected = F.softmax(by_hand(to_float(pool.images(items, "c23"))), dim=1)  # neither noised nor degraded
     assert torch.allclose(told, expected, atol=1e-6)
-    assert not any(torch.equal(average[name], value) for name, value in fit.model.state_dict().items() if value.ndim > 1)
+    assert not any(torch.equal(average[name], value) for name, value in fit.model.named_parameters())  # they are another's
     losses = compare(plan, logits)
     Lu = F.cross_entropy(logits[len(plan.x) :], expected.argmax(1))
     assert losses["Lu"].item() == pytest.approx(Lu.item(), rel=1e-5)
@@ -367,13 +367,13 @@ def test_memory_stays_flat_however_much_of_a_pool_is_read(tmp_path):
     one = make_faces(train=1, val=1, test=1, frames=24, size=2).index.query("split == 'train'")
     index = pd.concat([one.assign(video_id=one["video_id"] + f"_{i}") for i in range(people // 2)])
     index = index.assign(split="pool", row=range(len(index)))
-    np.lib.format.open_memmap(tmp_path / "faces.npy", "w+", np.uint8, (len(index), size, size, 3)).flush()  # half a gigabyte
+    np.lib.format.open_memmap(tmp_path / "faces.npy", "w+", np.uint8, (len(index), size, size, 3)).flush()
     pool = FaceSet(index, np.load(tmp_path / "faces.npy", mmap_mode="r")).hide_labels(0)
     pool = pool.some(np.arange(0, len(pool), 2))
     order, before = np.random.default_rng(0).permutation(len(pool)), own_megabytes()
     for first in range(0, len(order), 32):
         pool.images(order[first : first + 32], "c40")
-    assert len(pool) * 3 * size**2 > 100e6 and own_megabytes() - before < 20
+    assert len(order) * 3 * size**2 > 70e6 and own_megabytes() - before < 20
 
 
 def own_megabytes() -> float:

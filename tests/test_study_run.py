@@ -30,8 +30,10 @@ def faces():
 
 @pytest.fixture
 def tiny(faces, tmp_path, monkeypatch):
+    profile = tiny_study(tmp_path / "study", monkeypatch)
+    monkeypatch.setattr(study, "get_profile", lambda name: profile)
     monkeypatch.setattr(study, "load_faces", lambda profile: faces)
-    return tiny_study(tmp_path / "study", monkeypatch)
+    return profile
 
 
 def test_the_primary_contrast_comes_first_over_all_seeds():

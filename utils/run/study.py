@@ -1,5 +1,6 @@
 """Trains the study of unlabelled video, resumably, and scores its tests, once (arms and cells: `protocol.py`).
 
+    python -m utils.run.extract --profile study            # first: the faces of data/synthff2
     python -m utils.run.study [--list] [--seeds 0 1] [--arms control ...] [--stages primary ...] [--limit MINUTES] [--jobs 2]
     python -m utils.run.study --score                      # after report/protocol.md is committed
 
@@ -17,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import joblib
@@ -65,14 +65,15 @@ def run_study(profile: Profile, todo: Sequence[Cell], jobs: int, minutes: float 
         for cell in left:
             if time.monotonic() >= end:
                 return
-            yield joblib.delayed(run_task)(profile.name, cell, 1, partial(run_cell, profile))
+            yield joblib.delayed(run_task)(profile.name, cell, 1, run_cell)
 
     with watched(profile, left, jobs, title="study", weigh=weigh, speed=measured_speed(profile, todo)) as finished:
         return in_processes(jobs, calls(), finished)
 
 
-def run_cell(profile: Profile, profile_name: str, cell: Cell) -> list[str]:
-    """Train a cell, and say how right the pseudo-labels were that it learned from."""
+def run_cell(profile_name: str, cell: Cell) -> list[str]:
+    """Train a cell, and judge the pseudo-labels that it learned from; print and return a line."""
+    profile = get_profile(profile_name)
     faces = load_faces(profile)
     train_cell(profile, cell, faces)
     if ARMS[cell.arm].learns == "pseudo-labels":
@@ -171,7 +172,7 @@ def score(profile: Profile, jobs: int, finished_only: bool = False, root: Path =
     if record.is_file() and read_json(record)["protocol"] != commit:
         raise Refused(f"{record} was begun after another protocol ({read_json(record)['protocol']}): the tests are opened once")
     write_json(record, about | {"splits": study.tests, "frames": study.score_frames})
-    calls = (joblib.delayed(run_task)(profile.name, cell, 1, partial(score_cell, profile)) for cell in todo)
+    calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in todo)
     with tqdm(total=len(todo), desc="tests", disable=None) as bar:
         in_processes(max(1, min(jobs, len(todo))), calls, lambda lines: bar.update())
     table = scores_table(profile, todo, load_faces(profile), TEST_SCORES).assign(protocol=commit)
@@ -179,7 +180,8 @@ def score(profile: Profile, jobs: int, finished_only: bool = False, root: Path =
     return folder / TEST_SCORES
 
 
-def score_cell(profile: Profile, profile_name: str, cell: Cell) -> list[str]:
+def score_cell(profile_name: str, cell: Cell) -> list[str]:
+    profile = get_profile(profile_name)
     study = study_of(profile)
     tests = some_frames(load_faces(profile).select(split=study.tests), study.score_frames)
     save_predictions(replace(profile, variant=cell.variant), cell.run, tests, study.tests, TEST_SCORES)
