@@ -252,6 +252,15 @@ def test_the_mean_teacher_is_the_running_average_and_gets_no_gradient(faces):
     assert all(not p.requires_grad and p.grad is None for p in fit.average.parameters())
 
 
+def test_each_of_several_processes_sees_the_clean_views_of_its_own_share(faces):
+    fit, _ = fit_of(MeanTeacherStep, faces)
+    plan = fit.objective.plan()
+    shares = [plan.share(rank, 3) for rank in range(3)]
+    for share in shares:
+        assert [crops.items.tolist() for crops in share.seen] == [part.crops.items.tolist() for part in share.u]
+    assert sum(len(share.seen[0].items) for share in shares) == len(plan.seen[0].items)
+
+
 def test_a_label_below_the_threshold_has_no_part_in_the_mean_teachers_loss(faces):
     fit, _ = fit_of(MeanTeacherStep, faces, replace(VIEWS, threshold=1.0))
     seen = []
