@@ -39,6 +39,7 @@ class Loop:
 
     ours: bool
     fast: bool = False  # with the changes of `config.FAST`
+    precision: str = "auto"
 
     def config(self, name: str, config: ModelConfig) -> ModelConfig:
         return replace(config, **FAST.get(name, {})) if self.fast else config
@@ -47,11 +48,17 @@ class Loop:
         """Return all that training changes, for a new network in the precision that this way takes."""
         device = pick_device()
         model = (create_model if self.ours else plain)(name, config, seed).to(device).train()
-        precision = precision_that_runs("auto", device, model.px, model) if self.ours else "fp32"
+        precision = precision_that_runs(self.precision, device, model.px, model)
         return Fit(model, objective, config, replace(shared, precision=precision), device)
 
 
-LOOPS = {"plain": Loop(False), "plain again": Loop(False), "ours": Loop(True), "ours, fast": Loop(True, fast=True)}
+LOOPS = {
+    "plain": Loop(False, precision="fp32"),
+    "plain again": Loop(False, precision="fp32"),
+    "ours": Loop(True),
+    "ours, float32": Loop(True, precision="fp32"),
+    "ours, fast": Loop(True, fast=True),
+}
 
 
 class Held:
@@ -59,6 +66,9 @@ class Held:
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor):
         self.images, self.labels = images, labels
+
+    def watch(self, *_) -> None:
+        """It has nothing to see."""
 
     def noise(self, *_) -> torch.Tensor:
         return self.images

@@ -42,7 +42,7 @@ from utils.paths import atomic
 
 STEPS = 2  # optimiser steps of one round
 IN_TURNS = ("plain", "plain again", "ours")
-TO_AUC = ("plain", "ours", "ours, fast")
+TO_AUC = ("plain", "ours", "ours, float32", "ours, fast")
 KEY = ["model", "loop", "seed"]  # of a row of --to-auc
 
 
@@ -90,7 +90,8 @@ def in_turns(name: str, rounds: int, profile: Profile) -> dict:
         row[label] = speed
         row[f"{label}: of matrix rate"] = speed * gflops / matrix_rate(fit.shared.precision, device)
         row[f"{label}: faults"] = statistics.median(faults[label]) / STEPS
-    return {**row, "again / plain": row["plain again"] / row["plain"], "ours / plain": row["ours"] / row["plain"]}
+    row |= {"again / plain": row["plain again"] / row["plain"], "ours / plain": row["ours"] / row["plain"]}
+    return {**row, "machine": device_name(device)}
 
 
 def timed(fit: Fit, steps: Iterator, count: int = STEPS) -> tuple[float, int]:
@@ -141,15 +142,16 @@ def run_of(name: str, label: str, seed: int, every: int, threads: int | None, pr
 
 
 def to_auc(arguments: argparse.Namespace, profile_name: str) -> pd.DataFrame:
-    """Return a row a network, loop and seed; those that the file has already are not run again."""
-    table = pd.read_csv(arguments.csv) if arguments.csv and arguments.csv.is_file() else pd.DataFrame(columns=KEY)
+    """Return a row a network, loop and seed; those that the file of runs beside the table has already are not run again."""
+    file = arguments.csv and arguments.csv.with_name(f"{arguments.csv.stem}_runs.csv")
+    table = pd.read_csv(file) if file and file.is_file() else pd.DataFrame(columns=KEY)
     done = set(table[KEY].itertuples(index=False, name=None))
     wanted = [(name, loop, seed) for name in arguments.models for seed in arguments.seeds for loop in arguments.loops]
     for key in tqdm([key for key in wanted if key not in done], desc="runs"):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:  # memory settings stay in a process
             row = fresh.submit(run_of, *key, arguments.every, arguments.threads, profile_name).result()
         table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
-        write(table, arguments.csv)
+        write(table, file)
     return table
 
 
@@ -168,7 +170,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         target = plain_runs["end_auc"].median()
         for loop, some in runs.groupby("loop", sort=False):
             took = statistics.median(seconds_to(json.loads(points), target) for points in some["curve"])
-            about = {"model": name, "loop": loop, "seeds": len(some), "target": target, "end_auc": some["end_auc"].median()}
+            about = {"model": name, "loop": loop, "machine": some["machine"].iloc[0], "seeds": len(some)}
+            about |= {"target": target, "end_auc": some["end_auc"].median()}
             rows.append({**about, "seconds": took, "all_steps": some["seconds"].median()})
         last = [row for row in rows if row["model"] == name]
         for row in last:
@@ -201,8 +204,9 @@ def main() -> None:
         parser.exit(0, f"skipped: no CUDA device is at hand (torch {torch.__version__})\n")
     if arguments.to_auc:
         arguments.models = arguments.models or ("efficientnet-lite0", "xception")  # of the main job
-        print(summary(to_auc(arguments, arguments.profile or "repeat")).round(3).to_string(index=False))
-        return
+        table = summary(to_auc(arguments, arguments.profile or "repeat"))
+        print(table.round(3).to_string(index=False))
+        return write(table, arguments.csv)
     measure, usual = (on_gpu, "ffpp") if arguments.device == "cuda" else (in_turns, "synthff")
     profile = get_profile(arguments.profile or usual)
     table = pd.DataFrame([measure(name, arguments.rounds, profile) for name in tqdm(arguments.models or list(NETWORKS))])

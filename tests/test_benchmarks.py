@@ -49,13 +49,15 @@ def test_operations_are_counted_with_groups(run):
 
 
 @pytest.mark.slow
-def test_time_to_an_auc_resumes_and_is_that_of_the_first_evaluation_that_reaches_it(run, monkeypatch):
+def test_time_to_an_auc_resumes_and_is_that_of_the_first_evaluation_that_reaches_it(run, monkeypatch, tmp_path):
     options = ["--to-auc", *SMALL[:4], "--every", "2", "--loops", "plain", "ours", "--seeds"]
-    first = run("training", *options, "0")
+    summary = run("training", *options, "0")
+    assert list(summary["loop"]) == ["plain", "ours"] and (summary["seeds"] == 1).all() and summary.loc[0, "gain"] == 1
+    first = pd.read_csv(tmp_path / "table_runs.csv")
     assert list(first["loop"]) == ["plain", "ours"] and (first["steps"] == 4).all()
     training = importlib.import_module("training")
     monkeypatch.setattr(training, "run_of", None)  # nothing is left to run
-    pd.testing.assert_frame_equal(run("training", *options, "0"), first)
+    pd.testing.assert_frame_equal(run("training", *options, "0"), summary)
     assert training.seconds_to([(2, 1.0, 0.6), (4, 2.0, 0.8), (6, 3.0, 0.7)], 0.7) == 2.0
     assert training.seconds_to([(2, 1.0, 0.6)], 0.7) == float("inf")
     table = training.summary(first)

@@ -27,6 +27,12 @@ def test_every_make_target_named_exists():
     assert {"reproduce", "test"} <= named <= targets
 
 
+def test_packages_that_the_readme_names_are_those_of_the_requirements():
+    pins = (ROOT / "requirements.txt").read_text().splitlines()
+    named = re.findall(r"\b[a-z-]+==[\d.]+", TEXT)
+    assert named and set(named) <= set(pins)
+
+
 def test_every_relative_link_leads_somewhere():
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if not link.startswith("http")]
     assert len(links) > 10

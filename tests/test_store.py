@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from utils.config import PROFILES, Profile
 from utils.learn.scores import COLUMNS, JUDGED, SCORES, write_scores
 from utils.paths import Workspace, write_json
 from utils.results import store
-from utils.run import compare
+from utils.run import compare, reproduce
 
 RESULT = {
     "step": 2,
@@ -194,11 +195,28 @@ def test_a_comparison_is_recorded_once_for_each_kind_of_processor(profile):
     repeat = repeating(profile)
     write_run(repeat, make_run("xception", "trained", 0))
     for _ in range(2):
-        compare.record(repeat, compare.compare(repeat))
+        store.record(repeat, "repeats", compare.compare(repeat))
     other = compare.compare(repeat).assign(cpu="another")
-    compare.record(repeat, other)
-    recorded = store.load_repeats(profile)["repeats"]
+    store.record(repeat, "repeats", other)
+    recorded = store.load_measured(profile)["repeats"]
     assert list(recorded["cpu"].value_counts()) == [2, 2] and set(recorded["verdict"]) == {"equal"}
+
+
+def test_minutes_and_disk_are_recorded_from_what_lies_there(profile, tmp_path):
+    repeat, environment = repeating(profile), tmp_path / "environment"
+    with pytest.raises(FileNotFoundError, match="nothing to record"):
+        reproduce.measured(repeat, 60, environment)
+    write_run(repeat, make_run("xception", "trained", 0))
+    environment.mkdir()
+    for name, at in (("pyvenv.cfg", 1000), (reproduce.READY, 1120)):
+        (environment / name).write_bytes(b"0" * 500_000)
+        os.utime(environment / name, (at, at))
+    row = reproduce.measured(repeat, 90, environment)
+    assert row.loc[0, ["minutes", "set_up"]].tolist() == [1.5, 2.0] and row.loc[0, "packages_gb"] == pytest.approx(1e-3)
+    store.record(repeat, "main_job", row)
+    store.record(repeat, "main_job", row.assign(minutes=3.0))
+    kept = store.load_measured(profile)["main_job"]
+    assert list(kept["minutes"]) == [3.0] and kept.loc[0, "work_gb"] >= 0
 
 
 def test_a_method_with_one_seed_borrows_the_spread_of_the_others():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,22 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from utils.config import DataConfig, SynthFFConfig
+from utils.config import RELEASES, RENDERERS, DataConfig, PlatformConfig, RendererConfig, SynthFFConfig
 from utils.faces.ffpp import load_splits, mask_path, video_path
 from utils.faces.video import read_frames
 from utils.synthff import encode, motion, neural_textures
+from utils.synthff.neural_textures import FIRST
 from utils.synthff.person import SKIN, TEETH
 
 ROOT = DataConfig().root
 
 
-def fake_clip(frames: int = 4, size: int = 64) -> neural_textures.Clip:
+def fake_clip(frames: int = 4, size: int = 64, side: int = FIRST.crop) -> neural_textures.Clip:
     rng = np.random.default_rng(0)
     uv = np.zeros((frames, size, size, 4), np.float32)
     uv[:, 20:50, 15:45] = (0.9, 0.5, SKIN, 0.5)
     uv[:, 30:36, 24:34] = (0.4, 0.4, TEETH, 0.5)
     pictures = rng.integers(0, 255, (frames, size, size, 3), np.uint8)
-    return neural_textures.prepare(pictures, uv, np.roll(uv, 2, axis=1))
+    return neural_textures.prepare(pictures, uv, np.roll(uv, 2, axis=1), side)
 
 
 def test_motion_repeats_and_stays_in_range():
@@ -86,6 +88,43 @@ def test_plan_deals_whole_pairs_and_holds_the_hard_ones_back(synthff):
     assert {target.extra for target in targets if target.style == "plain"} == {"none"}
 
 
+def test_the_second_release_deals_renderers_so_that_test_has_some_that_no_label_has(synthff):
+    people, build, config = synthff["people"], synthff["build"], RELEASES[2]
+    targets, splits = people.plan(config, list(range(410)))
+    pooled, _ = people.plan(build.pool_config(config), list(range(5000, 6000)), build.FIRST_OF_POOL)
+    counts = {name: 2 * len(pairs) for name, pairs in splits.items()}
+    assert counts == {"train": 200, "val": 10, "test2": 140, "test2_unseen": 60}
+    assert not {target.video_id for target in targets} & {target.video_id for target in pooled} and len(pooled) == 1000
+    used = {split: [t.renderer for t in [*targets, *pooled] if t.split == split] for split in (*splits, "pool")}
+    for split, names in used.items():
+        counts = np.unique(names, return_counts=True)[1]
+        assert set(names) == set(config.dealt[split]) and np.ptp(counts) <= 1, split
+    labelled, unseen = set(used["train"]) | set(used["val"]), set(used["test2_unseen"])
+    assert set(used["test2"]) == labelled and not labelled & unseen
+    assert unseen & set(used["pool"]) and unseen - set(used["pool"])  # some the pool shows, one nobody has seen
+
+
+def test_the_first_release_has_one_renderer_and_no_platform(synthff):
+    targets, _ = synthff["people"].plan(RELEASES[1], list(range(1000, 1330)))
+    assert {target.renderer for target in targets} == set(RELEASES[1].renderers) == {"warm_start"}
+    assert RELEASES[1].platform is None and RELEASES[1].renderers["warm_start"] == FIRST
+
+
+def test_people_of_the_pool_look_like_nobody_of_the_others(synthff, monkeypatch, tmp_path):
+    people, config, asked = synthff["people"], replace(RELEASES[2], look_alike=0.5), []
+
+    def line(seeds, *_):  # one person a step of .1 along a line, by the last digit of the seed
+        asked.extend(seeds)
+        return [np.eye(1, 128)[0] * (seed % 10) / 10 for seed in seeds]
+
+    monkeypatch.setattr(people, "_embeddings", line)
+    chosen = people.choose_people(tmp_path / "pool.json", config, 20, 1, 50_000, apart_from=[0, 1])
+    assert {seed % 10 for seed in chosen} == {6, 7, 8, 9} and min(chosen) > people.candidate_seed(config, 50_000)
+    asked.clear()
+    assert people.choose_people(tmp_path / "pool.json", config, 20, 1, 50_000, apart_from=[0, 1]) == chosen and not asked
+    assert {seed % 10 for seed in people.choose_people(tmp_path / "apart.json", config, 2, 1)} == {0, 5}
+
+
 def test_a_wide_camera_shows_more_at_the_sides_and_as_much_above(synthff):
     scene, eye, target = synthff["scene"], np.array([0, 0, 10.0]), np.zeros(3)
     fov = 2 * np.arctan(0.2)  # two decimetres above and below, ten away
@@ -121,7 +160,7 @@ def test_mouth_region_leaves_eyes_and_backdrop_alone():
 
 
 def test_texture_lookup_against_a_literal_loop():
-    clip, texture = fake_clip(1), torch.randn(2, neural_textures.CHANNELS, 96, 96)
+    clip, texture = fake_clip(1), torch.randn(2, 16, 96, 96)
     features, maps = neural_textures.sample_texture(texture, clip.uv)
     u0, u1, v0, v1 = neural_textures.FACE_WINDOW
     for y, x in [(10, 10), (40, 40), (60, 20), (33, 45)]:
@@ -142,13 +181,44 @@ def test_texture_lookup_against_a_literal_loop():
 
 def test_fine_tuning_lowers_the_loss_and_changes_nothing_outside_the_mask():
     clip = fake_clip()
-    model = neural_textures.warm_start([clip], 2, seed=0)
-    _, first = neural_textures.reenact(clip, model.state(), 1, seed=1)
-    fake, last = neural_textures.reenact(clip, model.state(), 25, seed=1)
+    model = neural_textures.warm_start([clip], replace(FIRST, warm_steps=2), seed=0)
+    _, first = neural_textures.reenact(clip, model.state(), replace(FIRST, tune_steps=1), seed=1)
+    fake, last = neural_textures.reenact(clip, model.state(), replace(FIRST, tune_steps=25), seed=1)
     assert last < first
     changed = np.stack([neural_textures.soft_mask(region) > 0 for region in clip.region])
     assert np.array_equal(fake[~changed], clip.frames[~changed])
     assert (fake[changed] != clip.frames[changed]).any()
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+def test_each_renderer_learns_and_stays_inside_its_mask(name):
+    torch.set_num_threads(1)
+    config = replace(RENDERERS[name], crop=16, texels=16, warm_steps=2, tune_steps=1)
+    clip = fake_clip(side=config.crop)
+    state = neural_textures.warm_start([clip], config, seed=0).state()
+    _, first = neural_textures.reenact(clip, state, config, seed=1)
+    fake, last = neural_textures.reenact(clip, state, replace(config, tune_steps=12), seed=1)
+    assert last < first
+    changed = np.stack([neural_textures.soft_mask(region, config.feather) > 0 for region in clip.region])
+    assert np.array_equal(fake[~changed], clip.frames[~changed]) and not np.array_equal(fake, clip.frames)
+
+
+def test_renderers_differ_in_what_leaves_traces():
+    assert len({replace(config, seed=0) for config in RENDERERS.values()}) == len(RENDERERS) >= 6
+    assert {config.upsampling for config in RENDERERS.values()} == set(neural_textures.UPSAMPLING)
+    assert len({config.seed for config in RENDERERS.values()}) == len(RENDERERS)
+    with pytest.raises(ValueError, match="unknown upsampling 'cubic': choose one of nearest"):
+        neural_textures.UNet(RendererConfig(upsampling="cubic"))
+
+
+def test_image_gradients_are_compared_inside_the_mask_alone():
+    real, mask = torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)
+    mask[..., 1:3, 1:3] = 1
+    step = torch.zeros_like(real)
+    step[..., 2:] = 1.0  # one edge, right through the mask
+    loss = neural_textures._gradient_loss(step, real, mask)
+    assert float(loss) == pytest.approx(2 / 4)  # of the four horizontal differences that end in the mask two are 1
+    assert float(neural_textures._gradient_loss(step * 0 + 0.5, real, mask)) == 0
 
 
 def test_no_mouth_in_the_picture_is_refused():
@@ -170,6 +240,20 @@ def test_encoder_gives_h264_and_more_loss_at_a_higher_rate_factor(tmp_path):
             assert (stream.codec_context.name, stream.pix_fmt, stream.frames) == ("h264", "yuv420p", 9)
     assert losses[23][0] > losses[40][0] and losses[23][1] > losses[40][1]
     assert losses[23][2] == losses[23][0]  # nothing is masked
+
+
+def test_a_platform_softens_a_clip_keeps_its_shape_and_says_what_it_did():
+    y, x = np.mgrid[0:64, 0:96]
+    pattern = np.stack([(x + t) // 2 % 2 * 200 + y for t in range(6)])[..., None].repeat(3, 3).astype(np.uint8)
+    config = PlatformConfig(scale=(0.5, 0.5), crf=(30, 30), twice=1.0)
+    out, history = encode.through_platform(pattern, config, np.random.default_rng(0), fps=25)
+    again, _ = encode.through_platform(pattern, config, np.random.default_rng(0), fps=25)
+    assert out.shape == pattern.shape and out.dtype == np.uint8 and np.array_equal(out, again)
+    assert history == {"source_scale": 0.5, "source_crf": 30, "source_times": 2}
+    fine = lambda frames: np.abs(np.diff(frames[..., 1].astype(int), axis=2)).mean()  # noqa: E731
+    assert fine(out) < 0.5 * fine(pattern)
+    kept, history = encode.through_platform(pattern, PlatformConfig((1, 1), (10, 10), 0.0), np.random.default_rng(0), fps=25)
+    assert history["source_times"] == 1 and fine(kept) > 0.8 * fine(pattern)
 
 
 def test_committed_splits_are_pairs_without_overlap():
@@ -250,5 +334,6 @@ def test_rebuilding_a_clip_gives_identical_frames(studio, metadata, video_id):
     clip = neural_textures.prepare(shot.frames[:4], shot.uv[:4], shot.uv_source[:4])
     start = load_file(f"{ROOT}/warm_start.safetensors")
     torch.set_num_threads(1)
-    one, two = (studio.frames_hash(neural_textures.reenact(clip, start, 3, seed=1)[0]) for _ in range(2))
+    few = replace(FIRST, tune_steps=3)
+    one, two = (studio.frames_hash(neural_textures.reenact(clip, start, few, seed=1)[0]) for _ in range(2))
     assert one == two != studio.frames_hash(shot.frames[:4])

@@ -13,10 +13,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from utils.paths import DATA, Workspace, workspace
+from utils.paths import DATA, SYNTHFF, Workspace, workspace
 
 METHODS = ("Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "NeuralTextures")  # of FaceForensics++
 CRF = {"c23": 23, "c40": 40}  # of its qualities: H.264 constant rate factors (FF++ paper, section 3)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How FFmpeg writes a video."""
+
+    codec: str = "libx264"
+    crf: int = 23  # constant rate factor, on the codec's own scale
+    scale: float = 1.0  # side, as part of the video's own
+    times: int = 1
+
+
+UNSEEN = {  # compression that no training knows: what a practitioner meets after c23 and c40
+    "crf33": Encoding(crf=33),
+    "crf46": Encoding(crf=46),
+    "half": Encoding(crf=28, scale=0.5),
+    "vp9": Encoding("libvpx-vp9", crf=52),
+    "hevc": Encoding("libx265", crf=38),
+    "twice": Encoding(crf=36, times=2),
+}
+ENCODINGS = {quality: Encoding(crf=crf) for quality, crf in CRF.items()} | UNSEEN
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,32 @@ class DataConfig:
     pairs_per_split: int | None = None  # only the first pairs of each split; None: all
     exclude_straddling: bool = True  # leave out training pairs that share a source video with val or test
     labelled_fraction: float = 1 / 3  # of the training pairs whose labels a semi-supervised trainer gets
+
+
+@dataclass(frozen=True)
+class RendererConfig:
+    """One NeuralTextures (Thies et al. 2019): its network, its losses, and for how long it is trained."""
+
+    crop: int = 80  # px, side of the mouth crop that the U-Net renders
+    channels: int = 16  # of the neural texture (the paper: 16)
+    texels: int = 96  # px, side of the neural texture
+    widths: tuple[int, int, int, int] = (24, 48, 64, 96)  # channels of the U-Net's levels
+    upsampling: str = "nearest"  # on its way up: "nearest", "bilinear", "transposed" or "shuffle"
+    adversarial: float = 0.01  # weight of the GAN loss beside L1 (pix2pix: 1 against 100)
+    gradient: float = 0.0  # weight of the L1 loss of image gradients (Mathieu et al. 2016)
+    feather: float = 1.2  # px, soft edge of the pasted region
+    seed: int = 0  # added to the data set's for the warm start
+    warm_steps: int = 1200  # on people outside the data set
+    tune_steps: int = 60  # of each target's texture and U-Net
+
+
+@dataclass(frozen=True)
+class PlatformConfig:
+    """What a camera and a platform do to a clip before anybody manipulates it; all draws are uniform."""
+
+    scale: tuple[float, float] = (0.55, 1.0)  # side at which it is kept, as part of its own
+    crf: tuple[int, int] = (18, 33)  # H.264 constant rate factor
+    twice: float = 0.4  # probability that it was downloaded and uploaded once more
 
 
 @dataclass(frozen=True)
@@ -47,10 +94,35 @@ class SynthFFConfig:
     crf: dict[str, int] = field(default_factory=lambda: dict(CRF))
     mask_crf: int = 18
     look_alike: float = 0.46  # least distance of two people in dlib's embedding; pictures of one person are closer
-    warm_people: int = 24  # outside the data set, for the shared start of NeuralTextures
+    warm_people: int = 24  # outside the data set, for the starts of the renderers
     warm_frames: int = 12
-    warm_steps: int = 1200
-    tune_steps: int = 60  # of each target's texture and U-Net
+    renderers: dict[str, RendererConfig] = field(default_factory=lambda: {"warm_start": RendererConfig()})  # by file name
+    dealt: dict[str, tuple[str, ...]] = field(default_factory=dict)  # split -> its renderers, in turn; none: the first
+    platform: PlatformConfig | None = None  # what clips have been through before they are manipulated
+    pool: int = 0  # pairs of people without labels, whose clips are not committed (`make pool`)
+    pool_frames: int = 24  # a clip of theirs
+
+
+# The second release. Renderers differ in what leaves traces: up-sampling, width, texture, losses, resolution and tuning.
+RENDERERS = {
+    "renderer_a": RendererConfig(seed=1, tune_steps=90),
+    "renderer_b": RendererConfig(seed=2, upsampling="bilinear", gradient=0.5),
+    "renderer_c": RendererConfig(seed=3, upsampling="shuffle", widths=(16, 32, 48, 64), texels=64, tune_steps=100),
+    "renderer_d": RendererConfig(seed=4, upsampling="transposed", adversarial=0.03, feather=2.0),
+    "renderer_e": RendererConfig(seed=5, crop=64, widths=(32, 48, 64, 96), texels=128, adversarial=0.0, tune_steps=120),
+    "renderer_f": RendererConfig(seed=6, crop=96, channels=8, widths=(16, 32, 64, 96), gradient=1.0, tune_steps=80),
+    "renderer_g": RendererConfig(seed=7, upsampling="bilinear", channels=24, texels=64, adversarial=0.02, tune_steps=40),
+    "renderer_h": RendererConfig(
+        seed=8, crop=64, upsampling="shuffle", widths=(24, 32, 48, 96), gradient=0.3, feather=1.8, tune_steps=140
+    ),
+}
+USUAL, POOLED = tuple(RENDERERS)[:5], tuple(RENDERERS)[:7]  # what people with labels, and the pool, were rendered by
+SYNTHFF2 = SynthFFConfig(
+    release=2, seed=2026, pairs={"train": 100, "val": 5, "test2": 70, "test2_unseen": 30}, hard_pairs={}, renderers=RENDERERS,
+    dealt={"train": USUAL, "val": USUAL, "test2": USUAL, "test2_unseen": tuple(RENDERERS)[5:], "pool": POOLED},
+    platform=PlatformConfig(), pool=500,
+)  # fmt: skip
+RELEASES = {1: SynthFFConfig(), 2: SYNTHFF2}
 
 
 @dataclass(frozen=True)
@@ -420,8 +492,8 @@ PROFILES["ffpp-smoke"] = replace(  # does a tree go through all notebooks? in mi
 STUDY_NETWORKS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "mobilenet-v2")
 PROFILES["study"] = Profile(
     name="study",
-    data=DataConfig(name="SynthFF 2", root=str(DATA / "synthff2")),
-    faces=FacesConfig(frame_step=2, max_frames=24, size=128),  # every second frame of 48
+    data=DataConfig(name="SynthFF 2", root=str(SYNTHFF[2])),
+    faces=FacesConfig(frame_step=1, max_frames=24, size=128),  # of 48, spread; all 24 of a clip of the pool
     # Float32 in every fit, for every CPU multiplies it; where one multiplies bfloat16 too, that would save a third of the time.
     train=TrainConfig(ema=0.95, keep="last", eval_every=100, val_every=4, precision="fp32", num_threads=1),
     student=NoisyStudentConfig(
@@ -456,7 +528,8 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     profile = PROFILES[name]
-    made = "; ".join(f"{quality} made of {source}" for quality, source in profile.workspace.made_from().items())
+    lacked = {quality: source for quality, source in profile.workspace.made_from().items() if quality in CRF}
+    made = "; ".join(f"{quality} made of {source}" for quality, source in lacked.items())
     return replace(profile, data=replace(profile.data, name=f"{profile.data.name} ({made})")) if made else profile
 
 

@@ -13,10 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases, FF++'s humans)
 FFPP_SPLITS = REFERENCE / "ffpp_splits"  # the official splits and sources: facts about FaceForensics++, for trees without them
+SYNTHFF = {1: DATA / "synthff", 2: DATA / "synthff2"}  # by release
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
 PROTOCOL = REPORT / "protocol.md"  # of the study, committed before its test is scored
-RATES = ROOT / "benchmarks" / "rates.csv"  # measured by benchmarks/rates.py, read by the plan
+BENCHMARKS = ROOT / "benchmarks"  # scripts, and the committed tables that they have written
+RATES = BENCHMARKS / "rates.csv"  # measured by benchmarks/rates.py, read by the plan
 WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # what is not committed; tests point it elsewhere
 
 

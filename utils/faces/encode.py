@@ -1,43 +1,62 @@
-"""A quality that a tree lacks, made as FaceForensics++ made it: H.264 by libx264 at a constant rate factor."""
+"""A quality that a tree lacks, made by FFmpeg's encoders: c23 and c40 as FaceForensics++ made them, and others."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import av
 import joblib
 from tqdm import tqdm
 
-from utils.config import CRF
+from utils.config import ENCODINGS, Encoding
 from utils.paths import atomic
 
 BEST_FIRST = ("raw", "c0", "c23", "c40")  # from the best that is there
 
 
-def reencode(source: Path | str, path: Path, crf: int) -> None:
-    """Write a video again as H.264 (yuv420p, preset medium) at a constant rate factor, with its own times and no sound.
+OPTIONS = {  # of the encoders; one thread each, so that the same video gives the same bytes
+    "libx264": {"preset": "medium", "threads": "1"},
+    "libx265": {"preset": "medium", "x265-params": "log-level=error:pools=none:frame-threads=1"},
+    "libvpx-vp9": {"b": "0", "deadline": "good", "cpu-used": "3", "threads": "1"},
+}
 
-    One thread, so that the same video gives the same bytes. Odd sides lose a row or column, which H.264 can't hold. Raises
-    FileNotFoundError, and ValueError for a video that does not decode.
+
+def reencode(source: Path | str, path: Path, how: Encoding) -> None:
+    """Write a video again (yuv420p) by an encoder of FFmpeg at a constant rate factor, with its own times and no sound.
+
+    The same video gives the same bytes. Odd sides lose a row or column, which these codecs can't hold. Raises
+    FileNotFoundError, and ValueError for a video that does not decode or an encoder that we have no options for.
     """
     if not Path(source).is_file():
         raise FileNotFoundError(f"no video {source}")
+    if how.codec not in OPTIONS:
+        raise ValueError(f"unknown encoder {how.codec!r}: choose one of {', '.join(OPTIONS)}")
     try:
-        with atomic(path) as temporary, av.open(str(source)) as read, av.open(str(temporary), "w", format="mp4") as written:
-            video = read.streams.video[0]
-            video.codec_context.thread_count = 1
-            stream = written.add_stream("libx264", rate=video.average_rate or 25, options={"preset": "medium", "threads": "1"})
-            stream.options |= {"crf": str(crf)}
-            stream.width, stream.height = (side // 2 * 2 for side in (video.codec_context.width, video.codec_context.height))
-            stream.pix_fmt, count = "yuv420p", 0
-            for frame in read.decode(video):
-                written.mux(stream.encode(frame.reformat(stream.width, stream.height, "yuv420p")))
-                count += 1
-            if not count:
-                raise ValueError(f"{source} has no frames: download it again")
-            written.mux(stream.encode())
+        with atomic(path) as last, tempfile.TemporaryDirectory() as folder:
+            for time in range(how.times):
+                written = last if time == how.times - 1 else Path(folder) / f"{time}.mp4"
+                _encode_once(source, written, how, how.scale if time == 0 else 1.0)
+                source = written
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"cannot read {source} ({error}): download it again") from None
+
+
+def _encode_once(source: Path | str, path: Path, how: Encoding, scale: float) -> None:
+    with av.open(str(source)) as read, av.open(str(path), "w", format="mp4") as written:
+        video = read.streams.video[0]
+        video.codec_context.thread_count = 1
+        options = OPTIONS[how.codec] | {"crf": str(how.crf)}
+        stream = written.add_stream(how.codec, rate=video.average_rate or 25, options=options)
+        sides = video.codec_context.width, video.codec_context.height
+        stream.width, stream.height = (int(scale * side) // 2 * 2 for side in sides)
+        stream.pix_fmt, count = "yuv420p", 0
+        for frame in read.decode(video):
+            written.mux(stream.encode(frame.reformat(stream.width, stream.height, "yuv420p")))
+            count += 1
+        if not count:
+            raise ValueError(f"{source} has no frames: download it again")
+        written.mux(stream.encode())
 
 
 def encode_all(todo: list[tuple[Path, Path, str]], n_jobs: int = -1) -> dict[str, str]:
@@ -54,7 +73,7 @@ def encode_all(todo: list[tuple[Path, Path, str]], n_jobs: int = -1) -> dict[str
 
 def _try(source: Path, path: Path, quality: str) -> tuple[str, str]:
     try:
-        reencode(source, path, CRF[quality])
+        reencode(source, path, ENCODINGS[quality])
     except (FileNotFoundError, ValueError) as error:
         return str(source), str(error)
     return str(source), ""

@@ -159,7 +159,8 @@ def notes(index: pd.DataFrame, profile: Profile) -> list[str]:
     if set(methods) - set(profile.data.methods):
         asked = " and ".join(profile.data.methods)
         lines.append(f"The tree has no {asked}: what is read is {', '.join(methods)} (FFPP_METHODS chooses).")
-    for row in index[index["made"] != ""].drop_duplicates("quality").itertuples():
+    lacked = index[(index["made"] != "") & index["quality"].isin(list(CRF))]  # UNSEEN ones are meant to be made
+    for row in lacked.drop_duplicates("quality").itertuples():
         better = BEST_FIRST.index(row.made) < BEST_FIRST.index(row.quality)
         limit = "as FaceForensics++ makes it from lossless videos" if better else f"so it holds no more than {row.made} does"
         lines.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from utils.config import CRF, METHODS
+from utils.config import ENCODINGS, METHODS
 from utils.faces.encode import BEST_FIRST
 
 ORIGINAL = "original"
@@ -45,7 +45,7 @@ class Files:
     def at(self, quality: str, methods: Iterable[str]) -> str:
         """Return the quality to read for another: itself under either name, or where there is none the best to make it from."""
         same = [quality, *([SAME_QUALITY[quality]] if quality in SAME_QUALITY else [])]
-        others = BEST_FIRST if self.made and quality in CRF else ()
+        others = BEST_FIRST if self.made and quality in ENCODINGS else ()
         for name in (*same, *others):
             if any(self.listed(folder_of(self.root, method, name)) for method in (ORIGINAL, *methods)):
                 return name

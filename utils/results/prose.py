@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from utils.paths import BENCHMARKS
+
 Tables = dict[str, pd.DataFrame]
 WIDTH = 118  # columns of the README
 
@@ -82,8 +84,10 @@ def claim(sentence: str, holds: Callable[[SimpleNamespace], bool]):
 
 
 def read_tables(folder: Path) -> Tables:
-    """Return all CSV tables of a folder by name, as printed there."""
-    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    """Return all CSV tables of a folder by name, as printed there, and the committed benchmarks as `benchmark_<name>`."""
+    measured = {f"benchmark_{path.stem}": path for path in sorted(BENCHMARKS.glob("*.csv"))}
+    paths = measured | {path.stem: path for path in sorted(folder.glob("*.csv"))}
+    return {name: pd.read_csv(path) for name, path in paths.items()}
 
 
 def say(name: str, tables: Tables) -> str:

@@ -59,7 +59,7 @@ class Results:
             "settings": tables.settings_table(self.profile),
             **tables.data_tables(self.profile),
             **study.tables(self.study),
-            **store.load_repeats(self.profile),
+            **store.load_measured(self.profile),
             **({"transfer": self.transfer} if len(self.transfer) else {}),
         }
 

@@ -90,10 +90,24 @@ def load_own(profile: Profile, name: str) -> pd.DataFrame:
     return _gathered(name, _own_folders(profile))
 
 
-def load_repeats(profile: Profile) -> dict[str, pd.DataFrame]:
-    """Return the committed comparisons of repeated runs as the table `repeats` (see `run/compare.py`), if there are any."""
-    path = profile.base.workspace.results / "repeats.csv"
-    return {"repeats": pd.read_csv(path)} if path.is_file() else {}
+def load_measured(profile: Profile) -> dict[str, pd.DataFrame]:
+    """Return what repeats of the main job have measured, as far as it is committed, by name.
+
+    `repeats`: repeated runs beside the committed ones (`run/compare.py`); `main_job`: minutes and disk (`run/reproduce.py`).
+    """
+    paths = {name: profile.base.workspace.results / f"{name}.csv" for name in ("repeats", "main_job")}
+    return {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+
+
+def record(profile: Profile, name: str, table: pd.DataFrame) -> None:
+    """Add to a table of `load_measured`, in place of older rows of the same kinds of processor and precision."""
+    path = profile.base.workspace.results / f"{name}.csv"
+    older = load_measured(profile).get(name, table.iloc[:0])
+    kinds = set(zip(table["cpu"], table["precision"], strict=True))
+    kept = older[[kind not in kinds for kind in zip(older["cpu"], older["precision"], strict=True)]]
+    joined = pd.concat([part for part in (kept, table) if len(part)], ignore_index=True)
+    with atomic(path) as temporary:
+        joined.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
 
 
 def of_comparison(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -78,17 +78,6 @@ def summary(table: pd.DataFrame) -> str:
     return f"{len(table)} AUCs repeated: {', '.join(parts)}; at c40 they moved by {low.min():+.3f} to {low.max():+.3f}."
 
 
-def record(profile: Profile, table: pd.DataFrame) -> None:
-    """Add the comparison to the committed table of repeats, in place of an older one of this CPU kind and precision."""
-    path = profile.base.workspace.results / "repeats.csv"
-    older = store.load_repeats(profile).get("repeats", table.iloc[:0])
-    kinds = set(zip(table["cpu"], table["precision"], strict=True))
-    kept = older[[kind not in kinds for kind in zip(older["cpu"], older["precision"], strict=True)]]
-    joined = pd.concat([part for part in (kept, table) if len(part)], ignore_index=True)
-    with atomic(path) as temporary:
-        joined.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.compare", description="Repeated against committed results.")
     parser.add_argument("--profile", default="repeat", choices=sorted(PROFILES))
@@ -105,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         table = compare(profile)
         if arguments.record:
-            record(profile, table)
+            store.record(profile, "repeats", table)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,8 @@
 """The main job from one end to the other, what `make reproduce` runs: faces, networks, notebooks, report, comparison.
 
-    python -m utils.run.reproduce [--profile repeat] [--strict]
+    python -m utils.run.reproduce [--profile repeat] [--strict] [--record]
 
+`--record` adds the comparison, the minutes and the disk to `data/results/`, which the README quotes: for a fresh clone.
 A partial tree is done as far as it goes: what is left out is named, and the exit code is 3. Exit code 1 for a step that
 failed, 2 for a bad request, 0 otherwise. Finished work is not repeated.
 """
@@ -9,12 +10,19 @@ failed, 2 for a bad request, 0 otherwise. Finished work is not repeated.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from utils.config import PROFILES, get_profile
+import pandas as pd
+
+from utils.config import PROFILES, Profile, get_profile
+from utils.results import store
 from utils.run import notebooks
+
+READY = ".ready"  # the Makefile's mark in an environment that is complete
 
 
 def step(*arguments: str) -> int:
@@ -22,7 +30,27 @@ def step(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", *arguments], check=False).returncode
 
 
-def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = ()) -> int:
+def megabytes(folder: Path) -> float:
+    """Return what the files below a folder take, links not followed."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1e6
+
+
+def measured(profile: Profile, seconds: float, environment: Path = Path(sys.prefix)) -> pd.DataFrame:
+    """Return one row on a repeat that has just ended: processor, precision, cores, minutes of work and set-up, gigabytes.
+
+    The set-up is taken to last from the environment's first file to the Makefile's mark. Raises FileNotFoundError without
+    that mark, and where nothing was repeated.
+    """
+    runs = store.load_own(profile, "runs")
+    if runs.empty or not (environment / READY).is_file():
+        raise FileNotFoundError(f"nothing to record: run `make reproduce` of {profile.name} in an environment that it has made")
+    set_up = (environment / READY).stat().st_mtime - (environment / "pyvenv.cfg").stat().st_mtime
+    machine = runs[["cpu", "precision"]].mode().iloc[0].to_dict()
+    sizes = {"packages_gb": megabytes(environment) / 1e3, "work_gb": megabytes(profile.workspace.work) / 1e3}
+    return pd.DataFrame([{**machine, "cores": os.cpu_count(), "minutes": seconds / 60, "set_up": set_up / 60, **sizes}])
+
+
+def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = (), record: bool = False) -> int:
     """Run the steps in order and return the exit code; `strict` fails for a repeated result outside of what seeds give."""
     began, codes = time.monotonic(), []
     book = ("utils.run.notebooks", "--profile", profile, "--only")
@@ -33,8 +61,11 @@ def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = ()) -
     if codes[-1] in (0, notebooks.PARTIAL):
         codes.append(step(*book, "03", "04", "05", "06", "07"))
     if codes[-1] == 0 and profile == "repeat":
-        codes.append(step("utils.run.compare", *(["--strict"] if strict else [])))
-    print(f"{profile}: {(time.monotonic() - began) / 60:.1f} min", flush=True)
+        codes.append(step("utils.run.compare", *(["--strict"] if strict else []), *(["--record"] if record else [])))
+    seconds = time.monotonic() - began
+    print(f"{profile}: {seconds / 60:.1f} min", flush=True)
+    if record and codes[-1] == 0:
+        store.record(get_profile(profile), "main_job", measured(get_profile(profile), seconds))
     failed = [code for code in codes if code not in (0, notebooks.PARTIAL)]
     return failed[0] if failed else max(codes)
 
@@ -43,9 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.reproduce", description="The main job, from videos to report.")
     parser.add_argument("--profile", default="repeat", choices=sorted(PROFILES))
     parser.add_argument("--strict", action="store_true", help="fail where a result lies outside of what seeds give")
+    parser.add_argument("--record", action="store_true", help="add comparison, minutes and disk to data/results/")
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of the profile")
     arguments = parser.parse_args(argv)
-    return reproduce(arguments.profile, arguments.strict, tuple(arguments.seeds))
+    return reproduce(arguments.profile, arguments.strict, tuple(arguments.seeds), arguments.record)
 
 
 if __name__ == "__main__":

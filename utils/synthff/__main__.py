@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.config import DataConfig, SynthFFConfig
+from utils.config import RELEASES
+from utils.paths import SYNTHFF
 from utils.synthff import assets
-from utils.synthff.build import build, verify
+from utils.synthff.build import build, build_pool, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,15 +17,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes, one core each")
     parser.add_argument("--only", nargs="*", help="video ids to make, all others left alone")
     parser.add_argument("--verify", nargs="+", help="video ids to render again, to compare their frames with metadata.csv")
-    parser.add_argument("--root", type=Path, default=Path(DataConfig().root), help="where the tree is written")
+    parser.add_argument("--release", type=int, choices=RELEASES, default=1)
+    parser.add_argument("--pool", action="store_true", help="the people without labels of the second release, not committed")
+    parser.add_argument("--root", type=Path, default=None, help="where the tree is written (default: below data/)")
     options = parser.parse_args(arguments)
+    config, root = RELEASES[options.release], options.root or SYNTHFF[options.release]
     try:
         assets.fetch()
         if options.verify:
-            same = verify(options.root, SynthFFConfig(), options.verify, options.jobs)
+            same = verify(root, config, options.verify, options.jobs)
             print("\n".join(f"{video_id}: {'identical' if equal else 'DIFFERENT'}" for video_id, equal in same.items()))
             return 0 if all(same.values()) else 1
-        build(options.root, SynthFFConfig(), options.jobs, options.only)
+        (build_pool if options.pool else build)(root, config, options.jobs, options.only)
     except (RuntimeError, FileNotFoundError, ValueError) as error:
         print(f"synthff: {error}", file=sys.stderr)
         return 2

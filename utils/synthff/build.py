@@ -1,7 +1,8 @@
 """Build SynthFF: choose people, warm NeuralTextures up, then render, reenact and encode one identity after the other.
 
-`make synthff` (`python -m utils.synthff`) makes what is missing and leaves what is there. Each identity owes five
-files: its real clip and its fake at both qualities, and the mask of the changed region.
+`make synthff` (`python -m utils.synthff`) makes what is missing and leaves what is there, `make pool` the people without
+labels of the second release. Each identity owes five files: its real clip and its fake at both qualities, and the mask of
+the changed region.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import torch._dynamo  # noqa: F401  before the first GL context: Mesa's LLVM and torch's crash each other otherwise
 from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
@@ -22,12 +25,14 @@ from utils.config import SynthFFConfig
 from utils.paths import ROOT, atomic
 from utils.synthff import assets, neural_textures
 from utils.synthff.card import write_card
-from utils.synthff.encode import encode, loss
+from utils.synthff.encode import encode, loss, through_platform
 from utils.synthff.people import Target, candidate_seed, choose_people, measure_people, plan, single_thread
 from utils.synthff.shot import Shot, render_shot
 
-WORK = ROOT / "build" / "synthff"  # metadata rows while the build runs
+WORK = ROOT / "build"  # metadata rows while the build runs, by the tree's name
 METHOD = "NeuralTextures"
+POOL = "pool"  # the split whose clips are not committed
+FIRST_OF_POOL, POOL_CANDIDATES = 1000, 50_000  # its first video id, and its first candidate
 
 
 def files_of(root: Path, target: Target, config: SynthFFConfig) -> dict[tuple[str, str], Path]:
@@ -44,24 +49,36 @@ def frames_hash(frames: np.ndarray) -> str:
 
 
 def shoot(target: Target, config: SynthFFConfig, frames: int | None = None) -> Shot:
-    """Render an identity's real clip, or its first `frames`."""
-    return render_shot(target.seed, target.source_seed, config, target.style, target.extra, frames)
+    """Render an identity's real clip, or its first `frames`, and let it go through what comes before a manipulation."""
+    shot = render_shot(target.seed, target.source_seed, config, target.style, target.extra, frames)
+    if config.platform is None:
+        return shot
+    rng = np.random.default_rng([target.seed, 17])
+    pictures, history = through_platform(shot.frames, config.platform, rng, config.fps)
+    return replace(shot, frames=pictures, recipe=shot.recipe | history)
 
 
-def build_identity(target: Target, root: Path, warm: Path, config: SynthFFConfig) -> list[dict]:
+def start_of(root: Path, renderer: str) -> Path:
+    """Return where a renderer's warm start lies."""
+    return root / f"{renderer}.safetensors"
+
+
+def build_identity(target: Target, root: Path, config: SynthFFConfig) -> list[dict]:
     """Make one identity's five files and return its metadata rows; does nothing but read them where they are complete."""
     single_thread()
-    files, row_file = files_of(root, target, config), WORK / "rows" / f"{target.fake_id}.json"
+    files, row_file = files_of(root, target, config), WORK / root.name / "rows" / f"{target.fake_id}.json"
+    renderer = config.renderers[target.renderer]
     if row_file.is_file() and all(path.is_file() for path in files.values()):
         return json.loads(row_file.read_text())
     began = time.perf_counter()
     shot = shoot(target, config)
-    clip = neural_textures.prepare(shot.frames, shot.uv, shot.uv_source)
-    fake, l1 = neural_textures.reenact(clip, load_file(warm), config.tune_steps, target.seed % 2**31)
-    masks = np.stack([neural_textures.soft_mask(region) > 0 for region in clip.region])
+    clip = neural_textures.prepare(shot.frames, shot.uv, shot.uv_source, renderer.crop)
+    fake, l1 = neural_textures.reenact(clip, read_start(root, target.renderer), renderer, target.seed % 2**31)
+    masks = np.stack([neural_textures.soft_mask(region, renderer.feather) > 0 for region in clip.region])
     equal = float((shot.frames[~masks] == fake[~masks]).all(-1).mean())
     if equal < 1:
         raise RuntimeError(f"{target.fake_id}: the fake differs from the original outside its mask")
+    several = len(config.renderers) > 1  # else there is nothing to tell
     rows = []
     for (kind, quality), path in files.items():
         if kind == "mask":
@@ -73,7 +90,9 @@ def build_identity(target: Target, root: Path, warm: Path, config: SynthFFConfig
         rows.append(dict(
             video_id=target.fake_id if faked else target.video_id, method=kind, quality=quality, label=int(faked),
             target=target.video_id, source=target.source_id if faked else "", **shot.recipe,
-            mouth_seed=target.source_seed if faked else target.seed, tune_steps=config.tune_steps if faked else None,
+            mouth_seed=target.source_seed if faked else target.seed,
+            **({"renderer": target.renderer if faked else ""} if several else {}),
+            tune_steps=renderer.tune_steps if faked else None,
             l1=round(l1, 5) if faked else None, outside_equal=equal if faked else None,
             frames=len(frames), width=frames.shape[2], height=frames.shape[1], fps=config.fps, crf=config.crf[quality],
             bytes=path.stat().st_size, psnr=round(psnr, 3), ssim=round(ssim, 4), psnr_outside=round(psnr_outside, 3),
@@ -87,24 +106,36 @@ def build_identity(target: Target, root: Path, warm: Path, config: SynthFFConfig
     return rows
 
 
-def _warm_clip(k: int, config: SynthFFConfig) -> neural_textures.Clip:
+def _warm_shot(k: int, config: SynthFFConfig) -> Shot:
     single_thread()
     seeds = candidate_seed(config, k - 1000), candidate_seed(config, k - 500)  # outside the data set
-    shot = render_shot(*seeds, config, length=config.warm_frames)
-    return neural_textures.prepare(shot.frames, shot.uv, shot.uv_source)
+    target = Target("", "", "", *seeds)
+    return shoot(target, replace(config, frames=config.warm_frames))
 
 
-def ensure_warm_start(path: Path, config: SynthFFConfig, jobs: int) -> Path:
-    """Train the shared start of NeuralTextures on people outside the data set, once."""
-    if path.is_file():
-        return path
-    clips = Parallel(n_jobs=jobs)(delayed(_warm_clip)(k, config) for k in range(config.warm_people))
+def _warm_up(root: Path, renderer: str, shots: list[Shot], config: SynthFFConfig) -> None:
     single_thread()  # more threads would sum in another order
-    show = lambda steps: tqdm(steps, desc="warm start")  # noqa: E731
-    model = neural_textures.warm_start(clips, config.warm_steps, config.seed, show)
-    with atomic(path) as temporary:
-        save_file(model.state(), temporary)
-    return path
+    settings = config.renderers[renderer]
+    clips = [neural_textures.prepare(shot.frames, shot.uv, shot.uv_source, settings.crop) for shot in shots]
+    show = lambda steps: tqdm(steps, desc=renderer)  # noqa: E731
+    state = neural_textures.warm_start(clips, settings, config.seed, show).state()
+    if config.release > 1:  # eight of them: half the bytes
+        state = {name: value.half() for name, value in state.items()}
+    with atomic(start_of(root, renderer)) as temporary:
+        save_file(state, temporary)
+
+
+def ensure_warm_starts(root: Path, config: SynthFFConfig, jobs: int) -> None:
+    """Train the start of each renderer on people outside the data set, once."""
+    missing = [name for name in config.renderers if not start_of(root, name).is_file()]
+    if missing:
+        shots = Parallel(n_jobs=jobs)(delayed(_warm_shot)(k, config) for k in range(config.warm_people))
+        Parallel(n_jobs=min(jobs, len(missing)))(delayed(_warm_up)(root, name, shots, config) for name in missing)
+
+
+def read_start(root: Path, renderer: str) -> dict[str, torch.Tensor]:
+    """Return a renderer's warm start in float32."""
+    return {name: value.float() for name, value in load_file(start_of(root, renderer)).items()}
 
 
 def prepare(root: Path, config: SynthFFConfig, jobs: int) -> tuple[list[Target], dict]:
@@ -114,41 +145,76 @@ def prepare(root: Path, config: SynthFFConfig, jobs: int) -> tuple[list[Target],
     return plan(config, choose_people(root / "people.json", config, count, jobs))
 
 
+def prepare_pool(root: Path, config: SynthFFConfig, jobs: int) -> tuple[list[Target], dict]:
+    """Choose and pair the people of the pool, of whom nobody looks like a person of another split than train."""
+    others, _ = prepare(root, config, jobs)
+    apart_from = [target.seed for target in others if target.split != "train"]
+    seeds = choose_people(root / "pool_people.json", config, 2 * config.pool, jobs, POOL_CANDIDATES, apart_from)
+    return plan(pool_config(config), seeds, FIRST_OF_POOL)
+
+
+def pool_config(config: SynthFFConfig) -> SynthFFConfig:
+    """Return the settings of the pool's clips: shorter ones, of one split."""
+    return replace(config, pairs={POOL: config.pool}, hard_pairs={}, frames=config.pool_frames)
+
+
 def build(root: Path, config: SynthFFConfig, jobs: int = 2, only: list[str] | None = None) -> None:
     """Build the data set below `root`, resuming where it stopped; `only` limits it to some video ids."""
     targets, splits = prepare(root, config, jobs)
-    _check_ids(only, targets)
-    for split, pairs in splits.items():
-        with atomic(root / "splits" / f"{split}.json") as temporary:
-            temporary.write_text(json.dumps(pairs, indent=2) + "\n")
-    warm = ensure_warm_start(root / "warm_start.safetensors", config, jobs)
-    todo = [target for target in targets if only is None or target.video_id in only]
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(build_identity)(t, root, warm, config) for t in todo)
-    made = zip(todo, tqdm(work, total=len(todo), desc="identities"), strict=True)
-    rows = [row | {"split": target.split} for target, identity in made for row in identity]
+    rows = _make(root, config, targets, splits, jobs, only)
     if only is None:
-        write_metadata(root, pd.DataFrame(rows), jobs)
+        write_metadata(root / "metadata.csv", root / "build_time.json", rows, jobs)
         measure_people(root / "people.json", config, jobs)
         write_card(root, config)
 
 
-def write_metadata(root: Path, clips: pd.DataFrame, jobs: int) -> None:
+def build_pool(root: Path, config: SynthFFConfig, jobs: int = 2, only: list[str] | None = None) -> None:
+    """Build the people without labels beside the data set, resuming where it stopped; `only` limits it to some video ids.
+
+    Raises ValueError for a release that has no pool.
+    """
+    if not config.pool:
+        raise ValueError(f"release {config.release} has no pool of people without labels")
+    targets, splits = prepare_pool(root, config, jobs)
+    rows = _make(root, pool_config(config), targets, splits, jobs, only)
+    if only is None:
+        write_metadata(root / "pool.csv", root / "pool_time.json", rows, jobs)
+
+
+def _make(
+    root: Path, config: SynthFFConfig, targets: list[Target], splits: dict, jobs: int, only: list[str] | None
+) -> pd.DataFrame:
+    """Make what is missing of these targets' files; returns their metadata, a row a clip."""
+    _check_ids(only, targets)
+    for split, pairs in splits.items():
+        with atomic(root / "splits" / f"{split}.json") as temporary:
+            temporary.write_text(json.dumps(pairs, indent=2) + "\n")
+    ensure_warm_starts(root, config, jobs)
+    todo = [target for target in targets if only is None or target.video_id in only]
+    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(build_identity)(t, root, config) for t in todo)
+    made = zip(todo, tqdm(work, total=len(todo), desc="identities"), strict=True)
+    return pd.DataFrame([row | {"split": target.split} for target, identity in made for row in identity])
+
+
+def write_metadata(table: Path, time: Path, clips: pd.DataFrame, jobs: int) -> None:
     """Write one row a clip, and apart from it how long the build took: the first repeats, the second never does."""
     seconds = clips.drop_duplicates("target")["seconds"]
     taken = dict(
         identities=len(seconds), jobs=jobs, median_seconds=float(seconds.median()), hours=float(seconds.sum() / jobs / 3600)
     )
-    with atomic(root / "build_time.json") as temporary:
+    with atomic(time) as temporary:
         temporary.write_text(json.dumps(taken) + "\n")
-    with atomic(root / "metadata.csv") as temporary:
+    with atomic(table) as temporary:
         clips.drop(columns="seconds").sort_values(["video_id", "quality"]).to_csv(temporary, index=False)
 
 
 def verify(root: Path, config: SynthFFConfig, ids: list[str], jobs: int = 2) -> dict[str, bool]:
     """Render some originals again and tell which ones have the frames that metadata.csv has the hash of."""
-    targets, _ = prepare(root, config, jobs)
+    (targets, _), table = prepare(root, config, jobs), "metadata.csv"
+    if config.pool and set(ids) - {target.video_id for target in targets}:
+        (targets, _), table, config = prepare_pool(root, config, jobs), "pool.csv", pool_config(config)
     _check_ids(ids, targets)
-    metadata = pd.read_csv(root / "metadata.csv", dtype={"video_id": str})
+    metadata = pd.read_csv(root / table, dtype={"video_id": str})
     known = metadata[metadata["label"] == 0].drop_duplicates("video_id").set_index("video_id")["sha256"]
     return {t.video_id: frames_hash(shoot(t, config).frames) == known[t.video_id] for t in targets if t.video_id in ids}
 
@@ -156,4 +222,5 @@ def verify(root: Path, config: SynthFFConfig, ids: list[str], jobs: int = 2) -> 
 def _check_ids(ids: list[str] | None, targets: list[Target]) -> None:
     unknown = sorted(set(ids or []) - {target.video_id for target in targets})
     if unknown:
-        raise ValueError(f"no such video id: {', '.join(unknown)}; they run from 000 to {targets[-1].video_id}")
+        known = f"{targets[0].video_id} to {targets[-1].video_id}"
+        raise ValueError(f"no such video id: {', '.join(unknown)}; they run from {known}")

@@ -1,12 +1,13 @@
 """NeuralTextures (Thies et al. 2019): a learned texture and a U-Net re-render the mouth with another person's expression.
 
-One warm start is trained on a few people who are not in the data set; each target then gets a texture and a U-Net of their
-own, tuned on the target's clip alone by L1 and a patch-GAN loss (pix2pix). Only the mouth region is re-rendered: the target's
-pose, eyes and everything else stay. Pictures are float tensors in [0, 1], UV buffers are (u, v, part).
+A renderer's warm start is trained on a few people who are not in the data set; each target then gets a texture and a U-Net
+of their own, tuned on the target's clip alone by L1 and a patch-GAN loss (pix2pix). Only the mouth region is re-rendered: the
+target's pose, eyes and everything else stay. Pictures are float tensors in [0, 1], UV buffers are (u, v, part).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -15,16 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.config import RendererConfig
 from utils.synthff.person import SKIN, TEETH, TONGUE
 
-CROP = 80  # px, side of the mouth crop that the U-Net renders
-CHANNELS, TEXELS = 16, 96  # of the neural texture (the paper: 16 channels)
 FACE_WINDOW = (0.78, 0.99, 0.33, 0.70)  # u0, u1, v0, v1 of the face in MakeHuman's skin atlas
 MOUTH_WINDOW = (0.86, 0.965, 0.40, 0.60)  # the part of it that is re-rendered: mouth, chin, lower cheeks
 CROP_SCALE = 1.35  # crop side over the mouth region's extent
-ADVERSARIAL = 0.01  # weight of the GAN loss beside L1 (pix2pix: 1 against 100)
-FEATHER = 1.2  # px, soft edge of the pasted region
 BATCH = 4
+FIRST = RendererConfig()  # of the first release
+UPSAMPLING = ("nearest", "bilinear", "transposed", "shuffle")
 
 
 def _block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
@@ -35,12 +35,18 @@ def _block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequentia
 class UNet(nn.Module):
     """Renders a mouth crop from sampled texture, part maps, the crop around the mouth and its mask."""
 
-    def __init__(self, channels_in: int = CHANNELS + 3 + 3 + 1):
+    def __init__(self, config: RendererConfig = FIRST):
         super().__init__()
-        self.down = nn.ModuleList([_block(channels_in, 24), _block(24, 48, 2), _block(48, 64, 2), _block(64, 96, 2)])
-        self.middle = _block(96, 96)
-        self.up = nn.ModuleList([_block(96 + 64, 64), _block(64 + 48, 48), _block(48 + 24, 24)])
-        self.to_rgb = nn.Conv2d(24, 3, 3, 1, 1)
+        if config.upsampling not in UPSAMPLING:
+            raise ValueError(f"unknown upsampling {config.upsampling!r}: choose one of {', '.join(UPSAMPLING)}")
+        one, two, three, four = config.widths
+        channels_in = config.channels + 3 + 3 + 1
+        down = (_block(channels_in, one), _block(one, two, 2), _block(two, three, 2), _block(three, four, 2))
+        self.down = nn.ModuleList(down)
+        self.middle = _block(four, four)
+        self.up = nn.ModuleList([_block(four + three, three), _block(three + two, two), _block(two + one, one)])
+        self.to_rgb = nn.Conv2d(one, 3, 3, 1, 1)
+        self.larger = nn.ModuleList(_upsampler(config.upsampling, channels) for channels in (four, three, two))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, C, S, S) -> (B, 3, S, S)
         skips = []
@@ -48,9 +54,18 @@ class UNet(nn.Module):
             x = block(x)
             skips.append(x)
         x = self.middle(x)
-        for block, skip in zip(self.up, skips[-2::-1], strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skip], 1))
+        for block, larger, skip in zip(self.up, self.larger, skips[-2::-1], strict=True):
+            x = block(torch.cat([larger(x), skip], 1))
         return torch.sigmoid(self.to_rgb(x))
+
+
+def _upsampler(kind: str, channels: int) -> nn.Module:
+    """Return what doubles the side of feature maps; each kind leaves traces of its own (Odena et al. 2016)."""
+    if kind == "transposed":
+        return nn.ConvTranspose2d(channels, channels, 4, 2, 1)
+    if kind == "shuffle":
+        return nn.Sequential(nn.Conv2d(channels, 4 * channels, 1), nn.PixelShuffle(2))
+    return nn.Upsample(scale_factor=2, mode=kind, align_corners=False if kind == "bilinear" else None)
 
 
 class PatchDiscriminator(nn.Module):
@@ -88,8 +103,11 @@ def mouth_region(uv: np.ndarray) -> np.ndarray:
     return ((part == SKIN) & (u > u0) & (u < u1) & (v > v0) & (v < v1)) | (part == TEETH) | (part == TONGUE)
 
 
-def prepare(frames: np.ndarray, uv: np.ndarray, uv_source: np.ndarray) -> Clip:
-    """Cut the mouth crops out of frames (n, H, W, 3) and of the UV buffers (n, H, W, >=3) of both expressions."""
+def prepare(frames: np.ndarray, uv: np.ndarray, uv_source: np.ndarray, side: int = FIRST.crop) -> Clip:
+    """Cut mouth crops of `side` px out of frames (n, H, W, 3) and of the UV buffers (n, H, W, >=3) of both expressions.
+
+    Raises ValueError where a frame shows no mouth.
+    """
     region = mouth_region(uv) | mouth_region(uv_source)
     height, width = region.shape[1:]
     boxes, crops = [], {"picture": [], "uv": [], "uv_source": [], "mask": []}
@@ -101,24 +119,24 @@ def prepare(frames: np.ndarray, uv: np.ndarray, uv_source: np.ndarray) -> Clip:
         half = max(np.ptp(ys), np.ptp(xs)) / 2 * CROP_SCALE
         box = max(int(cx - half), 0), max(int(cy - half), 0), min(int(cx + half), width), min(int(cy + half), height)
         boxes.append(box)
-        crops["picture"].append(_crop(frames[t], box, cv2.INTER_LINEAR) / 255)
-        crops["uv"].append(_crop(uv[t, ..., :3], box, cv2.INTER_NEAREST))
-        crops["uv_source"].append(_crop(uv_source[t, ..., :3], box, cv2.INTER_NEAREST))
-        crops["mask"].append(_crop(inside[..., None], box, cv2.INTER_NEAREST))
+        crops["picture"].append(_crop(frames[t], box, side, cv2.INTER_LINEAR) / 255)
+        crops["uv"].append(_crop(uv[t, ..., :3], box, side, cv2.INTER_NEAREST))
+        crops["uv_source"].append(_crop(uv_source[t, ..., :3], box, side, cv2.INTER_NEAREST))
+        crops["mask"].append(_crop(inside[..., None], box, side, cv2.INTER_NEAREST))
     stacked = {name: torch.from_numpy(np.stack(values)) for name, values in crops.items()}
     return Clip(frames, region, boxes, **stacked)
 
 
-def _crop(image: np.ndarray, box, interpolation: int) -> np.ndarray:
-    """Return the box of an image (H, W, C) resized to (C, CROP, CROP) float32."""
+def _crop(image: np.ndarray, box, side: int, interpolation: int) -> np.ndarray:
+    """Return the box of an image (H, W, C) resized to (C, side, side) float32."""
     x0, y0, x1, y1 = box
-    patch = cv2.resize(image[y0:y1, x0:x1].astype(np.float32), (CROP, CROP), interpolation=interpolation)
-    return np.ascontiguousarray(patch.reshape(CROP, CROP, -1).transpose(2, 0, 1))
+    patch = cv2.resize(image[y0:y1, x0:x1].astype(np.float32), (side, side), interpolation=interpolation)
+    return np.ascontiguousarray(patch.reshape(side, side, -1).transpose(2, 0, 1))
 
 
-def new_texture() -> torch.Tensor:
+def new_texture(config: RendererConfig = FIRST) -> torch.Tensor:
     """Return a random neural texture (2, C, R, R): one layer for the face, one for the inside of the mouth."""
-    return (torch.randn(2, CHANNELS, TEXELS, TEXELS) * 0.1).requires_grad_()
+    return (torch.randn(2, config.channels, config.texels, config.texels) * 0.1).requires_grad_()
 
 
 def sample_texture(texture: torch.Tensor, uv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,10 +157,11 @@ def sample_texture(texture: torch.Tensor, uv: torch.Tensor) -> tuple[torch.Tenso
 class NeuralTextures:
     """A texture, its renderer and its critic, with one training step for warm start and fine-tuning alike."""
 
-    def __init__(self, lr: float = 1e-3, texture_lr: float = 2e-2):
-        self.unet = UNet().to(memory_format=torch.channels_last)  # quicker on a CPU
+    def __init__(self, config: RendererConfig = FIRST, lr: float = 1e-3, texture_lr: float = 2e-2):
+        self.config = config
+        self.unet = UNet(config).to(memory_format=torch.channels_last)  # quicker on a CPU
         self.critic = PatchDiscriminator()
-        self.texture = new_texture()
+        self.texture = new_texture(config)
         self.lr, self.texture_lr = lr, texture_lr
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -177,8 +196,10 @@ class NeuralTextures:
         fake = real * (1 - mask) + fake * mask
         l1 = ((fake - real).abs() * mask).sum() / mask.sum() / 3
         loss = l1
+        if self.config.gradient:
+            loss = loss + self.config.gradient * _gradient_loss(fake, real, mask)
         if adversarial:
-            loss = l1 + adversarial * F.softplus(-self.critic(fake)).mean()
+            loss = loss + adversarial * F.softplus(-self.critic(fake)).mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -190,49 +211,59 @@ class NeuralTextures:
         return float(l1.detach())
 
 
-def warm_start(clips: list[Clip], steps: int, seed: int, progress=iter) -> NeuralTextures:
+def _gradient_loss(fake: torch.Tensor, real: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean absolute difference of horizontal and vertical image gradients inside the mask."""
+    loss, difference = torch.zeros(()), fake - real
+    for axis in (2, 3):
+        inside = mask.narrow(axis, 1, mask.shape[axis] - 1)
+        loss = loss + (difference.diff(dim=axis).abs() * inside).sum() / inside.sum() / 3
+    return loss
+
+
+def warm_start(
+    clips: list[Clip], config: RendererConfig, seed: int, progress: Callable[[Iterable], Iterable] = iter
+) -> NeuralTextures:
     """Train one renderer on several people, a texture each; the mean texture starts every target."""
-    torch.manual_seed(seed)
-    model = NeuralTextures(lr=2e-3)
-    textures = [new_texture() for _ in clips]
+    torch.manual_seed(seed + config.seed)
+    model = NeuralTextures(config, lr=2e-3)
+    textures = [new_texture(config) for _ in clips]
     model.start(textures)
-    for step in progress(range(steps)):
+    for step in progress(range(config.warm_steps)):
         k = step % len(clips)
         index = torch.randint(0, len(clips[k].boxes), (BATCH,))
-        model.step(clips[k], index, ADVERSARIAL if step > steps // 3 else 0.0, textures[k])
+        model.step(clips[k], index, config.adversarial if step > config.warm_steps // 3 else 0.0, textures[k])
     model.texture = torch.stack(textures).mean(0).detach().requires_grad_()
     return model
 
 
-def reenact(clip: Clip, state: dict[str, torch.Tensor], steps: int, seed: int) -> tuple[np.ndarray, float]:
+def reenact(clip: Clip, state: dict[str, torch.Tensor], config: RendererConfig, seed: int) -> tuple[np.ndarray, float]:
     """Tune the warm start `state` on a target and render the source's expression.
 
     Returns the fake frames (n, H, W, 3) uint8, equal to the real ones outside the pasted region, and the last L1 losses' mean.
     """
     torch.manual_seed(seed)
-    model = NeuralTextures()
+    model = NeuralTextures(config)
     model.load_state(state)
     model.start()
-    losses = [model.step(clip, torch.randint(0, len(clip.boxes), (BATCH,)), ADVERSARIAL) for _ in range(steps)]
+    steps, index = config.tune_steps, range(0, len(clip.boxes), 2 * BATCH)
+    losses = [model.step(clip, torch.randint(0, len(clip.boxes), (BATCH,)), config.adversarial) for _ in range(steps)]
     with torch.no_grad():
-        rendered = [
-            model.render(model.texture, clip.uv_source[i : i + 8], clip.picture[i : i + 8], clip.mask[i : i + 8])
-            for i in range(0, len(clip.boxes), 8)
-        ]
-    return paste(clip, torch.cat(rendered).numpy()), float(np.mean(losses[-10:]))
+        parts = ([part[i : i + 2 * BATCH] for part in (clip.uv_source, clip.picture, clip.mask)] for i in index)
+        rendered = [model.render(model.texture, *part) for part in parts]
+    return paste(clip, torch.cat(rendered).numpy(), config.feather), float(np.mean(losses[-10:]))
 
 
-def soft_mask(region: np.ndarray) -> np.ndarray:
-    """Return the weight (H, W) in [0, 1] with which a region is pasted."""
-    return cv2.GaussianBlur(region.astype(np.float32), (0, 0), FEATHER)
+def soft_mask(region: np.ndarray, feather: float = FIRST.feather) -> np.ndarray:
+    """Return the weight (H, W) in [0, 1] with which a region is pasted; `feather` is its edge's standard deviation in px."""
+    return cv2.GaussianBlur(region.astype(np.float32), (0, 0), feather)
 
 
-def paste(clip: Clip, rendered: np.ndarray) -> np.ndarray:
+def paste(clip: Clip, rendered: np.ndarray, feather: float = FIRST.feather) -> np.ndarray:
     """Return the clip's frames with the rendered crops (n, 3, S, S) pasted into the region."""
     fake = clip.frames.copy()
     for t, (x0, y0, x1, y1) in enumerate(clip.boxes):
         patch = cv2.resize(rendered[t].transpose(1, 2, 0) * 255, (x1 - x0, y1 - y0))
-        weight = soft_mask(clip.region[t])[y0:y1, x0:x1, None]
+        weight = soft_mask(clip.region[t], feather)[y0:y1, x0:x1, None]
         blended = fake[t, y0:y1, x0:x1] * (1 - weight) + patch * weight
         fake[t, y0:y1, x0:x1] = np.where(weight > 0, np.clip(np.round(blended), 0, 255), fake[t, y0:y1, x0:x1])
     return fake

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Target:
     source_seed: int
     style: str = "plain"
     extra: str = "none"
+    renderer: str = "warm_start"  # of the fake: a key of SynthFFConfig.renderers
 
     @property
     def fake_id(self) -> str:
@@ -63,24 +65,31 @@ def _embed(seed: int) -> list[float] | None:
     return None if found is None else found.tolist()
 
 
-def choose_people(path: Path, config: SynthFFConfig, count: int, jobs: int, batch: int = 64) -> list[int]:
-    """Return `count` person seeds of whom no two are closer than `look_alike` in dlib's embedding; kept in `path`."""
+def choose_people(
+    path: Path, config: SynthFFConfig, count: int, jobs: int, first: int = 0, apart_from: Sequence[int] | None = None,
+    batch: int = 64,
+) -> list[int]:  # fmt: skip
+    """Return `count` person seeds from the `first` candidate on; kept in `path`.
+
+    No two of them are closer than `look_alike` in dlib's embedding; with `apart_from` they may be, but nobody is to one of
+    these other people.
+    """
     if path.is_file():
         kept = json.loads(path.read_text())
         if (kept["seed"], kept["look_alike"]) == (config.seed, config.look_alike) and len(kept["seeds"]) >= count:
             return kept["seeds"][:count]
-    chosen, vectors, tried = [], np.zeros((0, 128)), 0
+    chosen, tried = [], 0
+    vectors = np.array(_embeddings(apart_from, config, jobs)) if apart_from else np.zeros((0, 128))
     with tqdm(total=count, desc="people") as bar:
         while len(chosen) < count:
-            candidates = [candidate_seed(config, tried + i) for i in range(batch)]
-            found = Parallel(n_jobs=jobs)(delayed(_embed)(seed) for seed in candidates)
-            for seed, vector in zip(candidates, found, strict=True):
+            candidates = [candidate_seed(config, first + tried + i) for i in range(batch)]
+            for seed, vector in zip(candidates, _embeddings(candidates, config, jobs), strict=True):
                 if len(chosen) == count:
                     break
                 tried += 1
                 if vector is not None and np.all(np.linalg.norm(vectors - vector, axis=1) >= config.look_alike):
                     chosen.append(seed)
-                    vectors = np.vstack([vectors, vector])
+                    vectors = vectors if apart_from else np.vstack([vectors, vector])
                     bar.update()
     with atomic(path) as temporary:
         kept = dict(seed=config.seed, look_alike=config.look_alike, tried=tried, seeds=chosen)
@@ -88,12 +97,16 @@ def choose_people(path: Path, config: SynthFFConfig, count: int, jobs: int, batc
     return chosen
 
 
+def _embeddings(seeds: Sequence[int], config: SynthFFConfig, jobs: int) -> list[list[float] | None]:
+    return Parallel(n_jobs=jobs)(delayed(_embed)(seed) for seed in seeds)
+
+
 def measure_people(path: Path, config: SynthFFConfig, jobs: int) -> None:
     """Add to `path` how far apart different people and pictures of one person are in dlib's embedding, for the card."""
     kept = json.loads(path.read_text())
     if "same_max" in kept:
         return
-    drawn = Parallel(n_jobs=jobs)(delayed(_embed)(candidate_seed(config, i)) for i in range(MEASURED))
+    drawn = _embeddings([candidate_seed(config, i) for i in range(MEASURED)], config, jobs)
     distances = pdist(np.array([vector for vector in drawn if vector is not None]))
     same = same_person_distances(renderer_for(1), kept["seeds"][:12])
     kept |= dict(
@@ -104,12 +117,13 @@ def measure_people(path: Path, config: SynthFFConfig, jobs: int) -> None:
         temporary.write_text(json.dumps(kept) + "\n")
 
 
-def plan(config: SynthFFConfig, seeds: list[int]) -> tuple[list[Target], dict[str, list[list[str]]]]:
+def plan(config: SynthFFConfig, seeds: list[int], first: int = 0) -> tuple[list[Target], dict[str, list[list[str]]]]:
     """Pair the people and deal the pairs to the splits; returns every target and the splits as FF++ writes them.
 
-    The first pairs are dealt by lot to train, val and test; the held-back `test_hard` has the last ones, and its own style.
+    Video ids count from `first`. The first pairs are dealt by lot to the splits of `config.pairs`; those of `hard_pairs` have
+    the last ones, and a style of their own. A split's renderers go round its fakes by lot.
     """
-    ids = [f"{i:03d}" for i in range(len(seeds))]
+    ids = [f"{first + i:03d}" for i in range(len(seeds))]
     pairs = [(i, i + 1) for i in range(0, len(ids), 2)]
     plain = sum(config.pairs.values())
     deal = np.random.default_rng(config.seed).permutation(plain)
@@ -118,12 +132,13 @@ def plan(config: SynthFFConfig, seeds: list[int]) -> tuple[list[Target], dict[st
         splits[split] = [pairs[k] for k in sorted(deal[start : start + count])]
         start += count
     splits |= {split: pairs[plain : plain + count] for split, count in config.hard_pairs.items()}
-    for split, drawn in splits.items():
+    for place, (split, drawn) in enumerate(splits.items()):
         style = "hard" if split in config.hard_pairs else "plain"
-        extras = STYLES[style].extras
+        extras, renderers = STYLES[style].extras, config.dealt.get(split, tuple(config.renderers)[:1])
+        turn = iter(np.random.default_rng([config.seed, 19, place, first]).permutation(2 * len(drawn)))
         for a, b in drawn:
             for x, y in ((a, b), (b, a)):
-                extra = extras[x % len(extras)]
-                targets.append(Target(ids[x], ids[y], split, seeds[x], seeds[y], style, extra))
+                extra, renderer = extras[x % len(extras)], renderers[next(turn) % len(renderers)]
+                targets.append(Target(ids[x], ids[y], split, seeds[x], seeds[y], style, extra, renderer))
     named = {split: [[ids[a], ids[b]] for a, b in drawn] for split, drawn in splits.items()}
     return sorted(targets, key=lambda target: target.video_id), named

@@ -1,0 +1,76 @@
+"""Qualities that a tree lacks: written by FFmpeg's encoders, the same bytes each time, damage told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+from clips import encode, ramps
+
+from utils.config import CRF, ENCODINGS, UNSEEN, DataConfig, Encoding, get_profile
+from utils.faces import ffpp
+from utils.faces.encode import encode_all, reencode
+from utils.faces.video import read_frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A clip of moving noise over ramps, 96x64, nearly lossless."""
+    rng = np.random.default_rng(0)
+    frames = np.clip(ramps(8, 64, 96).astype(int) + rng.integers(-30, 30, (8, 64, 96, 3)), 0, 255).astype(np.uint8)
+    return encode(tmp_path_factory.mktemp("clips") / "clip.mp4", frames, crf=4)
+
+
+@pytest.mark.parametrize("quality", ENCODINGS)
+def test_every_encoding_keeps_the_frames_and_gives_the_same_bytes_again(clip, tmp_path, quality):
+    how = ENCODINGS[quality]
+    for name in ("one.mp4", "two.mp4"):
+        reencode(clip, tmp_path / name, how)
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mp4", "two.mp4"]  # nothing temporary is left
+    with av.open(str(tmp_path / "one.mp4")) as container:
+        stream = container.streams.video[0]
+        codec = {"libx264": "h264", "libx265": "hevc", "libvpx-vp9": "vp9"}[how.codec]
+        assert stream.codec_context.name in (codec, f"lib{codec}", "libvpx-vp9")
+        assert (stream.width, stream.height) == (int(96 * how.scale), int(64 * how.scale))
+        assert sum(1 for _ in container.decode(stream)) == 8
+
+
+def test_what_is_called_unseen_is_no_quality_of_the_training_and_loses_more_than_c23(clip, tmp_path):
+    assert not set(UNSEEN) & set(CRF) and not set(UNSEEN.values()) & {ENCODINGS[quality] for quality in CRF}
+    sizes = {}
+    for quality, how in ENCODINGS.items():
+        reencode(clip, tmp_path / f"{quality}.mp4", how)
+        sizes[quality] = (tmp_path / f"{quality}.mp4").stat().st_size
+    assert max(sizes[quality] for quality in UNSEEN) < sizes["c23"] and sizes["crf46"] < sizes["crf33"]
+
+
+def test_twice_is_the_second_time_through_the_first_ones_file(clip, tmp_path):
+    reencode(clip, tmp_path / "twice.mp4", Encoding(crf=36, times=2))
+    reencode(clip, tmp_path / "once.mp4", Encoding(crf=36))
+    reencode(tmp_path / "once.mp4", tmp_path / "again.mp4", Encoding(crf=36))
+    pixels = [read_frames(tmp_path / name)[1] for name in ("twice.mp4", "again.mp4", "once.mp4")]
+    assert np.array_equal(pixels[0], pixels[1]) and not np.array_equal(pixels[0], pixels[2])
+
+
+def test_damage_and_unknown_encoders_are_told(clip, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match="cannot read .*bad.mp4.*download it again"):
+        reencode(tmp_path / "bad.mp4", tmp_path / "out.mp4", ENCODINGS["c40"])
+    with pytest.raises(ValueError, match="unknown encoder 'mpeg1': choose one of libx264"):
+        reencode(clip, tmp_path / "out.mp4", Encoding("mpeg1"))
+    failed = encode_all([(tmp_path / "none.mp4", tmp_path / "out.mp4", "vp9"), (clip, tmp_path / "fine.mp4", "vp9")], n_jobs=1)
+    assert list(failed) == [str(tmp_path / "none.mp4")] and (tmp_path / "fine.mp4").is_file()
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_unseen_qualities_are_made_of_the_best_that_is_there_and_do_not_rename_the_data(tmp_path):
+    root = DataConfig().root
+    index = ffpp.build_index(root, ["NeuralTextures"], ["c23", *UNSEEN], pairs_per_split=1, made=tmp_path)
+    made = index[index["quality"].isin(list(UNSEEN))]
+    assert set(made["made"]) == {"c23"} and (made["path"].str.startswith(str(tmp_path))).all()
+    assert len(made) == len(UNSEEN) * (index["quality"] == "c23").sum()
+    profile = replace(get_profile("synthff"), data=DataConfig(qualities=("c23", *UNSEEN), pairs_per_split=1))
+    assert ffpp.notes(index, profile) == []
