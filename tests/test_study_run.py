@@ -16,7 +16,7 @@ from utils.faces.splits import POOL, SEALED
 from utils.learn import cells as learn_cells
 from utils.learn.cells import folder_of, is_finished
 from utils.learn.scores import SCORES, read_scores
-from utils.paths import read_json
+from utils.paths import ROOT, WORK, read_json
 from utils.protocol import ARMS, PRIMARY, STUDIES, Cell, cells, stages
 from utils.run import study
 
@@ -129,6 +129,11 @@ def test_the_command_refuses_what_makes_no_sense(capsys):
 
 
 # Scored once
+
+
+def test_scores_of_the_real_study_are_committed_and_those_of_others_are_not():
+    assert REAL.workspace.study == ROOT / "data" / "study" and SMOKE.workspace.study.is_relative_to(WORK)
+    assert REAL.workspace.runs.is_relative_to(WORK)
 
 
 def git(root, *arguments):
