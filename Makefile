@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PROFILE := repeat
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks figures report replace-results synthff pool grid lab test lint clean
+.PHONY: help reproduce notebooks figures report replace-results synthff pool grid study lab test lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ pool: $(VENV)/.ready-synthff ## build the people without labels of SynthFF's sec
 
 grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations, below data/work/ (hours, resumes)
 	$(RUN) -m utils.run.grid
+
+study: $(VENV)/.ready ## what unlabelled video is worth: trains what is left of the study (hours, resumes); its tests are scored apart
+	$(RUN) -m utils.run.study $(if $(SEEDS),--seeds $(SEEDS))
 
 plan: $(VENV)/.ready ## what `make reproduce` and `make grid` of a PROFILE ask for: fits, steps, images, hours, disk; runs nothing
 	$(RUN) -m utils.run.plan --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))

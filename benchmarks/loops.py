@@ -67,6 +67,9 @@ class Held:
     def __init__(self, images: torch.Tensor, labels: torch.Tensor):
         self.images, self.labels = images, labels
 
+    def watch(self, *_) -> None:
+        """It has nothing to see."""
+
     def noise(self, *_) -> torch.Tensor:
         return self.images
 

@@ -16,10 +16,10 @@ from utils.learn.models import Detector
 from utils.paths import Workspace
 
 
-def make_faces(train=4, val=2, test=2, frames=3, size=16, seed=0) -> FaceSet:
+def make_faces(train=4, val=2, test=2, frames=3, size=16, seed=0, **others) -> FaceSet:
     """Return faces of so many identity pairs a split, two identities a pair, both labels, c23 and c40."""
     rng, rows, number = np.random.default_rng(seed), [], 0
-    for split, pairs in {"train": train, "val": val, "test": test}.items():
+    for split, pairs in ({"train": train, "val": val, "test": test} | others).items():
         for _ in range(pairs):
             a, b = f"{number:03d}", f"{number + 1:03d}"
             number += 2
@@ -41,7 +41,7 @@ def small_network(px=16, dropout=0.3, seed=0, normalise=True) -> Detector:
         norms = [nn.BatchNorm2d(8), nn.BatchNorm2d(16)] if normalise else [nn.Identity(), nn.Identity()]
         body = [nn.Conv2d(3, 8, 3, 2), norms[0], nn.ReLU(), nn.Conv2d(8, 16, 3, 2), norms[1], nn.ReLU()]
         network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(16, 2))
-    return Detector("small", network, "9", px)
+    return Detector("small", network, "9", px, pooled="6")
 
 
 class TinyProfile(Profile):

@@ -172,6 +172,17 @@ def test_harder_videos_show_nobody_of_the_other_splits(tmp_path):
             ffpp.load_splits(tree)
 
 
+def test_the_second_release_has_a_pool_and_two_sealed_tests_in_the_place_of_test(tmp_path):
+    pairs = {name: [[f"{100 + 2 * i}", f"{101 + 2 * i}"]] for i, name in enumerate(("train", "val", "pool", *ffpp.SEALED))}
+    tree = empty_tree(tmp_path / "tree", pairs)
+    assert list(ffpp.load_splits(tree)) == list(pairs)
+    index = ffpp.build_index(tree, ["NeuralTextures"], ["c23", "c40"])
+    assert index.groupby("split").size().to_dict() == dict.fromkeys(pairs, 8)
+    (tree / "splits" / "test2.json").unlink()
+    with pytest.raises(FileNotFoundError, match="test.json"):
+        ffpp.load_splits(tree)
+
+
 def test_default_profile_reads_the_committed_tree():
     profile = Profile(name="synthff")
     root = require_data(profile)

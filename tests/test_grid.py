@@ -6,7 +6,7 @@ import pytest
 from fake_faces import make_faces, tiny_profile
 
 from utils import config
-from utils.config import ARMS, LABELLED_PEOPLE, NETWORKS, Experiment, get_profile
+from utils.config import ARMS, CASE_NETWORKS, LABELLED_PEOPLE, Experiment, get_profile
 from utils.learn.models import WeightsUnavailable
 from utils.learn.scores import SCORES
 from utils.paths import read_json
@@ -19,9 +19,9 @@ SYNTHFF = get_profile("synthff")
 def test_the_cases_are_every_network_in_every_phase_once():
     tasks = grid.tasks(SYNTHFF, "cases", [0, 1])
     cases = [(task.model, phase, task.seed) for task in tasks for phase in task.phases]
-    assert len(cases) == len(set(cases)) == 2 * 3 * len(NETWORKS)
+    assert len(cases) == len(set(cases)) == 2 * 3 * len(CASE_NETWORKS)
     assert all(task.phases in (("trained", "post_trained"), ("noisy_trained",)) for task in tasks)
-    assert all(set(NETWORKS) == set(get_profile(name).models) for name in ("synthff", "ffpp"))
+    assert all(set(CASE_NETWORKS) == set(get_profile(name).models) for name in ("synthff", "ffpp"))
     only = grid.tasks(SYNTHFF, "cases", [0], ["xception"])
     assert [task.phases for task in only] == [("trained", "post_trained"), ("noisy_trained",)]
 

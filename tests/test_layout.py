@@ -10,7 +10,7 @@ from utils.paths import ROOT
 UTILS = ROOT / "utils"
 # From left to right, as data flow: a room imports only from rooms to its left, and from the ground (paths, config).
 ROOMS = ("faces", "synthff", "learn", "results", "checks", "run")
-GROUND = ("paths", "config")
+GROUND = ("paths", "config", "protocol")
 
 
 def imported(path):
@@ -48,6 +48,7 @@ def test_a_room_imports_only_from_rooms_to_its_left(room):
 def test_the_ground_imports_no_room():
     assert imported(UTILS / "paths.py") == set()
     assert {names[0] for names in imported(UTILS / "config.py")} <= {"paths"}
+    assert {names[0] for names in imported(UTILS / "protocol.py")} <= {"paths", "config"}
 
 
 @pytest.mark.parametrize("room", ROOMS)

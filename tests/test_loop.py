@@ -19,6 +19,7 @@ from utils.config import ModelConfig, NoisyStudentConfig, TrainConfig
 from utils.learn import checkpoints, loop, plans
 from utils.learn.models import create_model
 from utils.learn.noisy_student import NoisedLabels, StudentStep
+from utils.learn.online import DistillationStep, MeanTeacherStep
 from utils.learn.pseudo_labels import PseudoLabels
 from utils.learn.training import Supervised, fit
 from utils.paths import ROOT
@@ -117,6 +118,17 @@ def test_a_fit_goes_on_from_its_checkpoint_at_any_step(faces, tmp_path, monkeypa
     seconds = [line["seconds"] for line in checkpoints.read_log(run)]
     assert seconds == sorted(seconds) and checkpoints.read_json(run / "result.json")["steps"] == 6
     assert not (run / checkpoints.CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("step", [MeanTeacherStep, partial(DistillationStep, teacher=small_network(seed=3))])
+def test_a_teacher_within_the_step_is_the_same_after_a_restart_and_with_a_reader(faces, tmp_path, monkeypatch, step):
+    make, shared = partial(step, inputs_u=taught(faces)[0], student=STUDENT), replace(SHARED, workers=0)
+    fit_tiny(faces, tmp_path / "whole", shared=shared, make_objective=make)
+    shared = replace(shared, workers=1)
+    for last in (2, 5):
+        stop_at(faces, tmp_path / "run", monkeypatch, last, shared=shared, make_objective=make)
+    fit_tiny(faces, tmp_path / "run", shared=shared, make_objective=make)
+    assert equal(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
 def stop_at(faces, folder, monkeypatch, last, config=CONFIG, shared=SHARED, **options):

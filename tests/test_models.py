@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import skimage.data
+import timm
 import torch
+import torchvision
 
 from utils.config import NETWORKS, ModelConfig, Network, TrainConfig
 from utils.learn import models
@@ -83,25 +86,36 @@ def test_lite0_gets_the_packages_imagenet_weights():
     assert torch.equal(model.bn2.running_var, weights["_bn1.running_var"])
 
 
-def test_lite0s_activations_have_the_statistics_it_was_trained_with():
-    """With misplaced weights the last layer's inputs would be far from the means that its batch norm has stored."""
-    torch.manual_seed(0)
-    coarse = torch.rand(16, 3, 12, 12)
-    images = torch.nn.functional.interpolate(coarse, 192, mode="bicubic").clamp(0, 1)
-    drift = {}
-    for weights in ("package", "shuffled"):
-        model = create_model("efficientnet-lite0", ModelConfig(px=192, weights="package")).eval()
-        if weights == "shuffled":
-            block = model.network.blocks[3][1].conv_pwl.weight
-            block.data = block.data[torch.randperm(len(block))]
-        seen = []
-        model.network.bn2.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[0]))
-        with torch.no_grad():
-            model(images)
-        last = model.network.bn2
-        difference = seen[0].mean(dim=(0, 2, 3)) - last.running_mean
-        drift[weights] = (difference / last.running_var.sqrt()).abs().median().item()
-    assert drift["package"] < 0.5, drift
+ESPRESSO = 967  # of ImageNet's classes
+PACKAGED = [name for name, network in NETWORKS.items() if network.package]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_every_weight_of_a_package_is_loaded_but_those_of_its_last_layer(name):
+    weights = torch.load(models.package_weights(NETWORKS[name].package), weights_only=True)
+    model = create_model(name, ModelConfig(px=32, weights="package"), seed=1)
+    own = {key: value for key, value in model.network.state_dict().items() if not key.startswith(model._head)}
+    *before_the_head, _, _ = weights.values()
+    assert len(own) == len(before_the_head) > 200
+    assert all(torch.equal(value, source) for value, source in zip(own.values(), before_the_head, strict=True))
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_with_a_packages_last_layer_too_a_network_names_what_it_sees(name):
+    """A misplaced weight anywhere would show: espresso is one of ImageNet's thousand classes, and a cup of it is a picture."""
+    network, coffee = NETWORKS[name], torch.from_numpy(skimage.data.coffee()).permute(2, 0, 1)[None].float() / 255
+    build = {"timm": timm.create_model, "torchvision": torchvision.models.get_model}[network.library]
+    whole = build(network.source).eval()
+    load_by_order(whole, torch.load(models.package_weights(network.package), weights_only=True), skip="-")
+    model = create_model(name, ModelConfig(px=224, weights="package")).eval()
+    picture = torch.nn.functional.interpolate(coffee[..., 100:500], 224, mode="area")
+    with torch.no_grad():
+        p = torch.softmax(whole((picture - model.mean) / model.deviation), dim=1)[0]
+        features = model.watch_features()
+        model(picture)
+        again = torch.softmax(whole.get_submodule(model._head)(features()), dim=1)[0]
+    assert p.argmax() == ESPRESSO and p.max() > 0.5
+    assert torch.allclose(p, again, atol=1e-4)  # by way of the features that our network has
 
 
 def test_weights_that_do_not_fit_are_refused_by_name():

@@ -8,7 +8,7 @@ import pytest
 from clips import empty_tree
 from fake_faces import tiny_profile
 
-from utils.config import NETWORKS, ModelConfig, get_profile
+from utils.config import CASE_NETWORKS, ModelConfig, get_profile
 from utils.paths import RATES
 from utils.run import costs, grid, plan, progress
 
@@ -76,7 +76,7 @@ def test_ffpp_without_a_tree_has_the_official_sizes(tmp_path, rates):
     assert extraction.bytes == 4000 * 32 * 3 * 380**2 and extraction.done == "no"
     assert (comparison.fits, comparison.done) == (5 * 10, "0/10")
     assert comparison.steps == 50 * 20_000
-    assert cases.fits == len(NETWORKS) * (2 + 1 + 3)  # two phases, and a teacher and three students
+    assert cases.fits == len(CASE_NETWORKS) * (2 + 1 + 3)  # two phases, and a teacher and three students
     assert plan.hours(extraction, 2, False) == "4.4"  # 128,000 frames, four a second and core
     assert plan.hours(extraction, 1, True) == "0.56"  # on the 16 cores beside the GPU
     assert plan.hours(comparison, 8, True) == "?" and plan.hours(comparison, 8, False).startswith("~")
@@ -124,7 +124,7 @@ def test_the_committed_rates_name_their_machine_and_cover_every_network():
     table = pd.read_csv(RATES, keep_default_na=False)
     assert list(table) == costs.COLUMNS
     assert (table["per_s"] > 0).all() and table["machine"].str.len().gt(5).all()
-    assert set(NETWORKS) <= set(table.loc[table["work"] == "train", "model"])
+    assert set(CASE_NETWORKS) <= set(table.loc[table["work"] == "train", "model"])
 
 
 def test_progress_weighs_tasks_by_steps_and_cost(tmp_path, monkeypatch):

@@ -109,7 +109,7 @@ GOOD |= {"video_id": "007", "frame": 0, "label": 0, "score": 0.5}
         ({"label": 2}, "labels other than 0 and 1"),
         ({"score": 1.5}, r"scores outside \[0, 1\]"),
         ({"score": float("nan")}, "empty cells"),
-        ({"split": "train"}, "splits other than val, test, test_hard"),
+        ({"split": "train"}, "splits other than val, test, test_hard, test2, test2_unseen"),
         ({"label": 1, "frame": 5}, "a video with two labels"),
         ({}, "a face that is scored twice"),
     ],

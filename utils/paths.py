@@ -16,6 +16,7 @@ FFPP_SPLITS = REFERENCE / "ffpp_splits"  # the official splits and sources: fact
 SYNTHFF = {1: DATA / "synthff", 2: DATA / "synthff2"}  # by release
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
+PROTOCOL = REPORT / "protocol.md"  # of the study, committed before its test is scored
 BENCHMARKS = ROOT / "benchmarks"  # scripts, and the committed tables that they have written
 RATES = BENCHMARKS / "rates.csv"  # measured by benchmarks/rates.py, read by the plan
 WORK = Path(os.environ.get("DEEPFAKE_WORK", DATA / "work"))  # what is not committed; tests point it elsewhere
@@ -61,6 +62,11 @@ class Workspace:
     def results(self) -> Path:
         """The few tables of results, committed for the default profile: predictions, runs, curves, pseudo_labels."""
         return self.root / "data" / "results"
+
+    @property
+    def study(self) -> Path:
+        """Scores of the study's tests, and when and after which protocol they were made; committed for the profile `study`."""
+        return (ROOT if self.root == WORK / "study" else self.root) / "data" / "study"
 
     @property
     def user_study(self) -> Path:

@@ -28,6 +28,8 @@ from utils.faces.layout import ORIGINAL, Files, folder_of, mask_path, video_path
 from utils.faces.splits import (
     HARD,
     HELD_OUT,
+    POOL,
+    SEALED,
     SPLITS,
     Splits,
     conversion_of,
@@ -39,7 +41,8 @@ from utils.faces.splits import (
 from utils.paths import write_json
 
 __all__ = [  # of the modules on layout and splits, what callers find here, too
-    "HARD", "HELD_OUT", "ORIGINAL", "SPLITS", "conversion_of", "load_splits", "mask_path", "pair_of", "straddling_sources",
+    "HARD", "HELD_OUT", "ORIGINAL", "POOL", "SEALED", "SPLITS",
+    "conversion_of", "load_splits", "mask_path", "pair_of", "straddling_sources",
     "video_path",
 ]  # fmt: skip
 
@@ -188,7 +191,13 @@ def labelled_pairs(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     if not pairs:
         raise ValueError("the index has no training videos to draw labelled pairs from")
     count = max(1, round(fraction * len(pairs)))
-    return set(np.random.default_rng(seed).permutation(pairs)[:count].tolist())
+    return set(shuffled_pairs(index, "train", seed)[:count])
+
+
+def shuffled_pairs(index: pd.DataFrame, split: str, seed: int) -> list[str]:
+    """Return the identity pairs of a split in an order that depends on them and the seed alone: the first few are a draw."""
+    pairs = sorted(set(index.loc[index["split"] == split, "pair"]))
+    return np.random.default_rng(seed).permutation(pairs).tolist()
 
 
 def check(root: Path, profile: Profile, n_jobs: int = -1) -> tuple[list[str], bool]:

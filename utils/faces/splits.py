@@ -11,8 +11,10 @@ import pandas as pd
 from utils.paths import FFPP_SPLITS, read_json
 
 SPLITS = ("train", "val", "test")
-HARD = "test_hard"  # the optional fourth split
+HARD = "test_hard"  # an optional split
 HELD_OUT = ("val", "test", HARD)  # splits that finished runs are scored on, as far as the tree has them
+POOL = "pool"  # of the study: people whose labels are withheld
+SEALED = ("test2", "test2_unseen")  # of the study: scored once, by `run/study.py`, after its protocol is committed
 CONVERSION = "conversion_dict.json"  # of FaceForensics++: {"000": "YOUTUBE_ID N", ...}, the N-th sequence of a source
 
 Splits = dict[str, list[tuple[str, str]]]
@@ -21,9 +23,10 @@ Splits = dict[str, list[tuple[str, str]]]
 def load_splits(root: Path | str) -> Splits:
     """Return the pairs of identities of each split: {"train": [("071", "054"), ...], "val": ..., "test": ...}.
 
-    `test_hard` comes last, where the tree has its file. A tree without a folder `splits` is taken for FaceForensics++: the
-    official splits come with this repository. Raises FileNotFoundError for a split file that is missing from the folder
-    and ValueError for one that is not a list of pairs of numbers, or where an identity is in two pairs.
+    `test_hard`, `pool` and the SEALED ones come last, where the tree has their files; with the SEALED ones it needs no `test`.
+    A tree without a folder `splits` is taken for FaceForensics++: the official splits come with this repository. Raises
+    FileNotFoundError for a split file that is missing from the folder and ValueError for one that is not a list of pairs of
+    numbers, or where an identity is in two pairs.
     """
     folder = Path(root) / "splits"
     folder = folder if folder.is_dir() else FFPP_SPLITS
@@ -38,8 +41,9 @@ def load_splits(root: Path | str) -> Splits:
 
 
 def _read_splits(folder: Path) -> Splits:
-    names = (*SPLITS, HARD) if (folder / f"{HARD}.json").is_file() else SPLITS
-    return {name: _read_pairs(folder / f"{name}.json") for name in names}
+    there = [name for name in (*SPLITS, HARD, POOL, *SEALED) if (folder / f"{name}.json").is_file()]
+    needed = SPLITS[:2] if set(SEALED) <= set(there) else SPLITS
+    return {name: _read_pairs(folder / f"{name}.json") for name in dict.fromkeys((*needed, *there))}
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:

@@ -36,8 +36,8 @@ FILES = ("result.json", "log.jsonl", "model.safetensors")
 CHECKPOINT, TAUGHT = "checkpoint.pt", "taught.pt"  # of a fit that is not finished: where it stands, and its pseudo-labels
 PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
 NOT_IN_HASH = ("num_threads", "scorer", "workers", "checkpoint_minutes", "compile")  # of speed; threads stand in the runs table
-IN_HASH_WHERE_ON = ("progressive",)  # came after the committed runs, which are without
-NOT_A_SETTING = ("data", "teacher", "starts_from", "precision")  # inputs, and what the machine chose
+IN_HASH_WHERE_ON = ("progressive", "teacher_frames", "degrade_labelled")  # came after the committed runs, which are without
+NOT_A_SETTING = ("data", "data_u", "teacher", "starts_from", "precision")  # inputs, and what the machine chose
 
 
 def run_name(phase: str, model: str, seed: int) -> str:
@@ -205,12 +205,13 @@ def versions() -> dict[str, str]:
 def git_commit() -> str:
     """Return the commit checked out, with "+" behind it where tracked files differ from it; "" outside of git."""
     try:
-        commit = _git("rev-parse", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", "--", "utils") else "")
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", "utils") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+def git(*arguments: str, root: Path = ROOT) -> str:
+    """Return what git prints; raise OSError or subprocess.CalledProcessError where it can't or won't."""
+    done = subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True)
     return done.stdout.strip()

@@ -10,6 +10,7 @@ import torch
 
 from utils.config import ModelConfig, Profile
 from utils.faces import crops
+from utils.faces.ffpp import POOL
 
 KEY = ["method", "video_id", "frame"]  # what the c23 and the c40 view of one frame have in common
 
@@ -95,11 +96,34 @@ class UnlabelledFaces:
             raise ValueError(f"this pool has no {quality} view, only {', '.join(self.qualities)}")
         return _images(self._pixels, self._rows[quality][np.asarray(items)])
 
+    def fingerprint(self) -> str:
+        """Return a checksum of the clips, of the places of their faces, and of up to 256 crops of each view."""
+        table = pd.DataFrame({"clip": self.clip, **self._rows}).to_csv(index=False).encode()
+        some = np.unique(np.linspace(0, len(self) - 1, min(len(self), 256)).astype(int))
+        for quality in self.qualities:
+            table += np.ascontiguousarray(self._pixels[np.sort(self._rows[quality][some])]).tobytes()
+        return f"{zlib.crc32(table):08x}"
+
+    def spread(self, frames: int) -> np.ndarray:
+        """Return the items (M,) that are so many frames of each clip, spread over it."""
+        _, starts, counts = np.unique(self.clip, return_index=True, return_counts=True)  # items stand clip by clip
+        return np.concatenate([start + spread(frames, count) for start, count in zip(starts, counts, strict=True)])
+
+    def some(self, items: np.ndarray) -> UnlabelledFaces:
+        """Return a pool of these items alone, in their order."""
+        rows = {quality: self._rows[quality][items] for quality in self.qualities}
+        return UnlabelledFaces(pd.DataFrame({"clip": self.clip[items], **rows}), self._pixels)
+
     def view(self, quality: str) -> UnlabelledFaces:
         """Return the same items, in the same order, in one quality only."""
         if quality not in self._rows:
             raise ValueError(f"this pool has no {quality} view, only {', '.join(self.qualities)}")
         return UnlabelledFaces(pd.DataFrame({"clip": self.clip, quality: self._rows[quality]}), self._pixels)
+
+
+def spread(some: int, count: int) -> np.ndarray:
+    """Return so many of the places 0 .. count - 1, the middle of each equal part; all of them where there are fewer."""
+    return np.unique(((np.arange(some) + 0.5) * count / some).astype(int))
 
 
 def true_labels(faces: FaceSet, seed: int) -> np.ndarray:
@@ -109,8 +133,9 @@ def true_labels(faces: FaceSet, seed: int) -> np.ndarray:
 
 def _views(index: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     """Return one row a frame (clip number, array position per quality) in an order drawn by `seed`, and the labels."""
-    if set(index["split"]) != {"train"}:
-        raise ValueError(f"a pool is drawn from the training split only, not from {sorted(set(index['split']))}")
+    if set(index["split"]) not in ({"train"}, {POOL}):
+        splits = sorted(set(index["split"]))
+        raise ValueError(f"a pool is drawn from the training split only, or from the study's pool, not from {splits}")
     views = index.pivot(index=KEY, columns="quality", values="row").dropna().astype(np.int64)
     if views.empty:
         raise ValueError("no frame has a face in every quality: select one quality first")

@@ -98,7 +98,7 @@ def in_shards(score: Callable[..., torch.Tensor], faces) -> torch.Tensor:
     """Return `score(faces)`, one row a face: each process scores its share, and all get every row, once and in order."""
     if world() == 1:
         return score(faces)
-    shard = Shard(faces, range(*_share(len(faces), rank(), world())))
+    shard = Shard(faces, range(*share_of(len(faces), rank(), world())))
     return torch.cat(gathered([score(shard).cpu()] if len(shard) else []))
 
 
@@ -122,7 +122,7 @@ def same_statistics(model: Detector) -> None:
             torch.distributed.broadcast(buffer, 0)
 
 
-def _share(count: int, rank: int, world: int) -> tuple[int, int]:
+def share_of(count: int, rank: int, world: int) -> tuple[int, int]:
     """Return where the share of one process in `count` things begins and ends."""
     return count * rank // world, count * (rank + 1) // world
 

@@ -51,6 +51,7 @@ class Fit:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, factor)
         self.scaler = torch.amp.GradScaler(device.type, enabled=shared.precision == "fp16")
         self.average, self.kept, self.progress = frozen_copy(model), None, Progress()
+        objective.watch(model, self.average)
         network = distributed.together(model)
         self.network = torch.compile(network) if shared.compile else network
 

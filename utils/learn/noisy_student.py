@@ -58,27 +58,42 @@ def student_loss(
     return {"loss": Lx + lambda_u * Lu, "Lx": Lx, "Lu": Lu}
 
 
-class StudentStep(Objective):
-    """One step of a student's training, in the order of the paper: draw, noise, (the network predicts,) compare.
+class Noised(Objective):
+    """An objective under the noise of a student. Of labelled faces a share of those in the view `clean` may be degraded."""
 
-    `pseudo` holds the pseudo-labels of the pool `inputs_u`, which is seen in one or more views.
+    def __init__(self, *labelled, student: NoisyStudentConfig, clean: str, **pool):
+        super().__init__(*labelled, **pool)
+        self.student, self.how = student, student.degrade
+        self.operations, self.magnitude = student.randaugment_n, student.randaugment_m
+        self.is_clean = torch.from_numpy((self.train.index["quality"] == clean).to_numpy(copy=True))
+
+    def draw_degraded(self, x: torch.Tensor) -> Crops:
+        """Return labelled faces, and which of the clean ones are degraded how strongly."""
+        drawn = self.is_clean[x] & (torch.rand(len(x), generator=self.generator) < self.student.degraded_share)
+        degraded = torch.nonzero(drawn).flatten().numpy()
+        return Crops(x.numpy(), "", degraded, self.draw_strengths(len(degraded)))
+
+
+class UnlabelledStep(Noised):
+    """A step on labelled faces and on some of the pool: in the order of the paper draw, noise, (the network predicts,) compare.
+
+    `items` (M,) are those of the pool `inputs_u` that are learned from, in each view that the student sees.
     """
 
-    def __init__(self, *labelled, inputs_u: UnlabelledFaces, pseudo: PseudoLabels, student: NoisyStudentConfig):
-        super().__init__(*labelled, inputs_u=inputs_u)
-        self.pseudo, self.student, self.how = pseudo, student, student.degrade
-        self.operations, self.magnitude = student.randaugment_n, student.randaugment_m
-        views = zip(pseudo.kept.items(), shares(student, self.config.batch_size), strict=True)
+    def __init__(self, *labelled, inputs_u: UnlabelledFaces, items: dict[str, torch.Tensor], student: NoisyStudentConfig):
+        super().__init__(*labelled, student=student, clean=inputs_u.qualities[0], inputs_u=inputs_u)
+        self.items, views = items, zip(items.items(), shares(student, self.config.batch_size), strict=True)
         self.batches_u = {view: endless_batches(len(kept), share, self.generator) for (view, kept), share in views}
 
     def draw(self) -> Plan:
         x = next(self.batches_x)
-        u = {view: self.pseudo.kept[view][next(batches)] for view, batches in self.batches_u.items()}
+        u = {view: self.items[view][next(batches)] for view, batches in self.batches_u.items()}
+        crops_x = self.draw_degraded(x) if self.student.degrade_labelled else Crops(x.numpy())
         clean = u.get(self.inputs_u.qualities[0], ())
         strengths = self.draw_strengths(len(clean))
         noise_x = self.draw_noise(len(x) // 2 if self.config.twins else len(x))
         noise_u = self.draw_noise(sum(map(len, u.values())))
-        return Plan(Part(Crops(x.numpy()), noise_x), tuple(self.parts_u(u, strengths, noise_u)))
+        return Plan(Part(crops_x, noise_x), tuple(self.parts_u(u, strengths, noise_u)))
 
     def parts_u(self, u: dict[str, torch.Tensor], strengths: np.ndarray, noise_u: Noise) -> Iterator[Part]:
         """Yield the unlabelled images of each view; clean ones are all degraded."""
@@ -87,6 +102,22 @@ class StudentStep(Objective):
             degraded = (np.arange(len(items)), strengths) if view == self.inputs_u.qualities[0] else ()
             yield Part(Crops(items.numpy(), view, *degraded), noise_u.rows(slice(first, first + len(items))))
             first += len(items)
+
+    def state_dict(self) -> dict:
+        return {**super().state_dict(), "u": {view: batches.state_dict() for view, batches in self.batches_u.items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        for view, batches in self.batches_u.items():
+            batches.load_state_dict(state["u"][view])
+
+
+class StudentStep(UnlabelledStep):
+    """A step of a student that learns `pseudo`, the pseudo-labels of the pool, which is seen in one or more views."""
+
+    def __init__(self, *labelled, inputs_u: UnlabelledFaces, pseudo: PseudoLabels, student: NoisyStudentConfig):
+        super().__init__(*labelled, inputs_u=inputs_u, items=pseudo.kept, student=student)
+        self.pseudo = pseudo
 
     def compare(self, plan: Plan, logits: torch.Tensor) -> Losses:
         targets_x, targets_u = self.labels(plan, logits.device), self.pseudo_labels(plan).to(logits.device)
@@ -101,33 +132,13 @@ class StudentStep(Objective):
         targets_u = torch.cat([self.pseudo.p[part.crops.view][part.crops.items] for part in plan.u])
         return targets_u if self.student.soft else F.one_hot(targets_u.argmax(1), 2).float()
 
-    def state_dict(self) -> dict:
-        return {**super().state_dict(), "u": {view: batches.state_dict() for view, batches in self.batches_u.items()}}
 
-    def load_state_dict(self, state: dict) -> None:
-        super().load_state_dict(state)
-        for view, batches in self.batches_u.items():
-            batches.load_state_dict(state["u"][view])
-
-
-class NoisedLabels(Supervised):
-    """Labels alone under the student's noise: the oracle's objective and, with mu = 0, the control's.
-
-    A share of the faces in the view `clean` is degraded as the student's are.
-    """
-
-    def __init__(self, *labelled, student: NoisyStudentConfig, clean: str):
-        super().__init__(*labelled)
-        self.student, self.how = student, student.degrade
-        self.operations, self.magnitude = student.randaugment_n, student.randaugment_m
-        self.is_clean = torch.from_numpy((self.train.index["quality"] == clean).to_numpy(copy=True))
+class NoisedLabels(Noised, Supervised):
+    """Labels alone under the student's noise: the oracle's objective and, with mu = 0, the control's."""
 
     def draw(self) -> Plan:
         x = next(self.batches_x)
-        drawn = self.is_clean[x] & (torch.rand(len(x), generator=self.generator) < self.student.degraded_share)
-        degraded = torch.nonzero(drawn).flatten().numpy()
-        crops = Crops(x.numpy(), "", degraded, self.draw_strengths(len(degraded)))
-        return Plan(Part(crops, self.draw_noise(len(x))))
+        return Plan(Part(self.draw_degraded(x), self.draw_noise(len(x))))
 
 
 def student_objective(
@@ -300,9 +311,13 @@ def judge_pseudo_labels(profile: Profile, run: str, faces: FaceSet, seed: int) -
 
     Columns run, model, phase, seed, view, clip (a bare number), label, p_fake (mean over the clip's frames), frames,
     right (of them) and `copies`, `copies_right`: frames that were learned from, after filter and balance, and how many
-    of them had the right class. Only here are the labels of the pool read.
+    of them had the right class.
     """
-    pool, folder = split_labels(profile, faces, seed)[1], profile.workspace.runs / run
+    return judge(profile.workspace.runs / run, split_labels(profile, faces, seed)[1], seed)
+
+
+def judge(folder: Path, pool: FaceSet, seed: int) -> pd.DataFrame:
+    """Do it for the run in a folder, whose pool was `pool.hide_labels(seed)`. Only here are the labels of a pool read."""
     config, table = checkpoints.read_json(folder / "config.json"), pd.read_csv(folder / "pseudo_labels.csv")
     table["label"] = true_labels(pool, seed)[table["item"].to_numpy()]
     table["right"] = (table["p_fake"] >= 0.5) == (table["label"] == 1)
@@ -313,7 +328,7 @@ def judge_pseudo_labels(profile: Profile, run: str, faces: FaceSet, seed: int) -
     )
     clips.insert(3, "p_fake", over_clip(table["p_fake"].to_numpy(), by_clip.ngroup().to_numpy()))
     for place, name in enumerate(("run", "model", "phase", "seed")):
-        clips.insert(place, name, config.get(name, run))
+        clips.insert(place, name, config.get(name, folder.name))
     with atomic(folder / JUDGED) as path:
         clips.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
     return clips

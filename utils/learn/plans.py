@@ -25,6 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from utils.config import ModelConfig, TrainConfig
 from utils.learn.augment import Noise, add_noise, degradation, draw_noise, for_twins, to_float
 from utils.learn.dataset import CleanFirst, FaceSet, UnlabelledFaces
+from utils.learn.distributed import share_of
+from utils.learn.models import Detector
 
 Losses = dict[str, torch.Tensor]  # "loss" is what is minimised, other entries are logged
 AHEAD = 4  # batches that each worker may be ahead
@@ -61,8 +63,7 @@ class Part:
 
     def share(self, rank: int, world: int, together: int = 1) -> Part:
         """Return the share of one process of several; `together` neighbours, such as twins, stay together."""
-        count = len(self) // together
-        first, last = (together * (count * end // world) for end in (rank, rank + 1))
+        first, last = (together * end for end in share_of(len(self) // together, rank, world))
         if first == last:
             raise ValueError(f"{len(self)} faces of a batch do not go round {world} processes: start fewer")
         one = 2 if self.twins else 1
@@ -75,6 +76,7 @@ class Plan:
 
     x: Part
     u: tuple[Part, ...] = ()
+    seen: tuple[Crops, ...] = ()  # what a teacher looks at within the step, for each part of `u`: not noised, not learned from
     after: dict = field(default_factory=dict)
     weight_x: float = 1.0  # of this process's mean losses, so that their mean over processes is that of the whole batch
     weight_u: float = 1.0
@@ -83,11 +85,17 @@ class Plan:
     def parts(self) -> tuple[Part, ...]:
         return (self.x, *self.u)
 
+    @property
+    def crops(self) -> list[Crops]:
+        """What is to be read."""
+        return [*(part.crops for part in self.parts), *self.seen]
+
     def share(self, rank: int, world: int) -> Plan:
         """Return what one process of several does of the step: its share of every part of the batch."""
         x, u = self.x.share(rank, world, together=2), tuple(part.share(rank, world) for part in self.u)
+        seen = tuple(crops.rows(*share_of(len(crops.items), rank, world)) for crops in self.seen)
         weight_u = world * sum(map(len, u)) / sum(map(len, self.u)) if u else 1.0
-        return replace(self, x=x, u=u, weight_x=world * len(x) / len(self.x), weight_u=weight_u)
+        return replace(self, x=x, u=u, seen=seen, weight_x=world * len(x) / len(self.x), weight_u=weight_u)
 
 
 @dataclass
@@ -113,6 +121,9 @@ class Objective(ABC):
     @abstractmethod
     def compare(self, plan: Plan, logits: torch.Tensor) -> Losses:
         """Return the losses of predictions (B + mu B, 2), labelled images first."""
+
+    def watch(self, model: Detector, average: Detector) -> None:  # noqa: B027 - most have nothing to see
+        """Get to know the network in training and the average of its weights, before the first step."""
 
     def plan(self) -> Plan:
         """Draw the next step; the plan notes where the streams stand, so that they can go on behind it."""
@@ -187,7 +198,7 @@ def planned(
         for _ in range(steps):
             plan = objective.plan()
             drawn.append(plan.share(rank, world) if world > 1 else plan)
-            yield [part.crops for part in drawn[-1].parts]
+            yield drawn[-1].crops
 
     loader = DataLoader(
         _Reader(objective), sampler=orders(), batch_size=None, num_workers=workers, pin_memory=device.type == "cuda",

@@ -36,15 +36,17 @@ def prediction_table(name: str, config: dict, faces: FaceSet, scores: np.ndarray
     return table[list(COLUMNS)].sort_values(["split", "quality", "video_id", "frame", "method"], ignore_index=True)
 
 
-def save_predictions(profile: Profile, name: str, faces: FaceSet) -> pd.DataFrame:
-    """Score the faces of val, test and (where there are some) test_hard with a finished run; return the table.
+def save_predictions(
+    profile: Profile, name: str, faces: FaceSet, splits: tuple[str, ...] = HELD_OUT, file: str = SCORES
+) -> pd.DataFrame:
+    """Score the faces of some splits, as far as there are any, with a finished run; return the table.
 
     It is written into the run folder. Scores that are newer than the run and hold exactly these faces are read instead of
     being made again.
     """
     folder = profile.workspace.runs / name
-    path, result = folder / SCORES, folder / "result.json"
-    held_out = faces.select(split=HELD_OUT)
+    path, result = folder / file, folder / "result.json"
+    held_out = faces.select(split=splits)
     if path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime:
         table = read_scores(path)
         if _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since

@@ -27,13 +27,18 @@ def pseudo_label(
 ) -> torch.Tensor:  # fmt: skip
     """Return the teacher's class probabilities (N, 2) of one view of the pool: averaged over a clip, then sharpened.
 
-    With `config.calibrate` they are calibrated in between on the same view of the validation faces `val`.
+    With `config.calibrate` they are calibrated in between on the same view of the validation faces `val`. With
+    `config.teacher_frames` the teacher looks at so many frames of a clip, and the others get what it says of these.
     """
-    p = infer(teacher, inputs_u, torch.as_tensor(inputs_u.clip), config, precision, scorer)
+    if config.teacher_frames and not config.clip_level:
+        raise ValueError("a teacher that looks at some frames of a clip labels clips: set clip_level")
+    seen = inputs_u.some(inputs_u.spread(config.teacher_frames)) if config.teacher_frames else inputs_u
+    p = infer(teacher, seen, torch.as_tensor(seen.clip), config, precision, scorer)
     if config.calibrate:
         clips = torch.as_tensor(val.index.groupby(["method", "video_id"]).ngroup().to_numpy(copy=True))
         p = platt(infer(teacher, val, clips, config, precision, scorer), val.labels)(p)
-    return sharpen(p, config.T)
+    p = sharpen(p, config.T)
+    return p[np.searchsorted(seen.clip, inputs_u.clip)] if config.teacher_frames else p  # items stand clip by clip
 
 
 def infer(

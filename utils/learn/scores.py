@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.faces.ffpp import HELD_OUT
+from utils.faces.ffpp import HELD_OUT, SEALED
 from utils.paths import atomic
 
 SCORES, JUDGED = "scores.csv.gz", "pseudo_labels_judged.csv"  # of a run folder
 COLUMNS = ("run", "model", "phase", "seed", "method", "split", "quality", "video_id", "frame", "label", "score")
 FACE = ["method", "split", "quality", "video_id", "frame"]  # names one face; fakes of two methods share their video_id
+SCORED = (*HELD_OUT, *SEALED)
 TEXT = dict.fromkeys(("experiment", "run", "model", "phase", "method", "split", "quality", "video_id"), "str")  # "007" is not 7
 
 
@@ -58,7 +59,7 @@ def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS) -> pd.Data
         "empty cells": bool(table.drop(columns=where[:-1]).isna().any().any()),
         "labels other than 0 and 1": not table["label"].isin([0, 1]).all(),
         "scores outside [0, 1]": not pd.to_numeric(table["score"], errors="coerce").between(0, 1).all(),
-        f"splits other than {', '.join(HELD_OUT)}": not table["split"].isin(HELD_OUT).all(),
+        f"splits other than {', '.join(SCORED)}": not table["split"].isin(SCORED).all(),
         "a video with two labels": bool((clips["label"].nunique() > 1).any()),
         "a face that is scored twice": bool(table.duplicated([*where, *FACE]).any()),
     }  # fmt: skip

@@ -16,7 +16,7 @@ from utils.paths import atomic
 
 MODELS = {name: network.label for name, network in NETWORKS.items()}
 LABELS = {name: one.label for name, one in (PHASES | ARMS).items()} | {"control": "control: labels alone, student's noise"}
-COLORS = dict(zip(MODELS, sns.color_palette("colorblind", len(MODELS)), strict=True))
+COLORS = dict(zip(MODELS, [*sns.color_palette("colorblind"), *sns.color_palette("dark")], strict=False))  # ten, and ten more
 ARM_COLORS = {  # in the order of figures: who has least to learn from first, and the control beside its student
     "teacher_c40": "#de8f05",
     "teacher_c23": "#56b4e9",

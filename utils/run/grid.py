@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from utils.config import (
     ARMS,
+    CASE_NETWORKS,
     COMPARED,
     CONTROL,
     LABELLED_PEOPLE,
-    NETWORKS,
     PHASE_TEACHER,
     PROFILES,
     TEACHERS,
@@ -89,7 +89,7 @@ class Task:
 
 
 def tasks(
-    profile: Profile, group: str, seeds: Sequence[int] = (), models: Sequence[str] = tuple(NETWORKS),
+    profile: Profile, group: str, seeds: Sequence[int] = (), models: Sequence[str] = CASE_NETWORKS,
     people: Sequence[int] = (), factors: Sequence[str] = (),
 ) -> list[Task]:  # fmt: skip
     """Return the tasks of a group, seed by seed.
@@ -175,16 +175,17 @@ class TaskFailed(RuntimeError):
     """A task that ended in an error, which the message names, wherever it ran."""
 
 
-def run_task(profile_name: str, task: Task, threads: int | None = None) -> list[str]:
+def run_task(profile_name: str, task, threads: int | None = None, run: Callable[..., list[str]] | None = None) -> list[str]:
     """Train and score what a task asks for; print and return a line a phase: done, or left out for want of weights.
 
-    Raises TaskFailed with the task's name and what was wrong.
+    `run(profile_name, task)` does it, for other tasks than those of the grid. Raises TaskFailed with the task's name and
+    what was wrong.
     """
     if threads:
         torch.set_num_threads(threads)
         os.environ["TQDM_DISABLE"] = "1"  # several bars at once would overwrite each other
     try:
-        return _run_phases(profile_name, task)
+        return (run or _run_phases)(profile_name, task)
     except Exception as error:
         if not isinstance(error, ValueError | OSError | FloatingPointError):
             traceback.print_exc()  # a fault of the code: the line alone would not tell where
@@ -261,12 +262,19 @@ def run_grid(profile_name: str, todo: Sequence[Task], jobs: int, scheduler: str 
         together = distributed.world() > 1  # several processes train each network together
         jobs = joblib.effective_n_jobs(-1) if scheduler else 1 if together else max(1, min(jobs, len(todo)))
         threads = 1 if scheduler else max(1, os.cpu_count() // jobs) if jobs > 1 else None
-        pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
-        lines = []
         with watched(profile, todo, jobs) as finished:
-            for result in pool(joblib.delayed(run_task)(profile_name, task, threads) for task in todo):
-                lines += result
-                finished(result)
+            return in_processes(jobs, (joblib.delayed(run_task)(profile_name, task, threads) for task in todo), finished)
+
+
+def in_processes(jobs: int, calls: Iterable, finished: Callable[[list[str]], None]) -> list[str]:
+    """Make joblib's delayed calls in `jobs` processes, each taken when a process is free; return all their lines.
+
+    `finished` is told the lines of a call when it ends.
+    """
+    lines = []
+    for result in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)(calls):
+        lines += result
+        finished(result)
     return lines
 
 
@@ -282,7 +290,7 @@ def main() -> None:
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
     parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS, METHODS, MAIN), default=list(GROUPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
-    parser.add_argument("--models", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS), help="of the cases")
+    parser.add_argument("--models", nargs="+", choices=CASE_NETWORKS, default=CASE_NETWORKS, help="of the cases")
     parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
     parser.add_argument("--factors", nargs="+", default=(), help="of the group ablation; default: all")
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())

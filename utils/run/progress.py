@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -15,23 +15,26 @@ from tqdm import tqdm
 from utils.config import Profile
 from utils.run import costs
 
+Weigh = Callable[[Profile, object], dict[costs.Fit, float]]
 LOOK = 5  # seconds between two looks at the run folders
 
 
 class Progress:
     """Watches the run folders of tasks, on this machine or any that shares them.
 
-    `weights` has the cost of each fit, a dictionary a task; a fit that several tasks need counts where it comes first.
+    `weigh` gives a task's fits with their costs; one that several tasks need counts where it comes first. `speed`, in units
+    of cost a second and process, is what is believed until something is done.
     """
 
-    def __init__(self, profile: Profile, todo: Sequence, jobs: int):
-        self.profile, self.jobs, self.began = profile, max(1, jobs), time.monotonic()
-        rates, seen = costs.load_rates(), set()
+    def __init__(self, profile: Profile, todo: Sequence, jobs: int, weigh: Weigh | None = None, speed: float | None = None):
+        self.profile, self.jobs, self.began, self.speed = profile, max(1, jobs), time.monotonic(), speed
+        weigh, seen = weigh or by_rates, set()
         self.weights: list[dict[costs.Fit, float]] = []
         for task in todo:
-            new = [fit for fit in costs.fits(profile, task) if (fit.experiment, fit.run) not in seen]
+            found = weigh(profile, task)
+            new = {fit: cost for fit, cost in found.items() if (fit.experiment, fit.run) not in seen}
             seen |= {(fit.experiment, fit.run) for fit in new}
-            self.weights.append({fit: _weight(fit, rates) for fit in new})
+            self.weights.append(new)
         self.total = sum(sum(fits.values()) for fits in self.weights)
         self.before = self.total - sum(self.left())
 
@@ -55,32 +58,33 @@ class Progress:
         Each of the processes goes on at its mean speed up to now; no task is shared, so that the longest one ends last.
         """
         left = self.left()
-        done, speed = self.total - sum(left), None
+        done, speed = self.total - sum(left), self.speed
         if done > self.before:
             speed = (done - self.before) / (time.monotonic() - self.began) / min(self.jobs, len(left))
         part = done / self.total if self.total else 1.0
         return part, max(sum(left) / min(self.jobs, len(left)), max(left)) / speed if speed else None
 
-    def line(self) -> str:
+    def line(self, title: str = "grid") -> str:
         """Return "grid: 40 %, about 6 min left"."""
         part, seconds = self.estimate()
-        return f"grid: {100 * part:.0f} %" + (f", about {_duration(seconds)} left" if seconds and part < 1 else "")
+        return f"{title}: {100 * part:.0f} %" + (f", about {duration(seconds)} left" if seconds and part < 1 else "")
 
 
 @contextmanager
-def watched(profile: Profile, todo: Sequence, jobs: int):
+def watched(profile: Profile, todo: Sequence, jobs: int, title: str = "grid", **options):
     """Show the progress of tasks while they run: a bar on a terminal, elsewhere a line at each 5 % and each finished task.
 
-    Yields a function to call with the lines of a finished task. TQDM_DISABLE turns all of it off.
+    Yields a function to call with the lines of a finished task. `options` are those of Progress. TQDM_DISABLE turns all of
+    it off.
     """
     if os.environ.get("TQDM_DISABLE") or not todo:
         yield lambda lines: None
         return
-    progress, stop, shown = Progress(profile, todo, jobs), threading.Event(), [-1]
+    progress, stop, shown = Progress(profile, todo, jobs, **options), threading.Event(), [-1]
     bar = tqdm(total=100, bar_format="{desc} |{bar}|") if sys.stderr.isatty() else None
 
     def show(finished: bool = False) -> None:
-        line, percent = progress.line(), int(100 * progress.estimate()[0])
+        line, percent = progress.line(title), int(100 * progress.estimate()[0])
         if bar:
             bar.set_description_str(line, refresh=False)
             bar.n = percent
@@ -104,13 +108,14 @@ def watched(profile: Profile, todo: Sequence, jobs: int):
             bar.close()
 
 
-def _weight(fit: costs.Fit, rates: costs.Rates) -> float:
-    """Return the cost of a fit: seconds by measured rates, or where there are none its pixels."""
-    measured = costs.seconds(fit, rates)
-    return measured[0] if measured else fit.steps * fit.images * fit.px**2 * 1e-6
+def by_rates(profile: Profile, task) -> dict[costs.Fit, float]:
+    """Return the fits of a task of the grid with their costs: seconds by measured rates, or where there are none pixels."""
+    rates = costs.load_rates()
+    measured = {fit: costs.seconds(fit, rates) for fit in costs.fits(profile, task)}
+    return {fit: found[0] if found else fit.steps * fit.images * fit.px**2 * 1e-6 for fit, found in measured.items()}
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

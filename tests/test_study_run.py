@@ -1,0 +1,241 @@
+"""The study's runner: order, resuming, and tests that are scored once, after a committed protocol."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_study_cells import STUDY, one_thread, study_faces, tiny_study  # noqa: F401 - a fixture
+
+from utils import protocol
+from utils.config import PROFILES, get_profile
+from utils.faces.splits import POOL, SEALED
+from utils.learn import cells as learn_cells
+from utils.learn.cells import folder_of, is_finished
+from utils.learn.scores import SCORES, read_scores
+from utils.paths import ROOT, WORK, read_json
+from utils.protocol import ARMS, PRIMARY, STUDIES, Cell, cells, stages
+from utils.run import study
+
+REAL, SMOKE = get_profile("study"), get_profile("study-smoke")
+
+
+@pytest.fixture
+def faces():
+    return study_faces()
+
+
+@pytest.fixture
+def tiny(faces, tmp_path, monkeypatch):
+    profile = tiny_study(tmp_path / "study", monkeypatch)
+    monkeypatch.setattr(study, "get_profile", lambda name: profile)
+    monkeypatch.setattr(study, "load_faces", lambda profile: faces)
+    return profile
+
+
+def test_the_primary_contrast_comes_first_over_all_seeds():
+    every, config = cells(REAL), STUDIES["study"]
+    first = every[: 3 * len(config.seeds)]
+    assert [cell.arm for cell in first[:10]] == ["teacher"] * 10  # nobody waits for one
+    assert {(cell.arm, cell.seed) for cell in first} == {(arm, seed) for arm in ("teacher", *PRIMARY) for seed in range(10)}
+    assert {(cell.labels, cell.pool, cell.frames) for cell in first} == {(20, 0, 0), (20, 1000, 24)}
+    assert len(set(every)) == len(every) and len(every) % 10 == 0
+    for cell in every:
+        assert not ARMS[cell.arm].taught or every.index(cell.teacher(REAL)) < every.index(cell)
+
+
+def test_the_study_has_every_arm_and_both_curves():
+    every = set(cells(REAL, seeds=[3]))
+    assert {cell.arm for cell in every} == set(ARMS) and {cell.seed for cell in every} == {3}
+    student = {(c.labels, c.pool, c.frames) for c in every if c.arm == "student_compression"}
+    assert student == {(20, pool, frames) for pool in (50, 134, 400, 1000) for frames in (6, 24)} | {
+        (labels, 1000, 24) for labels in (4, 10, 66)
+    }
+    assert {c.labels for c in every if c.arm == "control"} == {c.labels for c in every if c.arm == "teacher"} == {4, 10, 20, 66}
+    for cell in every:  # an equal or larger student has a control: the same network, steps and noise, labels alone
+        if cell.arm == "student_imagenet":
+            assert Cell("recipe", cell.labels, network=cell.network, seed=3) in every
+    assert {c.network for c in every if c.arm == "recipe"} == set(REAL.models)
+    assert STUDIES["study"].pool_split == POOL and STUDIES["study"].tests == SEALED
+    assert all(cell.arm in ARMS for found in stages(STUDIES["study-smoke"], SMOKE.student_model).values() for cell in found)
+
+
+def test_parts_of_the_study_can_be_asked_for():
+    assert {cell.arm for cell in cells(REAL, arms=["control"])} == {"control"}
+    assert [cell.seed for cell in cells(REAL, seeds=[7], only=["primary"])] == [7] * 3
+    for wrong, match in (({"arms": ["magic"]}, "unknown arm"), ({"only": ["magic"]}, "unknown stage")):
+        with pytest.raises(ValueError, match=match):
+            cells(REAL, **wrong)
+    with pytest.raises(ValueError, match="'synthff' has no study"):
+        cells(PROFILES["synthff"])
+
+
+def test_a_study_resumes_and_says_what_is_left(tiny, capsys, monkeypatch):
+    todo = cells(tiny, seeds=[0], arms=["control", "student_compression"], only=["primary"])
+    assert [study.state_of(tiny, cell) for cell in todo] == ["to do"] * 2
+    assert study.run_study(tiny, todo, jobs=1, minutes=0) == []  # no time: nothing is begun
+    (line,) = study.run_study(tiny, todo[:1], jobs=1)
+    assert line.startswith("control efficientnet-lite0, 4 labels, seed 0: val_auc ")
+    capsys.readouterr()
+    kept = {path: path.stat().st_mtime_ns for path in (tiny.workspace.runs).rglob("*.safetensors")}
+    assert len(kept) == 2  # the teacher came with it
+    lines = study.run_study(tiny, todo, jobs=1)
+    assert len(lines) == 1 and "pool of 4 x 4 frames" in lines[0]
+    assert capsys.readouterr().out.splitlines()[0].startswith("2 cells: 1 finished, 1 left, about ")
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert study.run_study(tiny, todo, jobs=1) == [] and "2 finished, 0 left" in capsys.readouterr().out
+    listed = list(study.listing(tiny, todo))
+    assert listed[0].split()[:3] == ["finished", "primary", "control"] and listed[-1] == "primary: 2 finished"
+    judged = pd.read_csv(folder_of(tiny, todo[1]) / "pseudo_labels_judged.csv")
+    assert judged["clip"].nunique() == 8 and judged["right"].le(judged["frames"]).all()
+    table = study.scores_table(tiny, todo, study_faces())
+    assert set(table["arm"]) == {"control", "student_compression"} and set(table["split"]) == {"val"}
+    scores = read_scores(folder_of(tiny, todo[0]) / SCORES).query("quality == 'c40'")
+    by_hand = scores.groupby("video_id")["score"].mean()
+    clips = table.query("arm == 'control' and quality == 'c40'").set_index("video_id")
+    assert np.allclose(clips["score"], by_hand[clips.index]) and (clips["faces"] == 4).all()
+
+
+def test_two_processes_at_one_cell_train_it_once(tiny, faces, monkeypatch):
+    import threading
+
+    calls, real = [], learn_cells.fit
+    monkeypatch.setattr(learn_cells, "fit", lambda *given, **more: calls.append(given[5].name) or real(*given, **more))
+    from utils.learn import loop
+
+    trained, run = [], loop.run
+    monkeypatch.setattr(loop, "run", lambda *given, **more: trained.append(given[5].name) or run(*given, **more))
+    threads = [threading.Thread(target=learn_cells.train_cell, args=(tiny, Cell("teacher", 4), faces)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 2 and len(trained) == 1
+
+
+def test_the_command_refuses_what_makes_no_sense(capsys):
+    with pytest.raises(SystemExit):
+        study.main(["--score", "--seeds", "0"])
+    assert "all cells are scored together" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        study.main(["--stages", "nothing"])
+    assert "unknown stage 'nothing'" in capsys.readouterr().err
+    study.main(["--list", "--profile", "study-smoke", "--stages", "primary"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 + 1 + 1 and lines[-1].startswith("3 cells: ")
+
+
+# Scored once
+
+
+def test_scores_of_the_real_study_are_committed_and_those_of_others_are_not():
+    assert REAL.workspace.study == ROOT / "data" / "study" and SMOKE.workspace.study.is_relative_to(WORK)
+    assert REAL.workspace.runs.is_relative_to(WORK)
+
+
+def git(root, *arguments):
+    about = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *about, *arguments], cwd=root, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    root = tmp_path / "repository"
+    for folder in ("report", "utils", "data/study"):
+        (root / folder).mkdir(parents=True)
+    git(tmp_path, "init", str(root))
+    (root / "utils" / "protocol.py").write_text("LABELS = 20\n")
+    (root / "utils" / "config.py").write_text("SIZE = 1\n")
+    git(root, "add", "utils")
+    git(root, "commit", "-m", "code")
+    return root
+
+
+def required(root):
+    return study.require_protocol(root / "data" / "study" / study.TEST_SCORES, root, root / "report" / "protocol.md")
+
+
+def test_the_tests_need_a_committed_and_unchanged_protocol(repository):
+    text = repository / "report" / "protocol.md"
+    with pytest.raises(study.Refused, match="not committed"):
+        required(repository)
+    text.write_text("What counts as shown.\n")
+    with pytest.raises(study.Refused, match="not committed"):
+        required(repository)
+    git(repository, "add", "report")
+    with pytest.raises(study.Refused, match="not committed"):  # staged is not committed
+        required(repository)
+    git(repository, "commit", "-m", "protocol")
+    commit = required(repository)
+    (repository / "other.txt").write_text("more")
+    git(repository, "add", "other.txt")
+    git(repository, "commit", "-m", "more")
+    assert required(repository) == commit and len(commit) == 40  # the protocol's commit, not the last one
+    text.write_text("Something else.\n")
+    with pytest.raises(study.Refused, match="differs from its commit .*protocol.md"):
+        required(repository)
+    git(repository, "checkout", "report/protocol.md")
+    (repository / "utils" / "protocol.py").write_text("LABELS = 66\n")
+    with pytest.raises(study.Refused, match="differs from its commit .*utils/protocol.py"):
+        required(repository)
+    git(repository, "checkout", "utils/protocol.py")
+    text.unlink()
+    with pytest.raises(study.Refused, match="not committed"):
+        required(repository)
+
+
+def test_the_tests_are_scored_once(repository):
+    (repository / "report" / "protocol.md").write_text("What counts as shown.\n")
+    git(repository, "add", "report")
+    git(repository, "commit", "-m", "protocol")
+    required(repository)
+    scores = repository / "data" / "study" / study.TEST_SCORES
+    scores.write_bytes(b"scores")
+    with pytest.raises(study.Refused, match="made once"):
+        required(repository)
+    git(repository, "add", "data")
+    git(repository, "commit", "-m", "scores")
+    git(repository, "rm", "-q", "data/study/" + study.TEST_SCORES)
+    git(repository, "commit", "-m", "never happened")
+    with pytest.raises(study.Refused, match="made once"):  # a commit has them
+        required(repository)
+
+
+def test_outside_of_git_nothing_is_scored(tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "protocol.md").write_text("What counts as shown.\n")
+    with pytest.raises(study.Refused, match="git can't tell"):
+        required(tmp_path)
+
+
+def test_scores_of_the_tests_carry_the_protocols_commit(repository, tiny, faces, monkeypatch):
+    text = repository / "report" / "protocol.md"
+    text.write_text("What counts as shown.\n")
+    git(repository, "add", "report")
+    git(repository, "commit", "-m", "protocol")
+    monkeypatch.setitem(STUDIES, tiny.name, replace(STUDY, seeds=(0,), score_frames=2))
+    monkeypatch.setattr(protocol, "stages", lambda study, network: {"primary": (Cell("teacher", 4), Cell("recipe", 4))})
+    with pytest.raises(study.Refused, match="2 of 2 cells are not finished"):
+        study.score(tiny, 1, root=repository, protocol=text)
+    study.run_study(tiny, cells(tiny, arms=["recipe"]), jobs=1)
+    with pytest.raises(study.Refused, match="1 of 2 cells are not finished"):
+        study.score(tiny, 1, root=repository, protocol=text)
+    assert not list(tiny.workspace.root.rglob(study.TEST_SCORES))
+    path = study.score(tiny, 1, finished_only=True, root=repository, protocol=text)
+    table = pd.read_csv(path, dtype={"video_id": str})
+    assert list(table) == study.COLUMNS and set(table["split"]) == set(SEALED)
+    assert len(table) == 2 * 4 * 2 and (table["faces"] == 2).all()  # two pairs, four clips each, two qualities
+    record = read_json(path.parent / study.RECORD)
+    assert set(table["protocol"]) == {record["protocol"]} and record["left_out"] == 1 and len(record["protocol"]) == 40
+    assert set(table["pair"]) == faces.select(split=SEALED).pairs
+    with pytest.raises(study.Refused, match="made once"):
+        study.score(tiny, 1, finished_only=True, root=repository, protocol=text)
+    path.unlink()  # as a killed call leaves it
+    text.write_text("Something easier.\n")
+    git(repository, "commit", "-am", "protocol, again")
+    with pytest.raises(study.Refused, match="after another protocol"):
+        study.score(tiny, 1, finished_only=True, root=repository, protocol=text)
+    assert is_finished(tiny, Cell("recipe", 4))

@@ -1,0 +1,169 @@
+"""One cell of the study (`protocol.py`): who has labels and who is the pool, what is learned from them, and its run folder.
+
+People are drawn by the seed alone, pair by pair, so that both fakes of a pair stay together; the first few of a draw are the
+smaller draw.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from utils.config import NoisyStudentConfig, Profile
+from utils.faces.ffpp import shuffled_pairs
+from utils.learn import checkpoints
+from utils.learn.dataset import FaceSet, UnlabelledFaces, spread
+from utils.learn.models import Detector, create_model
+from utils.learn.noisy_student import NoisedLabels, student_objective
+from utils.learn.online import DistillationStep, MeanTeacherStep
+from utils.learn.plans import Objective
+from utils.learn.predict import save_predictions
+from utils.learn.scores import SCORES
+from utils.learn.training import Supervised, fit, validation_faces
+from utils.protocol import ARMS, CLEAN, Cell, StudyConfig, model_config, student_config, study_of
+
+# ---- Who ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class People:
+    """Identity pairs of a cell, two people each: learned from and validating, both with labels, and those of the pool."""
+
+    train: frozenset[str]
+    val: frozenset[str]
+    pool: frozenset[str]
+
+
+def draw_people(study: StudyConfig, cell: Cell, faces: FaceSet) -> People:
+    """Draw a cell's people; those who validate are some of the labelled ones.
+
+    The pool is drawn from the other end of its split, so that it shares nobody with the labelled people where both come from
+    one split. Raises ValueError where a split has too few people, or the two meet.
+    """
+    validating = study.validating(cell.labels)
+    wanted = (("train", cell.labels - validating, 1), ("val", validating, 1), (study.pool_split, cell.pool, -1))
+    drawn = [frozenset(_first(faces, cell, *each)) for each in wanted]
+    if drawn[0] & drawn[2]:
+        raise ValueError(f"{cell}: the split {study.pool_split!r} is too small for both")
+    return People(*drawn)
+
+
+def _first(faces: FaceSet, cell: Cell, split: str, people: int, direction: int) -> list[str]:
+    pairs = shuffled_pairs(faces.index, split, cell.seed)[::direction][: people // 2]
+    if len(pairs) < people // 2:
+        raise ValueError(f"{cell}: {people} people are asked of the split {split!r}, it has {2 * len(pairs)}")
+    return pairs
+
+
+def pool_of(study: StudyConfig, cell: Cell, faces: FaceSet, people: People) -> UnlabelledFaces | None:
+    """Return a cell's pool, so many frames of each clip, without labels; None for an arm without one."""
+    if not people.pool:
+        return None
+    pool = faces.select(split=study.pool_split, pairs=people.pool)
+    return some_frames(pool, cell.frames).hide_labels(cell.seed)
+
+
+def some_frames(faces: FaceSet, count: int) -> FaceSet:
+    """Return so many sampled frames of each clip, spread over it; fewer where a face was missed.
+
+    Raises ValueError where the clips have fewer.
+    """
+    frames = np.unique(faces.index["frame"])
+    if len(frames) < count:
+        raise ValueError(f"{count} frames of a clip are asked for, {len(frames)} were sampled: see `FacesConfig`")
+    kept = faces.index["frame"].isin(frames[spread(count, len(frames))])
+    return FaceSet(faces.index[kept], faces.pixels)
+
+
+# ---- What -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an arm may learn from, besides the labelled faces; only those who see the pool are given one."""
+
+    student: NoisyStudentConfig
+    inputs_u: UnlabelledFaces | None
+    teacher: Detector | None
+    val: FaceSet
+    seed: int
+    folder: Path
+
+
+OBJECTIVES: dict[str, Callable[[Given], Callable[..., Objective]]] = {
+    "labels": lambda given: Supervised,
+    "noised labels": lambda given: partial(NoisedLabels, student=given.student, clean=CLEAN),
+    "pseudo-labels": lambda given: partial(student_objective, **vars(given)),
+    "EMA teacher": lambda given: partial(MeanTeacherStep, inputs_u=given.inputs_u, student=given.student),
+    "teacher's features": lambda given: partial(
+        DistillationStep, inputs_u=given.inputs_u, student=given.student, teacher=given.teacher
+    ),
+}
+
+
+def train_cell(profile: Profile, cell: Cell, faces: FaceSet) -> Detector:
+    """Train a cell, its teacher first if need be, score the people who validate it, and return its network.
+
+    `faces` may hold all splits. A finished cell is loaded; one that another process is at is waited for.
+    """
+    study, arm = study_of(profile), ARMS[cell.arm]
+    teacher = train_cell(profile, cell.teacher(profile), faces) if arm.taught else None
+    people, config, student = draw_people(study, cell, faces), model_config(profile, study, cell), student_config(profile, arm)
+    val = faces.select(split="val", pairs=people.val)
+    pool, folder = pool_of(study, cell, faces, people), folder_of(profile, cell)
+    model = create_model(cell.network, config, cell.seed)
+    if arm.start == "teacher":
+        model.load_state_dict(teacher.state_dict())
+    about = {"phase": cell.arm, "cell": asdict(cell), "student": {} if arm.learns == "labels" else asdict(student)}
+    about |= {"teacher": _hash(profile, cell.teacher(profile))} if arm.taught else {}
+    about |= {"data_u": pool.fingerprint()} if pool else {}
+    judging = validation_faces(val, profile.train)
+    given = Given(student, pool, teacher, judging, cell.seed, folder)
+    with _alone(folder):
+        model = fit(
+            model, faces.select(split="train", pairs=people.train), judging, config, profile.train, folder,
+            seed=cell.seed, make_objective=OBJECTIVES[arm.learns](given), about=about,
+        )  # fmt: skip
+        save_predictions(replace(profile, variant=cell.variant), cell.run, val, splits=("val",))
+    return model
+
+
+def folder_of(profile: Profile, cell: Cell) -> Path:
+    """Return the run folder of a cell."""
+    return replace(profile, variant=cell.variant).workspace.runs / cell.run
+
+
+def is_finished(profile: Profile, cell: Cell) -> bool:
+    """Tell whether a cell is trained with today's settings, and its validation scored: by its files, without the faces."""
+    folder, study, arm = folder_of(profile, cell), study_of(profile), ARMS[cell.arm]
+    if not (folder / "result.json").is_file() or not (folder / SCORES).is_file():
+        return False
+    student = {} if arm.learns == "labels" else asdict(student_config(profile, arm))
+    request = checkpoints.request_of(
+        cell.network, cell.seed, "all", model_config(profile, study, cell), profile.train,
+        phase=cell.arm, cell=asdict(cell), student=student,
+    )  # fmt: skip
+    config = checkpoints.read_json(folder / "config.json")
+    if config["settings"] != checkpoints.settings_digest(request):
+        return False
+    teacher = cell.teacher(profile)
+    return not arm.taught or (is_finished(profile, teacher) and config["teacher"] == _hash(profile, teacher))
+
+
+def _hash(profile: Profile, cell: Cell) -> str:
+    return checkpoints.read_json(folder_of(profile, cell) / "config.json")["hash"]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is at a run folder, and keep others out of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
