@@ -100,7 +100,7 @@ class SynthFFConfig:
     dealt: dict[str, tuple[str, ...]] = field(default_factory=dict)  # split -> its renderers, in turn; none: the first
     platform: PlatformConfig | None = None  # what clips have been through before they are manipulated
     pool: int = 0  # pairs of people without labels, whose clips are not committed (`make pool`)
-    pool_frames: int = 24  # a clip of theirs
+    pool_frames: int = 48  # a clip of theirs
 
 
 # The second release. Renderers differ in what leaves traces: up-sampling, width, texture, losses, resolution and tuning.

@@ -140,7 +140,7 @@ def read_start(root: Path, renderer: str) -> dict[str, torch.Tensor]:
 
 def prepare(root: Path, config: SynthFFConfig, jobs: int) -> tuple[list[Target], dict]:
     """Choose and pair the people; returns every target and the splits."""
-    assets.require()
+    assets.require(config.release)
     count = 2 * (sum(config.pairs.values()) + sum(config.hard_pairs.values()))
     return plan(config, choose_people(root / "people.json", config, count, jobs))
 

@@ -54,11 +54,11 @@ def candidate_seed(config: SynthFFConfig, k: int) -> int:
     return config.seed * 100_000 + k
 
 
-def _embed(seed: int) -> list[float] | None:
+def _embed(seed: int, release: int) -> list[float] | None:
     single_thread()
     renderer = renderer_for(1)
     renderer.resize(PORTRAIT, PORTRAIT)
-    person = Person(seed)
+    person = Person(seed, release)
     renderer.set_parts(person.parts)
     renderer.set_backdrop(np.full((64, 64, 3), 120, np.uint8))
     found = embedding(portrait(renderer, person))
@@ -98,7 +98,7 @@ def choose_people(
 
 
 def _embeddings(seeds: Sequence[int], config: SynthFFConfig, jobs: int) -> list[list[float] | None]:
-    return Parallel(n_jobs=jobs)(delayed(_embed)(seed) for seed in seeds)
+    return Parallel(n_jobs=jobs)(delayed(_embed)(seed, config.release) for seed in seeds)
 
 
 def measure_people(path: Path, config: SynthFFConfig, jobs: int) -> None:
@@ -108,7 +108,7 @@ def measure_people(path: Path, config: SynthFFConfig, jobs: int) -> None:
         return
     drawn = _embeddings([candidate_seed(config, i) for i in range(MEASURED)], config, jobs)
     distances = pdist(np.array([vector for vector in drawn if vector is not None]))
-    same = same_person_distances(renderer_for(1), kept["seeds"][:12])
+    same = same_person_distances(renderer_for(1), kept["seeds"][:12], release=config.release)
     kept |= dict(
         close_share=float((distances < DLIB_SAME).mean()), same_pairs=len(same), same_median=float(np.median(same)),
         same_below=float((same < config.look_alike).mean()), same_max=float(same.max()),
