@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -303,6 +305,17 @@ def test_the_data_set_is_as_varied_as_its_card_says(metadata):
     assert (hard.width != hard.height).all() and hard[["width", "height"]].min(axis=None) >= 192
     assert hard.extra.value_counts().min() >= 5
     assert hard.camera_exposure.max() < people[people["style"] == "plain"].camera_exposure.min()
+
+
+def test_the_card_is_what_the_committed_metadata_fill_it_with(studio, tmp_path):
+    from utils.synthff import card
+
+    for name in ("metadata.csv", *card.FACTS):
+        shutil.copy(Path(ROOT) / name, tmp_path / name)
+    card.write_card(tmp_path, RELEASES[1])
+    sizes = re.compile(r"[\d.]+ MB with masks and all")  # of the whole tree, which is not here
+    written, committed = ((folder / "README.md").read_text(encoding="utf-8") for folder in (tmp_path, Path(ROOT)))
+    assert sizes.sub("", written) == sizes.sub("", committed) != committed
 
 
 def test_committed_data_set_stays_small():

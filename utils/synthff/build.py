@@ -179,6 +179,7 @@ def build_pool(root: Path, config: SynthFFConfig, jobs: int = 2, only: list[str]
     rows = _make(root, pool_config(config), targets, splits, jobs, only)
     if only is None:
         write_metadata(root / "pool.csv", root / "pool_time.json", rows, jobs)
+        write_card(root, config)
 
 
 def _make(
