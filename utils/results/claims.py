@@ -445,8 +445,8 @@ def bits(tables):
 
 @claim(
     """On {cores} cores it takes {fast.minutes:.0f} minutes in bfloat16 on {fast.cpu}, and {slow.minutes:.0f} in float32 on
-    {slow.cpu}, after a set-up of {set_up:.0f} minutes or more, as fast as packages arrive. The environment has {fast.packages_gb:.1f} GB, what the
-    main job makes {fast.work_gb:.1f} GB.""",
+    {slow.cpu}, after a set-up of {set_up:.0f} minutes or more, as fast as packages arrive. The environment has
+    {fast.packages_gb:.1f} GB, what the main job makes {fast.work_gb:.1f} GB.""",
     holds=lambda n: n.fast.cores == n.slow.cores and n.fast.minutes < n.slow.minutes,
 )
 def main_job(tables):
