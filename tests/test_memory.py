@@ -28,7 +28,8 @@ print(faults() - before)
 def test_freed_memory_is_used_again_instead_of_being_mapped_anew():
     counts = {how: int(subprocess.run([sys.executable, "-c", COUNT, how], capture_output=True, check=True).stdout)
               for how in ("keep", "usual")}  # fmt: skip
-    assert counts["keep"] < 100 < 1000 < counts["usual"]
+    # The heap may grow once more while it is counted: one array of forty.
+    assert 10 * counts["keep"] < counts["usual"] > 1000
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
