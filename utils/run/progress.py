@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ class Progress:
 
     def __init__(self, profile: Profile, todo: Sequence, jobs: int, weigh: Weigh | None = None, speed: float | None = None):
         self.profile, self.jobs, self.began, self.speed = profile, max(1, jobs), time.monotonic(), speed
-        weigh, seen = weigh or by_rates, set()
+        weigh, seen = weigh or partial(by_rates, costs.load_rates()), set()
         self.weights: list[dict[costs.Fit, float]] = []
         for task in todo:
             found = weigh(profile, task)
@@ -108,9 +109,8 @@ def watched(profile: Profile, todo: Sequence, jobs: int, title: str = "grid", **
             bar.close()
 
 
-def by_rates(profile: Profile, task) -> dict[costs.Fit, float]:
+def by_rates(rates: costs.Rates, profile: Profile, task) -> dict[costs.Fit, float]:
     """Return the fits of a task of the grid with their costs: seconds by measured rates, or where there are none pixels."""
-    rates = costs.load_rates()
     measured = {fit: costs.seconds(fit, rates) for fit in costs.fits(profile, task)}
     return {fit: found[0] if found else fit.steps * fit.images * fit.px**2 * 1e-6 for fit, found in measured.items()}
 

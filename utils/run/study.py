@@ -31,9 +31,10 @@ from utils.learn.checkpoints import CHECKPOINT, git
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.noisy_student import judge
 from utils.learn.predict import save_predictions
-from utils.learn.scores import SCORES, over_clip, read_scores, write_scores
+from utils.learn.scores import SCORES, read_scores, write_scores
 from utils.paths import PROTOCOL, ROOT, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
+from utils.results.metrics import video_scores
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
@@ -54,10 +55,11 @@ def run_study(profile: Profile, todo: Sequence[Cell], jobs: int, minutes: float 
 
     After so many `minutes` no other cell is begun. Raises TaskFailed where one fails.
     """
-    left = [cell for cell in todo if not is_finished(profile, cell)]
+    done = [cell for cell in todo if is_finished(profile, cell)]
+    left = [cell for cell in todo if cell not in done]
     end = np.inf if minutes is None else time.monotonic() + 60 * minutes
     jobs = max(1, min(jobs, len(left)))
-    print(overview(profile, todo, jobs), flush=True)
+    print(overview(profile, todo, done, jobs), flush=True)
     if not left:
         return []
 
@@ -67,7 +69,7 @@ def run_study(profile: Profile, todo: Sequence[Cell], jobs: int, minutes: float 
                 return
             yield joblib.delayed(run_task)(profile.name, cell, 1, run_cell)
 
-    with watched(profile, left, jobs, title="study", weigh=weigh, speed=measured_speed(profile, todo)) as finished:
+    with watched(profile, left, jobs, title="study", weigh=weigh, speed=measured_speed(profile, done)) as finished:
         return in_processes(jobs, calls(), finished)
 
 
@@ -101,22 +103,21 @@ def weigh(profile: Profile, cell: Cell) -> dict[costs.Fit, float]:
     return {fit: costs.PASSES * fit.steps * fit.images * own + looks * teachers}
 
 
-def measured_speed(profile: Profile, todo: Sequence[Cell]) -> float | None:
-    """Return the cost that a process does in a second, by the finished cells; None where there is none."""
-    done = [cell for cell in todo if is_finished(profile, cell)]
+def measured_speed(profile: Profile, done: Sequence[Cell]) -> float | None:
+    """Return the cost that a process does in a second, by the finished cells `done`; None where there is none."""
     cost = sum(sum(weigh(profile, cell).values()) for cell in done)
     seconds = sum(read_json(folder_of(profile, cell) / "result.json")["seconds"] for cell in done)
     return cost / seconds if seconds else None
 
 
-def overview(profile: Profile, todo: Sequence[Cell], jobs: int) -> str:
-    """Return "310 cells: 37 finished, 273 left, about 5.1 h for 2 processes (measured on 37)"."""
-    done, speed = sum(is_finished(profile, cell) for cell in todo), measured_speed(profile, todo)
-    text = f"{len(todo)} cells: {done} finished, {len(todo) - done} left"
-    if done == len(todo) or not speed:
+def overview(profile: Profile, todo: Sequence[Cell], done: Sequence[Cell], jobs: int) -> str:
+    """Return "310 cells: 37 finished, 273 left, about 5.1 h for 2 processes (measured on 37)"; `done` are the finished ones."""
+    speed = measured_speed(profile, done)
+    text = f"{len(todo)} cells: {len(done)} finished, {len(todo) - len(done)} left"
+    if len(done) == len(todo) or not speed:
         return text
     seconds = Progress(profile, todo, jobs, weigh, speed).estimate()[1]
-    return f"{text}, about {duration(seconds)} for {jobs} processes (measured on {done})"
+    return f"{text}, about {duration(seconds)} for {jobs} processes (measured on {len(done)})"
 
 
 def state_of(profile: Profile, cell: Cell) -> str:
@@ -193,11 +194,9 @@ def scores_table(profile: Profile, todo: Sequence[Cell], faces: FaceSet, file: s
     pairs = faces.index.drop_duplicates("video_id").set_index("video_id")["pair"]
     tables = []
     for cell in todo:
-        table = read_scores(folder_of(profile, cell) / file)
-        clips = table.assign(pair=table["video_id"].map(pairs)).groupby([*CLIP, "label"], as_index=False)
-        found = clips.agg(faces=("score", "size"))
-        found["score"] = over_clip(table["score"].to_numpy(), clips.ngroup().to_numpy())
-        tables.append(found.assign(**asdict(cell)))
+        clips = video_scores(read_scores(folder_of(profile, cell) / file)).rename(columns={"frames": "faces"})
+        clips["pair"] = clips["video_id"].map(pairs)
+        tables.append(clips.sort_values(CLIP).assign(**asdict(cell)))
     return pd.concat(tables, ignore_index=True)[[*CELL, *CLIP, "label", "faces", "score"]]
 
 
@@ -238,10 +237,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         todo = cells(profile, arguments.seeds, arguments.arms, arguments.stages)
         if arguments.list:
-            print(*listing(profile, todo), overview(profile, todo, arguments.jobs), sep="\n")
-            return
-        run_study(profile, todo, arguments.jobs, arguments.limit)
-        print(overview(profile, todo, arguments.jobs))
+            print(*listing(profile, todo), sep="\n")
+        else:
+            run_study(profile, todo, arguments.jobs, arguments.limit)
+        print(overview(profile, todo, [cell for cell in todo if is_finished(profile, cell)], arguments.jobs))
     except (ValueError, FileNotFoundError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from utils.config import SynthFFConfig
+from utils.faces.splits import POOL
 from utils.paths import ROOT, atomic
 from utils.synthff import assets, neural_textures
 from utils.synthff.card import write_card
@@ -31,7 +32,6 @@ from utils.synthff.shot import Shot, render_shot
 
 WORK = ROOT / "build"  # metadata rows while the build runs, by the tree's name
 METHOD = "NeuralTextures"
-POOL = "pool"  # the split whose clips are not committed
 FIRST_OF_POOL, POOL_CANDIDATES = 1000, 50_000  # its first video id, and its first candidate
 
 

@@ -12,7 +12,8 @@ from utils.config import RendererConfig, SynthFFConfig
 from utils.paths import atomic
 from utils.synthff import assets
 from utils.synthff.assets import MAKEHUMAN
-from utils.synthff.person import BROW_STYLES, LASH_STYLES
+from utils.synthff.parts import LASH_STYLES
+from utils.synthff.person import BROW_STYLES
 from utils.synthff.scene import STYLES
 
 ALWAYS_WORN = {

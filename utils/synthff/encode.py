@@ -13,6 +13,7 @@ import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from utils.config import PlatformConfig
+from utils.faces.encode import OPTIONS
 
 
 def encode(frames: np.ndarray, path: Path | BinaryIO, crf: int, fps: int) -> None:
@@ -21,7 +22,7 @@ def encode(frames: np.ndarray, path: Path | BinaryIO, crf: int, fps: int) -> Non
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+        stream.options = OPTIONS["libx264"] | {"crf": str(crf)}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())

@@ -5,7 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from utils.synthff import glasses, mesh, skin, wardrobe
-from utils.synthff.parts import CLOTHES, EYES, GLASSES, HAIR, LASHES, LENSES, TEETH, TONGUE, Part, dye, read_image, value_noise
+from utils.synthff.parts import (
+    CLOTHES,
+    EYES,
+    GLASSES,
+    HAIR,
+    LASH_STYLES,
+    LASHES,
+    LENSES,
+    TEETH,
+    TONGUE,
+    Part,
+    dye,
+    read_image,
+    value_noise,
+)
 
 HAIR_STYLES = {  # none that hides an eye
     True: ("short01", "short02", "short04", "ponytail01", "afro01", None),
@@ -19,7 +33,6 @@ CLOTHES_STYLES = {
             "Sleeveless", "Coat", "Tank_Top_01", "female_top_01", "Harvey_Sweater2", "Rolled_neck_blouse",
             "short_tail_camo_tee", "Asymmetric_Tunic_and_Sash", "F_Dress_01"),
 }  # fmt: skip
-LASH_STYLES = ("Eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
 MOST_VIVID = 0.48  # of a face's mean skin: how far blue may lie below red, over red, in sRGB
 UNDER_CLOTH = 0.05  # decimetres that covered skin lies deeper
 HEM = 3.2  # decimetres below the neck: cloth further down is never seen
@@ -106,12 +119,10 @@ def _glasses(person, rng) -> str:
     for part, vertices, quads, tint in (
         (GLASSES, pair.frame, pair.frame_quads, pair.colour), (LENSES, pair.lens, pair.lens_quads, (1.0, 1.0, 1.0)),
     ):  # fmt: skip
-        triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-        a, b, c = triangles.T
-        triangles = triangles[(a != b) & (b != c) & (a != c)].astype(np.int32)
         person.rigid.append((vertices, quads))
         blank = np.zeros((len(vertices), 2), np.float32)
-        person.parts.append(Part(part, triangles, blank, grey, tint=tint, release=2, shadow=part == GLASSES, ao_floor=0.5))
+        look = dict(tint=tint, release=2, shadow=part == GLASSES, ao_floor=0.5)
+        person.parts.append(Part(part, mesh.triangles(quads), blank, grey, **look))
     return pair.shape
 
 

@@ -172,11 +172,14 @@ def unweld(f: np.ndarray, ft: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     """Turn quads with separate position and UV indices (F, 4) into position ids, UV ids (n,) and triangles (t, 3)."""
     key = f.reshape(-1).astype(np.int64) * 1_000_000 + ft.reshape(-1)
     unique, inverse = np.unique(key, return_inverse=True)
-    quad = inverse.reshape(-1, 4)
-    triangles = np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
-    a, b, c = triangles.T
-    triangles = triangles[(a != b) & (b != c) & (a != c)]
-    return unique // 1_000_000, unique % 1_000_000, triangles.astype(np.int32)
+    return unique // 1_000_000, unique % 1_000_000, triangles(inverse.reshape(-1, 4))
+
+
+def triangles(quads: np.ndarray) -> np.ndarray:
+    """Return quads (F, 4) as triangles (t, 3) int32, without those that have no area: a triangle repeats a corner."""
+    found = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    a, b, c = found.T
+    return found[(a != b) & (b != c) & (a != c)].astype(np.int32)
 
 
 def normals(vertices: np.ndarray, f: np.ndarray) -> np.ndarray:

