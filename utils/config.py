@@ -105,22 +105,27 @@ class SynthFFConfig:
 
 # The second release. Renderers differ in what leaves traces: up-sampling, width, texture, losses, resolution and tuning.
 RENDERERS = {
-    "renderer_a": RendererConfig(seed=1, tune_steps=90),
-    "renderer_b": RendererConfig(seed=2, upsampling="bilinear", gradient=0.5),
-    "renderer_c": RendererConfig(seed=3, upsampling="shuffle", widths=(16, 32, 48, 64), texels=64, tune_steps=100),
-    "renderer_d": RendererConfig(seed=4, upsampling="transposed", adversarial=0.03, feather=2.0),
-    "renderer_e": RendererConfig(seed=5, crop=64, widths=(32, 48, 64, 96), texels=128, adversarial=0.0, tune_steps=120),
-    "renderer_f": RendererConfig(seed=6, crop=96, channels=8, widths=(16, 32, 64, 96), gradient=1.0, tune_steps=80),
-    "renderer_g": RendererConfig(seed=7, upsampling="bilinear", channels=24, texels=64, adversarial=0.02, tune_steps=40),
+    "renderer_a": RendererConfig(seed=1, widths=(16, 32, 48, 96), tune_steps=45),
+    "renderer_b": RendererConfig(seed=2, widths=(20, 32, 48, 64), upsampling="bilinear", gradient=0.5, tune_steps=35),
+    "renderer_c": RendererConfig(seed=3, widths=(16, 32, 48, 64), upsampling="shuffle", texels=64, tune_steps=50),
+    "renderer_d": RendererConfig(
+        seed=4, widths=(16, 40, 48, 64), upsampling="transposed", adversarial=0.03, feather=2.0, tune_steps=35
+    ),
+    "renderer_e": RendererConfig(seed=5, crop=64, widths=(24, 32, 48, 64), texels=128, adversarial=0.0, tune_steps=60),
+    "renderer_f": RendererConfig(seed=6, crop=96, widths=(12, 24, 48, 64), channels=8, gradient=1.0, tune_steps=40),
+    "renderer_g": RendererConfig(
+        seed=7, widths=(16, 32, 64, 64), upsampling="bilinear", channels=24, texels=64, adversarial=0.02, tune_steps=25
+    ),
     "renderer_h": RendererConfig(
-        seed=8, crop=64, upsampling="shuffle", widths=(24, 32, 48, 96), gradient=0.3, feather=1.8, tune_steps=140
+        seed=8, crop=64, widths=(24, 32, 48, 96), upsampling="shuffle", gradient=0.3, feather=1.8, tune_steps=70
     ),
 }
 USUAL, POOLED = tuple(RENDERERS)[:5], tuple(RENDERERS)[:7]  # what people with labels, and the pool, were rendered by
 SYNTHFF2 = SynthFFConfig(
-    release=2, seed=2026, pairs={"train": 100, "val": 5, "test2": 70, "test2_unseen": 30}, hard_pairs={}, renderers=RENDERERS,
+    release=2, seed=2026, pairs={"train": 100, "val": 5, "test2": 70, "test2_unseen": 30}, hard_pairs={}, frames=24,
+    look_alike=0.36, renderers=RENDERERS,
     dealt={"train": USUAL, "val": USUAL, "test2": USUAL, "test2_unseen": tuple(RENDERERS)[5:], "pool": POOLED},
-    platform=PlatformConfig(), pool=500,
+    platform=PlatformConfig(), pool=500, pool_frames=24,
 )  # fmt: skip
 RELEASES = {1: SynthFFConfig(), 2: SYNTHFF2}
 
