@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from utils.config import PROFILES, get_profile
 from utils.faces.splits import POOL, SEALED
 from utils.learn import cells as learn_cells
 from utils.learn.cells import folder_of, is_finished
+from utils.learn.dataset import FaceSet
 from utils.learn.scores import SCORES, read_scores
 from utils.paths import ROOT, WORK, read_json
 from utils.protocol import ARMS, PRIMARY, STUDIES, Cell, cells, stages
@@ -42,14 +44,15 @@ def test_the_primary_contrast_comes_first_over_all_seeds():
     assert [cell.arm for cell in first[:10]] == ["teacher"] * 10  # nobody waits for one
     assert {(cell.arm, cell.seed) for cell in first} == {(arm, seed) for arm in ("teacher", *PRIMARY) for seed in range(10)}
     assert {(cell.labels, cell.pool, cell.frames) for cell in first} == {(20, 0, 0), (20, 1000, 24)}
-    assert len(set(every)) == len(every) and len(every) % 10 == 0
+    assert len(set(every)) == len(every) and {cell.seed for cell in cells(REAL, only=["arms"])} == set(config.seeds)
+    assert {cell.seed for cell in cells(REAL, only=["labels"])} == set(config.seeds[: config.fewer_seeds["labels"]])
     for cell in every:
         assert not ARMS[cell.arm].taught or every.index(cell.teacher(REAL)) < every.index(cell)
 
 
 def test_the_study_has_every_arm_and_both_curves():
-    every = set(cells(REAL, seeds=[3]))
-    assert {cell.arm for cell in every} == set(ARMS) and {cell.seed for cell in every} == {3}
+    every = set(cells(REAL, seeds=[2]))
+    assert {cell.arm for cell in every} == set(ARMS) and {cell.seed for cell in every} == {2}
     student = {(c.labels, c.pool, c.frames) for c in every if c.arm == "student_compression"}
     assert student == {(20, pool, frames) for pool in (50, 134, 400, 1000) for frames in (6, 24)} | {
         (labels, 1000, 24) for labels in (4, 10, 66)
@@ -57,7 +60,7 @@ def test_the_study_has_every_arm_and_both_curves():
     assert {c.labels for c in every if c.arm == "control"} == {c.labels for c in every if c.arm == "teacher"} == {4, 10, 20, 66}
     for cell in every:  # an equal or larger student has a control: the same network, steps and noise, labels alone
         if cell.arm == "student_imagenet":
-            assert Cell("recipe", cell.labels, network=cell.network, seed=3) in every
+            assert Cell("recipe", cell.labels, network=cell.network, seed=2) in every
     assert {c.network for c in every if c.arm == "recipe"} == set(REAL.models)
     assert STUDIES["study"].pool_split == POOL and STUDIES["study"].tests == SEALED
     assert all(cell.arm in ARMS for found in stages(STUDIES["study-smoke"], SMOKE.student_model).values() for cell in found)
@@ -119,7 +122,7 @@ def test_two_processes_at_one_cell_train_it_once(tiny, faces, monkeypatch):
 def test_the_command_refuses_what_makes_no_sense(capsys):
     with pytest.raises(SystemExit):
         study.main(["--score", "--seeds", "0"])
-    assert "all cells are scored together" in capsys.readouterr().err
+    assert "the cells of a stage are scored together" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         study.main(["--stages", "nothing"])
     assert "unknown stage 'nothing'" in capsys.readouterr().err
@@ -134,6 +137,9 @@ def test_the_command_refuses_what_makes_no_sense(capsys):
 def test_scores_of_the_real_study_are_committed_and_those_of_others_are_not():
     assert REAL.workspace.study == ROOT / "data" / "study" and SMOKE.workspace.study.is_relative_to(WORK)
     assert REAL.workspace.runs.is_relative_to(WORK)
+
+
+SCORED = "primary.csv.gz"
 
 
 def git(root, *arguments):
@@ -155,7 +161,7 @@ def repository(tmp_path):
 
 
 def required(root):
-    return study.require_protocol(root / "data" / "study" / study.TEST_SCORES, root, root / "report" / "protocol.md")
+    return study.require_protocol([root / "data" / "study" / SCORED], root, root / "report" / "protocol.md")
 
 
 def test_the_tests_need_a_committed_and_unchanged_protocol(repository):
@@ -192,13 +198,13 @@ def test_the_tests_are_scored_once(repository):
     git(repository, "add", "report")
     git(repository, "commit", "-m", "protocol")
     required(repository)
-    scores = repository / "data" / "study" / study.TEST_SCORES
+    scores = repository / "data" / "study" / SCORED
     scores.write_bytes(b"scores")
     with pytest.raises(study.Refused, match="made once"):
         required(repository)
     git(repository, "add", "data")
     git(repository, "commit", "-m", "scores")
-    git(repository, "rm", "-q", "data/study/" + study.TEST_SCORES)
+    git(repository, "rm", "-q", "data/study/" + SCORED)
     git(repository, "commit", "-m", "never happened")
     with pytest.raises(study.Refused, match="made once"):  # a commit has them
         required(repository)
@@ -216,26 +222,43 @@ def test_scores_of_the_tests_carry_the_protocols_commit(repository, tiny, faces,
     text.write_text("What counts as shown.\n")
     git(repository, "add", "report")
     git(repository, "commit", "-m", "protocol")
-    monkeypatch.setitem(STUDIES, tiny.name, replace(STUDY, seeds=(0,), score_frames=2))
-    monkeypatch.setattr(protocol, "stages", lambda study, network: {"primary": (Cell("teacher", 4), Cell("recipe", 4))})
-    with pytest.raises(study.Refused, match="2 of 2 cells are not finished"):
-        study.score(tiny, 1, root=repository, protocol=text)
+    monkeypatch.setitem(STUDIES, tiny.name, replace(STUDY, seeds=(0,), score_frames=2, unseen="unseen"))
+    parts = {"primary": (Cell("teacher", 4),), "arms": (Cell("recipe", 4),)}
+    monkeypatch.setattr(protocol, "stages", lambda study, network: parts)
+    monkeypatch.setattr(study, "stages", lambda study, network: parts)
+    unseen = study_faces()
+    unseen = FaceSet(unseen.index.assign(quality=unseen.index["quality"].map({"c23": "vp9", "c40": "hevc"})), unseen.pixels)
+    monkeypatch.setattr(study, "get_profile", lambda name: tiny if name == tiny.name else name)
+    monkeypatch.setattr(study, "load_faces", lambda profile: unseen if profile == "unseen" else faces)
+    scored = partial(study.score, tiny, 1, root=repository, protocol=text)
+    with pytest.raises(study.Refused, match="not finished .1 of primary, 1 of arms"):
+        scored()
     study.run_study(tiny, cells(tiny, arms=["recipe"]), jobs=1)
-    with pytest.raises(study.Refused, match="1 of 2 cells are not finished"):
-        study.score(tiny, 1, root=repository, protocol=text)
-    assert not list(tiny.workspace.root.rglob(study.TEST_SCORES))
-    path = study.score(tiny, 1, finished_only=True, root=repository, protocol=text)
+    with pytest.raises(study.Refused, match="not finished .1 of primary"):
+        scored(["primary"])
+    assert not list(tiny.workspace.root.rglob("*test_scores*"))
+    (path,) = scored()  # what is finished
+    assert path.name == "arms.csv.gz" and path == study.table_of(tiny, "arms")
     table = pd.read_csv(path, dtype={"video_id": str})
-    assert list(table) == study.COLUMNS and set(table["split"]) == set(SEALED)
-    assert len(table) == 2 * 4 * 2 and (table["faces"] == 2).all()  # two pairs, four clips each, two qualities
+    assert list(table) == study.COLUMNS and set(table["arm"]) == {"recipe"}
+    seen = table[table["quality"].isin(["c23", "c40"])]
+    assert set(seen["split"]) == set(SEALED) and set(seen["pair"]) == faces.select(split=SEALED).pairs
+    assert len(seen) == 2 * 4 * 2 and (seen["faces"] == 2).all()  # two pairs, four clips each, two qualities
+    others = table.drop(seen.index)
+    assert set(others["quality"]) == {"vp9", "hevc"} and set(others["split"]) == {SEALED[0]} and len(others) == 4 * 2
     record = read_json(path.parent / study.RECORD)
-    assert set(table["protocol"]) == {record["protocol"]} and record["left_out"] == 1 and len(record["protocol"]) == 40
-    assert set(table["pair"]) == faces.select(split=SEALED).pairs
+    assert set(table["protocol"]) == {record["protocol"]} and len(record["protocol"]) == 40
+    assert set(record["stages"]) == {"arms"} and record["stages"]["arms"]["cells"] == 1
     with pytest.raises(study.Refused, match="made once"):
-        study.score(tiny, 1, finished_only=True, root=repository, protocol=text)
-    path.unlink()  # as a killed call leaves it
+        scored(["arms"])
+    study.run_study(tiny, cells(tiny, only=["primary"]), jobs=1)
     text.write_text("Something easier.\n")
     git(repository, "commit", "-am", "protocol, again")
     with pytest.raises(study.Refused, match="after another protocol"):
-        study.score(tiny, 1, finished_only=True, root=repository, protocol=text)
+        scored()
+    git(repository, "reset", "-q", "--hard", "HEAD~")
+    (other,) = scored()
+    assert other.name == "primary.csv.gz" and set(read_json(path.parent / study.RECORD)["stages"]) == {"arms", "primary"}
+    with pytest.raises(study.Refused, match="none is left to score"):
+        scored()
     assert is_finished(tiny, Cell("recipe", 4))

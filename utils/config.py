@@ -48,6 +48,7 @@ class DataConfig:
     root: str = str(DATA / "synthff")  # a tree in the layout of FaceForensics++
     methods: tuple[str, ...] = ("NeuralTextures",)
     qualities: tuple[str, ...] = ("c23", "c40")  # H.264 at CRF 23 and 40
+    splits: tuple[str, ...] = ()  # those that are read; none: all
     pairs_per_split: int | None = None  # only the first pairs of each split; None: all
     exclude_straddling: bool = True  # leave out training pairs that share a source video with val or test
     labelled_fraction: float = 1 / 3  # of the training pairs whose labels a semi-supervised trainer gets
@@ -514,6 +515,12 @@ PROFILES["study"] = Profile(
     ),
     models={name: replace(FROM_PACKAGE, px=112, batch_size=16) for name in STUDY_NETWORKS},  # labelled images in each batch
 )
+PROFILES["study-unseen"] = replace(  # the study's first test, at compressions that no training knows
+    PROFILES["study"],
+    name="study-unseen",
+    data=replace(PROFILES["study"].data, qualities=tuple(UNSEEN), splits=("test2",)),
+    faces=replace(PROFILES["study"].faces, max_frames=4),
+)
 PROFILES["study-smoke"] = replace(  # does the study run? on the committed data, for no result
     PROFILES["study"],
     name="study-smoke",
@@ -521,6 +528,11 @@ PROFILES["study-smoke"] = replace(  # does the study run? on the committed data,
     faces=FacesConfig(max_frames=3, size=48),
     train=replace(PROFILES["study"].train, val_every=1),
     models={name: replace(NETWORKS[name].synthff, px=48, batch_size=4) for name in STUDY_NETWORKS},
+)
+PROFILES["study-smoke-unseen"] = replace(
+    PROFILES["study-smoke"],
+    name="study-smoke-unseen",
+    data=DataConfig(pairs_per_split=1, qualities=("crf46", "vp9"), splits=("test",)),
 )
 PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`
 

@@ -73,6 +73,7 @@ class StudyConfig:
     """The numbers of a study: those of the profile `study` are what `report/protocol.md` says."""
 
     seeds: tuple[int, ...] = tuple(range(10))  # each draws its people, batches and noise
+    fewer_seeds: dict[str, int] = field(default_factory=lambda: {"pool": 5, "labels": 5, "networks": 3})  # stage -> the first
     labels: int = 20  # labelled people of the primary contrast, validating ones among them
     pool: int = 1000  # people without labels
     frames: int = 24  # sampled frames of each of their clips that a student may see
@@ -88,6 +89,11 @@ class StudyConfig:
     pool_split: str = "pool"
     tests: tuple[str, ...] = ("test2", "test2_unseen")  # scored once
     score_frames: int = 12  # of each clip of the tests
+    unseen: str = "study-unseen"  # the profile that has the first test's clips at unseen compressions
+
+    def seeds_of(self, stage: str) -> tuple[int, ...]:
+        """Return the seeds of a stage's cells."""
+        return self.seeds[: self.fewer_seeds.get(stage, len(self.seeds))]
 
     def steps(self, arm: StudyArm) -> int:
         """Return an arm's own optimiser steps; with those of the teacher that it starts from, T + S for all but the teacher."""
@@ -103,7 +109,7 @@ STUDIES = {
     "study-smoke": StudyConfig(
         seeds=(0,), labels=4, pool=4, frames=2, label_counts=(4,), pool_sizes=(2, 4), frame_counts=(1, 2), all_labels=8,
         most_validating=2, teacher_steps=2, student_steps=3, larger=("efficientnet-lite0",), others=("mobilenet-v2",),
-        pool_split="train", tests=("test", "test_hard"), score_frames=2,
+        pool_split="train", tests=("test", "test_hard"), score_frames=2, unseen="study-smoke-unseen",
     ),
 }  # fmt: skip
 
@@ -206,7 +212,8 @@ def cells(profile: Profile, seeds: Sequence[int] = (), arms: Sequence[str] = (),
                 raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
     return [
         cell for stage, one_seed in by_stage.items() if stage in (only or by_stage)
-        for cell in _teachers_first(one_seed, seeds or study.seeds) if cell.arm in (arms or ARMS)
+        for cell in _teachers_first(one_seed, [seed for seed in study.seeds_of(stage) if seed in (seeds or study.seeds)])
+        if cell.arm in (arms or ARMS)
     ]  # fmt: skip
 
 

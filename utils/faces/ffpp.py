@@ -52,9 +52,11 @@ COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "pair",
 
 def build_index(
     root: Path | str, methods: Iterable[str], qualities: Iterable[str], pairs_per_split: int | None = None,
-    exclude_straddling: bool = False, made: Path | None = None,
+    exclude_straddling: bool = False, made: Path | None = None, only: Iterable[str] = (),
 ) -> pd.DataFrame:  # fmt: skip
     """Return one row for each video found, with the columns `COLUMNS`; label 1 is fake.
+
+    `only` are the splits that are read (none: all); ValueError for one that the tree has not.
 
     `pairs_per_split` takes only the first pairs of each split of which there is any video (None: all). With
     `exclude_straddling` no source of several sequences is in two splits. A quality of which the tree has no video at all
@@ -66,6 +68,9 @@ def build_index(
     splits, files = load_splits(root), Files(root, made)
     if exclude_straddling and (conversion := conversion_of(root, splits)):
         splits = without_straddling(splits, straddling_sources(splits, conversion))
+    if missing := sorted(set(only) - set(splits)):
+        raise ValueError(f"{root} has no split {', '.join(missing)}: it has {', '.join(splits)}")
+    splits = {name: pairs for name, pairs in splits.items() if name in (tuple(only) or splits)}
     wanted = {quality: files.at(quality, methods) for quality in qualities}
     found = [files.row(row, wanted) for row in _expected(splits, methods, qualities)]
     rows = [row for row in found if row]
@@ -150,7 +155,7 @@ def plan_index(profile: Profile) -> pd.DataFrame:
     data, root = profile.data, require_data(profile)
     methods = methods_there(root, data.methods)
     made = profile.workspace.made
-    return build_index(root, methods, data.qualities, data.pairs_per_split, data.exclude_straddling, made)
+    return build_index(root, methods, data.qualities, data.pairs_per_split, data.exclude_straddling, made, data.splits)
 
 
 def notes(index: pd.DataFrame, profile: Profile) -> list[str]:

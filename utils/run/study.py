@@ -1,12 +1,14 @@
 """Trains the study of unlabelled video, resumably, and scores its tests, once (arms and cells: `protocol.py`).
 
     python -m utils.run.extract --profile study            # first: the faces of data/synthff2
+    python -m utils.run.extract --profile study-unseen     # and those of its first test at other compressions
     python -m utils.run.study [--list] [--seeds 0 1] [--arms control ...] [--stages primary ...] [--limit MINUTES] [--jobs 2]
-    python -m utils.run.study --score                      # after report/protocol.md is committed
+    python -m utils.run.study --score [--stages primary ...]  # after report/protocol.md is committed
 
 Each cell is one network, trained by one process with one thread. A cell whose run is finished is skipped, and one that was
 killed goes on from its checkpoint. The primary contrast comes first, over all seeds; then the other arms, the curves, the
-larger students. Each run keeps its scores on the people who validated it; the tests are scored by `--score` alone.
+larger students. Each run keeps its scores on the people who validated it; the tests are scored by `--score` alone, a stage at
+a time, each once.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
 
-TEST_SCORES = "test_scores.csv.gz"  # of a run folder, one row a face; and of the study, one row a clip
-RECORD = "test_scores.json"  # of the study: after which protocol the tests were opened
+TEST_SCORES, UNSEEN_SCORES = "test_scores.csv.gz", "unseen_scores.csv.gz"  # of a run folder, one row a face
+RECORD = "opened.json"  # of the study: after which protocol, and when, the tests were opened
 CELL = ["arm", "labels", "pool", "frames", "network", "seed"]
 CLIP = ["split", "quality", "method", "video_id", "pair"]
 COLUMNS = [*CELL, *CLIP, "label", "faces", "score", "protocol"]
@@ -134,21 +136,23 @@ class Refused(ValueError):
     """The tests are not scored; the message says why."""
 
 
-def require_protocol(table: Path, root: Path = ROOT, protocol: Path = PROTOCOL) -> str:
+def require_protocol(tables: Sequence[Path], root: Path = ROOT, protocol: Path = PROTOCOL) -> str:
     """Return the commit of the protocol; raise Refused where the tests must not be scored.
 
-    That is: where the protocol is not committed, where it or its numbers differ from what is committed, or where scores of
-    the tests exist, be it in a commit alone.
+    That is: where the protocol is not committed, where it or its numbers differ from what is committed, or where one of the
+    tables of scores that are to be made exists, be it in a commit alone.
     """
     name = protocol.relative_to(root).as_posix()
     try:
         commit = git("log", "-1", "--format=%H", "--", name, root=root)
         changed = git("status", "--porcelain", "--", name, *SETTINGS, root=root)
-        before = git("log", "--all", "-1", "--format=%H", "--", str(table), root=root) if table.is_relative_to(root) else ""
+        inside = [str(table) for table in tables if table.is_relative_to(root)]
+        before = git("log", "--all", "-1", "--format=%H", "--", *inside, root=root) if inside else ""
     except (OSError, subprocess.CalledProcessError) as error:
         raise Refused(f"git can't tell whether {name} is committed ({error})") from None
-    if table.is_file() or before:
-        raise Refused(f"scores of the tests exist already ({before or table}): they are made once")
+    there = [str(table) for table in tables if table.is_file()]
+    if there or before:
+        raise Refused(f"scores of the tests exist already ({before or ', '.join(there)}): they are made once")
     if not commit or not protocol.is_file():
         raise Refused(f"{name} is not committed: write down what counts as shown before the tests are scored")
     if changed:
@@ -156,36 +160,62 @@ def require_protocol(table: Path, root: Path = ROOT, protocol: Path = PROTOCOL) 
     return commit
 
 
-def score(profile: Profile, jobs: int, finished_only: bool = False, root: Path = ROOT, protocol: Path = PROTOCOL) -> Path:
-    """Score the tests with every cell of the study and write one table, one row a clip, with the protocol's commit.
+def table_of(profile: Profile, stage: str) -> Path:
+    """Return where the scores of a stage's cells on the tests are kept, one row a clip."""
+    return profile.workspace.study / f"{stage}.csv.gz"
 
-    A killed call goes on under the same protocol. Raises Refused where the protocol is not in order or a cell is not finished;
-    with `finished_only` those are left out and the record counts them.
+
+def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = ROOT, protocol: Path = PROTOCOL) -> list[Path]:
+    """Score the tests with the cells of some stages, all of them finished, once; return a table a stage, one row a clip.
+
+    No stages mean those that are finished and not scored. The first call fixes the protocol for all later ones; a killed call
+    goes on. Raises Refused where the protocol is not in order, there is nothing to score or a cell is not finished.
     """
-    study, folder = study_of(profile), profile.workspace.study
-    commit, record = require_protocol(folder / TEST_SCORES, root, protocol), folder / RECORD
-    asked = cells(profile)
-    todo = [cell for cell in asked if is_finished(profile, cell)]
-    if not todo or (len(todo) < len(asked) and not finished_only):
-        raise Refused(f"{len(asked) - len(todo)} of {len(asked)} cells are not finished: train them first (`make study`)")
-    about = {"protocol": commit, "code": git("rev-parse", "HEAD", root=root)}
-    about |= {"cells": len(todo), "left_out": len(asked) - len(todo)}
-    if record.is_file() and read_json(record)["protocol"] != commit:
-        raise Refused(f"{record} was begun after another protocol ({read_json(record)['protocol']}): the tests are opened once")
-    write_json(record, about | {"splits": study.tests, "frames": study.score_frames})
-    calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in todo)
-    with tqdm(total=len(todo), desc="tests", disable=None) as bar:
-        in_processes(max(1, min(jobs, len(todo))), calls, lambda lines: bar.update())
-    table = scores_table(profile, todo, load_faces(profile), TEST_SCORES).assign(protocol=commit)
-    write_scores(folder / TEST_SCORES, table[COLUMNS])
-    return folder / TEST_SCORES
+    folder, record = profile.workspace.study, profile.workspace.study / RECORD
+    unfinished = {
+        stage: [cell for cell in cells(profile, only=[stage]) if not is_finished(profile, cell)]
+        for stage in only or stages(study_of(profile), profile.student_model)
+    }
+    todo = only or [stage for stage, left in unfinished.items() if not left and not table_of(profile, stage).is_file()]
+    commit = require_protocol([table_of(profile, stage) for stage in todo], root, protocol)
+    if not todo or any(unfinished[stage] for stage in todo):
+        left = ", ".join(f"{len(cells)} of {stage}" for stage, cells in unfinished.items() if cells)
+        raise Refused(f"cells are not finished ({left or 'none is left to score'}): train them first (`make study`)")
+    opened = read_json(record) if record.is_file() else {"protocol": commit, "stages": {}}
+    if opened["protocol"] != commit:
+        raise Refused(f"{record} was begun after another protocol ({opened['protocol']}): the tests are opened once")
+    code = git("rev-parse", "HEAD", root=root)
+    for stage in todo:
+        asked = cells(profile, only=[stage])
+        opened["stages"][stage] = {"code": code, "cells": len(asked), "on": time.strftime("%Y-%m-%d")}
+        write_json(record, opened)
+        calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in asked)
+        with tqdm(total=len(asked), desc=f"tests, {stage}", disable=None) as bar:
+            in_processes(max(1, min(jobs, len(asked))), calls, lambda lines, bar=bar: bar.update())
+        faces = [test_faces(profile), *unseen_faces(profile)]
+        parts = [scores_table(profile, asked, *each) for each in zip(faces, (TEST_SCORES, UNSEEN_SCORES), strict=False)]
+        write_scores(table_of(profile, stage), pd.concat(parts, ignore_index=True).assign(protocol=commit)[COLUMNS])
+    return [folder / table_of(profile, stage).name for stage in todo]
+
+
+def test_faces(profile: Profile) -> FaceSet:
+    """Return the faces of the tests that are scored."""
+    study = study_of(profile)
+    return some_frames(load_faces(profile).select(split=study.tests), study.score_frames)
+
+
+def unseen_faces(profile: Profile) -> list[FaceSet]:
+    """Return the faces of the first test at unseen compressions; none for a study without them."""
+    name = study_of(profile).unseen
+    return [load_faces(get_profile(name)).select(split=study_of(profile).tests[:1])] if name else []
 
 
 def score_cell(profile_name: str, cell: Cell) -> list[str]:
     profile = get_profile(profile_name)
-    study = study_of(profile)
-    tests = some_frames(load_faces(profile).select(split=study.tests), study.score_frames)
-    save_predictions(replace(profile, variant=cell.variant), cell.run, tests, study.tests, TEST_SCORES)
+    here, tests = replace(profile, variant=cell.variant), study_of(profile).tests
+    save_predictions(here, cell.run, test_faces(profile), tests, TEST_SCORES)
+    for faces in unseen_faces(profile):
+        save_predictions(here, cell.run, faces, tests[:1], UNSEEN_SCORES)
     return [f"{cell}: scored"]
 
 
@@ -225,15 +255,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=float, metavar="MINUTES", help="begin no cell after so many minutes")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="print the cells and their state, train nothing")
-    what.add_argument("--score", action="store_true", help="score the tests: once, after the protocol is committed")
-    parser.add_argument("--finished-only", action="store_true", help="with --score: leave out cells that are not finished")
+    what.add_argument("--score", action="store_true", help="score the tests: each stage once, after the protocol is committed")
     arguments = parser.parse_args(argv)
     profile = get_profile(arguments.profile)
     try:
         if arguments.score:
-            if arguments.seeds or arguments.arms or arguments.stages:
-                raise Refused("all cells are scored together: no --seeds, --arms or --stages")
-            print(score(profile, arguments.jobs, arguments.finished_only))
+            if arguments.seeds or arguments.arms:
+                raise Refused("the cells of a stage are scored together: no --seeds or --arms")
+            cells(profile, only=arguments.stages)  # whether they are known
+            print(*score(profile, arguments.jobs, arguments.stages), sep="\n")
             return
         todo = cells(profile, arguments.seeds, arguments.arms, arguments.stages)
         if arguments.list:
