@@ -184,6 +184,11 @@ class NeuralTextures:
         self.optimizer = torch.optim.Adam(groups)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.9))
 
+    def slow(self, share: float) -> None:
+        """Set the learning rates of U-Net and texture to a share of those it was made with."""
+        for group, lr in zip(self.optimizer.param_groups, (self.lr, self.texture_lr), strict=True):
+            group["lr"] = lr * share
+
     def render(self, texture, uv, picture, mask) -> torch.Tensor:
         features, maps = sample_texture(texture, uv)
         return self.unet(torch.cat([features, maps, picture * (1 - mask), mask], 1))
@@ -236,17 +241,25 @@ def warm_start(
     return model
 
 
+def falling(done: float, last: float) -> float:
+    """Return the share of a learning rate when a part `done` of the steps is: 1, over the `last` part down to a tenth."""
+    return 1.0 if done < 1 - last or not last else 1 - 0.9 * (done - 1 + last) / last
+
+
 def reenact(clip: Clip, state: dict[str, torch.Tensor], config: RendererConfig, seed: int) -> tuple[np.ndarray, float]:
     """Tune the warm start `state` on a target and render the source's expression.
 
     Returns the fake frames (n, H, W, 3) uint8, equal to the real ones outside the pasted region, and the last L1 losses' mean.
     """
     torch.manual_seed(seed)
-    model = NeuralTextures(config)
+    model = NeuralTextures(config, config.tune_lr, 20 * config.tune_lr)
     model.load_state(state)
     model.start()
-    steps, index = config.tune_steps, range(0, len(clip.boxes), 2 * BATCH)
-    losses = [model.step(clip, torch.randint(0, len(clip.boxes), (BATCH,)), config.adversarial) for _ in range(steps)]
+    losses, index = [], range(0, len(clip.boxes), 2 * BATCH)
+    for step in range(config.tune_steps):
+        model.slow(falling(step / config.tune_steps, config.tune_decay))
+        adversarial = 0.0 if step % config.tune_critic else config.adversarial
+        losses.append(model.step(clip, torch.randint(0, len(clip.boxes), (config.tune_batch,)), adversarial))
     with torch.no_grad():
         parts = ([part[i : i + 2 * BATCH] for part in (clip.uv_source, clip.picture, clip.mask)] for i in index)
         rendered = [model.render(model.texture, *part) for part in parts]

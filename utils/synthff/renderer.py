@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import moderngl
 import numpy as np
 
@@ -200,6 +201,9 @@ class Renderer:
         s = self.supersample
         pixels = np.frombuffer(self.frame.read(components=3, dtype="f2", alignment=1), "f2")
         pixels = pixels.reshape(self.height * s, self.width * s, 3)[::-1]
+        if release > 1:  # a tenth of the time
+            whole = cv2.patchNaNs(np.ascontiguousarray(pixels, "f4"), 0)
+            return cv2.resize(np.clip(whole, 0, 8), (self.width, self.height), interpolation=cv2.INTER_AREA)
         pixels = np.clip(np.nan_to_num(pixels.astype("f4")), 0, 8)
         return pixels.reshape(self.height, s, self.width, s, 3).mean((1, 3))
 

@@ -1,0 +1,113 @@
+"""Pilots of the study: what its numbers were chosen by, on people of the training split whose labels a cell has not.
+
+    python -m utils.run.pilot [--only usual longer ...] [--seeds 0 1] [--arms control student_compression] [--jobs 2]
+
+Each pilot changes some of the study's numbers and trains some of its cells. They are judged by the AUC over the clips of all
+people of the training split but those who are labelled, six frames each; nobody of the tests is looked at. One row a cell is
+added to `data/study/pilots.csv`, and what stands there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from utils.config import Profile, get_profile
+from utils.learn.cells import draw_people, folder_of, some_frames, train_cell
+from utils.learn.dataset import load_faces
+from utils.learn.predict import predict_faces
+from utils.learn.scores import over_clip
+from utils.paths import atomic, read_json
+from utils.protocol import ARMS, PRIMARY, STUDIES, Cell, StudyConfig, study_of
+
+FRAMES = 6  # of each clip, that it is judged by
+COLUMNS = ["pilot", "arm", "labels", "pool", "frames", "seed", "people", "auc_c23", "auc_c40", "val_auc", "minutes"]
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What differs from the study's own numbers."""
+
+    study: dict = field(default_factory=dict)  # fields of StudyConfig
+    model: dict = field(default_factory=dict)  # of every network's ModelConfig
+    student: dict = field(default_factory=dict)  # of NoisyStudentConfig
+    train: dict = field(default_factory=dict)  # of TrainConfig
+
+
+PILOTS = {"usual": Pilot()}
+
+
+def pilot_profile(name: str) -> Profile:
+    """Return the study's profile with a pilot's changes, and register its study; its runs have a folder of their own."""
+    usual, pilot = get_profile("study"), PILOTS[name]
+    models = {network: replace(config, **pilot.model) for network, config in usual.models.items()}
+    student, train = replace(usual.student, **pilot.student), replace(usual.train, **pilot.train)
+    profile = replace(usual, name=f"study-pilot-{name}", models=models, student=student, train=train)
+    STUDIES[profile.name] = replace(STUDIES["study"], **pilot.study)
+    return profile
+
+
+def cell_of(study: StudyConfig, arm: str, seed: int, network: str) -> Cell:
+    """Return an arm's cell of the primary contrast."""
+    labels = study.all_labels if arm.startswith("oracle") else study.labels
+    pool = {"pool": study.pool, "frames": study.frames} if ARMS[arm].pool else {}
+    return Cell(arm, labels, network=network, seed=seed, **pool)
+
+
+def run_pilot(name: str, arm: str, seed: int) -> dict:
+    """Train a cell of a pilot; return its row."""
+    profile = pilot_profile(name)
+    study, faces = study_of(profile), load_faces(get_profile("study"))
+    cell = cell_of(study, arm, seed, profile.student_model)
+    model = train_cell(profile, cell, faces)
+    everybody = faces.select(split="train")
+    judged = everybody.select(pairs=everybody.pairs - draw_people(study, cell, faces).train)
+    row = {"pilot": name, "arm": arm, "labels": cell.labels, "pool": cell.pool, "frames": cell.frames, "seed": seed}
+    row |= {"people": 2 * len(judged.pairs)}
+    for quality in profile.data.qualities:
+        some = some_frames(judged.select(quality=quality), FRAMES)
+        clip, clips = pd.factorize(some.index["video_id"])
+        scores = over_clip(predict_faces(model, some, profile.train.precision, ""), clip)
+        labels = some.index.drop_duplicates("video_id").set_index("video_id")["label"][clips]
+        row[f"auc_{quality}"] = round(float(roc_auc_score(labels, scores)), 4)
+    result = read_json(folder_of(profile, cell) / "result.json")
+    return row | {"val_auc": round(result["val_auc"], 4), "minutes": round(result["seconds"] / 60, 2)}
+
+
+def run_pilots(path: Path, names: Sequence[str], arms: Sequence[str], seeds: Sequence[int], jobs: int) -> pd.DataFrame:
+    """Run what `path` has not, teachers before those whom they teach, and return the table."""
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+    done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None))
+    asked = [(name, arm, seed) for arm in arms for name in names for seed in seeds]
+    calls = (joblib.delayed(run_pilot)(*each) for each in asked if each not in done)
+    for row in joblib.Parallel(jobs, return_as="generator_unordered")(calls):
+        print(row, flush=True)
+        table = pd.concat([table, pd.DataFrame([row])], ignore_index=True) if len(table) else pd.DataFrame([row])
+        with atomic(path) as temporary:
+            table[COLUMNS].sort_values(["pilot", "arm", "seed"]).to_csv(temporary, index=False)
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m utils.run.pilot", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=tuple(PILOTS), default=tuple(PILOTS), help="default: all")
+    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=("teacher", *PRIMARY))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each; default: one a core")
+    arguments = parser.parse_args(argv)
+    path = get_profile("study").workspace.study / "pilots.csv"
+    try:
+        run_pilots(path, arguments.only, arguments.arms, arguments.seeds, arguments.jobs)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
