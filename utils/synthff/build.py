@@ -27,7 +27,7 @@ from utils.paths import ROOT, atomic
 from utils.synthff import assets, neural_textures
 from utils.synthff.card import write_card
 from utils.synthff.encode import encode, loss, through_platform
-from utils.synthff.people import Target, candidate_seed, choose_people, measure_people, plan, single_thread
+from utils.synthff.people import Target, candidate_seed, choose_people, measure_people, measure_pool, plan, single_thread
 from utils.synthff.shot import Shot, render_shot
 
 WORK = ROOT / "build"  # metadata rows while the build runs, by the tree's name
@@ -145,11 +145,9 @@ def prepare(root: Path, config: SynthFFConfig, jobs: int) -> tuple[list[Target],
     return plan(config, choose_people(root / "people.json", config, count, jobs))
 
 
-def prepare_pool(root: Path, config: SynthFFConfig, jobs: int) -> tuple[list[Target], dict]:
-    """Choose and pair the people of the pool, of whom nobody looks like a person of another split than train."""
-    others, _ = prepare(root, config, jobs)
-    apart_from = [target.seed for target in others if target.split != "train"]
-    seeds = choose_people(root / "pool_people.json", config, 2 * config.pool, jobs, POOL_CANDIDATES, apart_from)
+def prepare_pool(config: SynthFFConfig) -> tuple[list[Target], dict]:
+    """Draw and pair the people of the pool: other people than those with labels, but nobody asks whom they look like."""
+    seeds = [candidate_seed(config, POOL_CANDIDATES + k) for k in range(2 * config.pool)]
     return plan(pool_config(config), seeds, FIRST_OF_POOL)
 
 
@@ -175,10 +173,13 @@ def build_pool(root: Path, config: SynthFFConfig, jobs: int = 2, only: list[str]
     """
     if not config.pool:
         raise ValueError(f"release {config.release} has no pool of people without labels")
-    targets, splits = prepare_pool(root, config, jobs)
+    assets.require(config.release)
+    targets, splits = prepare_pool(config)
     rows = _make(root, pool_config(config), targets, splits, jobs, only)
     if only is None:
         write_metadata(root / "pool.csv", root / "pool_time.json", rows, jobs)
+        held_out = [target.seed for target in prepare(root, config, jobs)[0] if target.split != "train"]
+        measure_pool(root / "pool_people.json", config, [target.seed for target in targets], held_out, jobs)
         write_card(root, config)
 
 
@@ -213,7 +214,7 @@ def verify(root: Path, config: SynthFFConfig, ids: list[str], jobs: int = 2) -> 
     """Render some originals again and tell which ones have the frames that metadata.csv has the hash of."""
     (targets, _), table = prepare(root, config, jobs), "metadata.csv"
     if config.pool and set(ids) - {target.video_id for target in targets}:
-        (targets, _), table, config = prepare_pool(root, config, jobs), "pool.csv", pool_config(config)
+        (targets, _), table, config = prepare_pool(config), "pool.csv", pool_config(config)
     _check_ids(ids, targets)
     metadata = pd.read_csv(root / table, dtype={"video_id": str})
     known = metadata[metadata["label"] == 0].drop_duplicates("video_id").set_index("video_id")["sha256"]

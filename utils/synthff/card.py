@@ -28,7 +28,7 @@ EXTRAS = {
     "hair": "strands of hair before the face", "hand": "a hand before it",
 }  # fmt: skip
 
-NOT_MADE = {"pool_megabytes": float("nan"), "pool_hours": float("nan")}
+NOT_MADE = dict.fromkeys(("pool_megabytes", "pool_hours", "pool_nearest", "pool_close"), float("nan"))
 CARDS = {1: "first.md", 2: "second.md"}  # by release
 
 
@@ -129,12 +129,12 @@ def _second_facts(root: Path, metadata: pd.DataFrame, config: SynthFFConfig) -> 
         beards=(men["beard"] != "none").mean(), glasses=(people["glasses"] != "none").mean(),
     )  # fmt: skip
     if len(everybody) == 1:
-        return facts | dict.fromkeys(("pool_people", "pool_clips", "pool_frames", "pool_tried"), "?") | NOT_MADE
-    pool, time = everybody[1], json.loads((root / "pool_time.json").read_text())
+        return facts | dict.fromkeys(("pool_people", "pool_clips", "pool_frames", "pool_asked"), "?") | NOT_MADE
+    pool, (time, near) = everybody[1], (json.loads((root / f"pool_{name}.json").read_text()) for name in ("time", "people"))
     return facts | dict(
         pool_people=pool["target"].nunique(), pool_clips=len(pool), pool_frames=pool["frames"].iloc[0],
         pool_megabytes=pool["bytes"].sum() / 1e6, pool_hours=time["hours"],
-        pool_tried=json.loads((root / "pool_people.json").read_text())["tried"],
+        pool_asked=near["asked"], pool_nearest=near["nearest"], pool_close=near["close"],
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 from tqdm import tqdm
 
 from utils.config import SynthFFConfig
@@ -65,31 +65,24 @@ def _embed(seed: int, release: int) -> list[float] | None:
     return None if found is None else found.tolist()
 
 
-def choose_people(
-    path: Path, config: SynthFFConfig, count: int, jobs: int, first: int = 0, apart_from: Sequence[int] | None = None,
-    batch: int = 64,
-) -> list[int]:  # fmt: skip
-    """Return `count` person seeds from the `first` candidate on; kept in `path`.
-
-    No two of them are closer than `look_alike` in dlib's embedding; with `apart_from` they may be, but nobody is to one of
-    these other people.
-    """
+def choose_people(path: Path, config: SynthFFConfig, count: int, jobs: int, batch: int = 64) -> list[int]:
+    """Return `count` person seeds of whom no two are closer than `look_alike` in dlib's embedding; kept in `path`."""
     if path.is_file():
         kept = json.loads(path.read_text())
         if (kept["seed"], kept["look_alike"]) == (config.seed, config.look_alike) and len(kept["seeds"]) >= count:
             return kept["seeds"][:count]
     chosen, tried = [], 0
-    vectors = np.array(_embeddings(apart_from, config, jobs)) if apart_from else np.zeros((0, 128))
+    vectors = np.zeros((0, 128))
     with tqdm(total=count, desc="people") as bar:
         while len(chosen) < count:
-            candidates = [candidate_seed(config, first + tried + i) for i in range(batch)]
+            candidates = [candidate_seed(config, tried + i) for i in range(batch)]
             for seed, vector in zip(candidates, _embeddings(candidates, config, jobs), strict=True):
                 if len(chosen) == count:
                     break
                 tried += 1
                 if vector is not None and np.all(np.linalg.norm(vectors - vector, axis=1) >= config.look_alike):
                     chosen.append(seed)
-                    vectors = vectors if apart_from else np.vstack([vectors, vector])
+                    vectors = np.vstack([vectors, vector])
                     bar.update()
     with atomic(path) as temporary:
         kept = dict(seed=config.seed, look_alike=config.look_alike, tried=tried, seeds=chosen)
@@ -107,7 +100,7 @@ def measure_people(path: Path, config: SynthFFConfig, jobs: int) -> None:
     if "same_max" in kept:
         return
     drawn = _embeddings([candidate_seed(config, i) for i in range(MEASURED)], config, jobs)
-    distances = pdist(np.array([vector for vector in drawn if vector is not None]))
+    distances = pdist(_found(drawn))
     same = same_person_distances(renderer_for(1), kept["seeds"][:12], release=config.release)
     kept |= dict(
         close_share=float((distances < DLIB_SAME).mean()), same_pairs=len(same), same_median=float(np.median(same)),
@@ -115,6 +108,21 @@ def measure_people(path: Path, config: SynthFFConfig, jobs: int) -> None:
     )  # fmt: skip
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(kept) + "\n")
+
+
+def measure_pool(path: Path, config: SynthFFConfig, pool: Sequence[int], others: Sequence[int], jobs: int) -> None:
+    """Write to `path` how near people of the pool come to other people, `MEASURED` of them asked, for the card."""
+    if path.is_file():
+        return
+    asked, held_out = (_found(_embeddings(seeds, config, jobs)) for seeds in (pool[:MEASURED], others))
+    nearest = cdist(asked, held_out).min(axis=1)
+    with atomic(path) as temporary:
+        near = dict(asked=len(asked), nearest=float(np.median(nearest)), close=float((nearest < config.look_alike).mean()))
+        temporary.write_text(json.dumps(near) + "\n")
+
+
+def _found(vectors: list[list[float] | None]) -> np.ndarray:
+    return np.array([vector for vector in vectors if vector is not None])
 
 
 def plan(config: SynthFFConfig, seeds: list[int], first: int = 0) -> tuple[list[Target], dict[str, list[list[str]]]]:
