@@ -208,7 +208,7 @@ def test_fine_tuning_lowers_the_loss_and_changes_nothing_outside_the_mask():
 @pytest.mark.parametrize("name", RENDERERS)
 def test_each_renderer_learns_and_stays_inside_its_mask(name):
     torch.set_num_threads(1)
-    config = replace(RENDERERS[name], crop=16, texels=16, warm_steps=2, tune_steps=1)
+    config = replace(RENDERERS[name], crop=16, texels=16, warm_steps=2, tune_steps=1, tune_batch=4)
     clip = fake_clip(side=config.crop)
     state = neural_textures.warm_start([clip], config, seed=0).state()
     _, first = neural_textures.reenact(clip, state, config, seed=1)
