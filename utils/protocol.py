@@ -62,7 +62,31 @@ ARMS = {
     # An equal or larger network from ImageNet weights; its control is the recipe on the same network.
     "student_imagenet": StudyArm("student from ImageNet weights", learns="pseudo-labels", student=COMPRESSION),
 }  # fmt: skip
-PRIMARY = ("student_compression", "control")  # who against whom, at c40
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A difference in AUC over clips that the protocol names: who against whom, where."""
+
+    these: str
+    those: str
+    quality: str = "c40"
+    split: str = "test2"
+
+
+PRIMARY = ("student_compression", "control")
+CONTRASTS = (  # the primary one, and those that Holm's correction is for
+    Contrast(*PRIMARY),
+    Contrast("student_compression", "oracle"),
+    Contrast("student_compression", "control_images"),
+    Contrast("student_compression", "student_classic"),
+    Contrast("student_classic", "control"),
+    Contrast("student_ema", "control"),
+    Contrast("distill", "control"),
+    Contrast(*PRIMARY, split="test2_unseen"),
+    Contrast(*PRIMARY, quality="c23"),
+)
+AIM = 0.03  # of the primary contrast, its interval above zero
 
 
 # ---- Numbers --------------------------------------------------------------------------------------------------------------
@@ -151,6 +175,13 @@ class Cell:
     def __str__(self) -> str:
         pool = f", pool of {self.pool} x {self.frames} frames" if self.pool else ""
         return f"{self.arm} {self.network}, {self.labels} labels{pool}, seed {self.seed}"
+
+
+def usual_cell(study: StudyConfig, arm: str, network: str, seed: int = 0) -> Cell:
+    """Return an arm's cell with the labels and the pool of the primary contrast."""
+    labels = study.all_labels if arm in ("oracle", "oracle_images") else study.labels
+    pool = {"pool": study.pool, "frames": study.frames} if ARMS[arm].pool else {}
+    return Cell(arm, labels, network=network, seed=seed, **pool)
 
 
 def student_config(profile: Profile, arm: StudyArm) -> NoisyStudentConfig:

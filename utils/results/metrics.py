@@ -203,13 +203,14 @@ def evaluate(
     seed: int = 0,
     levels: Sequence[str] = LEVELS,
     wanted: Sequence[str] = METRICS,
+    threshold: float | None = None,
 ) -> Evaluation:
     """Measure every run at frame and video level (or one of them) with 95 % intervals over identity pairs.
 
     `wanted` are the metrics, all of them unless less is asked for.
 
-    The threshold of each run, quality and level is chosen on validation and held fixed in the resamples. Raises
-    ValueError for a part that has no validation scores or lacks a class.
+    The threshold of each run, quality and level is chosen on validation and held fixed in the resamples, unless one
+    `threshold` is given for all. Raises ValueError for a part that has no validation scores and needs them, or lacks a class.
     """
     pair_of = identity_pairs(predictions["video_id"].unique().tolist())
     rows, values, pairs = [], {}, {}
@@ -218,14 +219,16 @@ def evaluate(
         parts = dict(list(scored.groupby(["run", "split", "quality"])))
         for (run, split, quality), part in parts.items():
             valid = parts.get((run, "val", quality))
-            if valid is None:
+            if valid is None and threshold is None:
                 raise ValueError(f"run {run} has no validation predictions at {quality}: predict split `val` too")
             if part["label"].nunique() < 2:
                 raise ValueError(f"run {run}, {split} at {quality}: needs real and fake videos")
             key = (run, split, quality, level)
-            threshold = choose_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
-            values[key], pairs[key] = _bootstrap(part, threshold, pair_of, resamples, seed, wanted)
-            rows.append(_describe(part, key, threshold, len(pairs[key])) | summarise(values[key]))
+            at = threshold
+            if at is None:
+                at = choose_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
+            values[key], pairs[key] = _bootstrap(part, at, pair_of, resamples, seed, wanted)
+            rows.append(_describe(part, key, at, len(pairs[key])) | summarise(values[key]))
     return Evaluation(pd.DataFrame(rows), values, pairs)
 
 

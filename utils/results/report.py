@@ -26,25 +26,28 @@ from matplotlib.figure import Figure
 from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
 from utils.paths import REPORT, ROOT, atomic
-from utils.results import claims, prose, store, study, tables
+from utils.results import claims, prose, store, study, tables, unlabelled
 from utils.results.metrics import Evaluation, evaluate
 from utils.results.plots import RESULT_FIGURES, transfer
 from utils.results.study import Study, load_study
 from utils.results.study_plots import STUDY_FIGURES
 from utils.results.style import LABELS, MODELS, write_figures
+from utils.results.unlabelled import Unlabelled, load_unlabelled
+from utils.results.unlabelled_plots import UNLABELLED_FIGURES
 
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"  # of the README
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that tables and figures are made of: the scores of the comparison and the cases, measured, and the study."""
+    """All that tables and figures are made of: the scores of the comparison and the cases, measured, and both studies."""
 
     profile: Profile
     predictions: pd.DataFrame
     evaluation: Evaluation
     study: Study | None
     transfer: pd.DataFrame  # from one manipulation method to another, where a tree has several
+    unlabelled: Unlabelled | None = None  # what unlabelled video is worth: beside the committed results alone
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every table of the report by name."""
@@ -61,6 +64,7 @@ class Results:
             **study.tables(self.study),
             **store.load_measured(self.profile),
             **({"transfer": self.transfer} if len(self.transfer) else {}),
+            **unlabelled.tables(self.unlabelled),
         }
 
     def figures(self) -> dict[str, Callable[[], Figure | None]]:
@@ -69,7 +73,10 @@ class Results:
         drawn = {key: partial(draw, self.predictions, self.evaluation, name) for key, draw in RESULT_FIGURES.items()}
         nothing = dict.fromkeys(STUDY_FIGURES, lambda: None)  # so that those of an older study are removed
         studied = {key: partial(draw, self.study, name) for key, draw in STUDY_FIGURES.items()}
-        return drawn | {"transfer": partial(transfer, self.transfer, name)} | (studied if self.study else nothing)
+        drawn |= {"transfer": partial(transfer, self.transfer, name)} | (studied if self.study else nothing)
+        name = get_profile("study").data.name
+        asked = {key: partial(draw, self.unlabelled, name) for key, draw in UNLABELLED_FIGURES.items()}
+        return drawn | (asked if self.unlabelled else dict.fromkeys(UNLABELLED_FIGURES, lambda: None))
 
 
 def load_results(profile: Profile) -> Results:
@@ -77,7 +84,8 @@ def load_results(profile: Profile) -> Results:
     predictions = store.load_predictions(profile)
     compared = store.of_comparison(predictions)
     measured, moved = evaluate(compared, profile.bootstrap), tables.transfer_table(predictions, profile.bootstrap)
-    return Results(profile, compared, measured, load_study(profile, predictions), moved)
+    asked = load_unlabelled(get_profile("study")) if profile.workspace.root == ROOT else None
+    return Results(profile, compared, measured, load_study(profile, predictions), moved, asked)
 
 
 def build(profile: Profile) -> Results:

@@ -18,6 +18,7 @@ MODELS = {name: network.label for name, network in NETWORKS.items()}
 LABELS = {name: one.label for name, one in (PHASES | ARMS).items()} | {"control": "control: labels alone, student's noise"}
 COLORS = dict(zip(MODELS, [*sns.color_palette("colorblind"), *sns.color_palette("dark")], strict=False))  # ten, and ten more
 ARM_COLORS = {  # in the order of figures: who has least to learn from first, and the control beside its student
+    "teacher": "#949494",
     "teacher_c40": "#de8f05",
     "teacher_c23": "#56b4e9",
     "teacher_both": "#949494",
@@ -109,6 +110,14 @@ def dots_with_intervals(ax: plt.Axes, table: pd.DataFrame, rows: list, shift: fl
     ax.plot(table["value"], y, "o", markersize=3.5, **style)
     ax.set_yticks(range(len(rows)), rows[::-1])
     ax.set_ylim(-0.6, len(rows) - 0.4)
+
+
+def band(ax: plt.Axes, line: pd.DataFrame, color: str, label: str) -> None:
+    """Draw a line through `value` at `place` and shade `lo` to `hi`; one point alone gets an interval."""
+    if len(line) == 1:
+        ax.vlines(line["place"], line["lo"], line["hi"], color=color, linewidth=1.2)
+    ax.fill_between(line["place"], line["lo"], line["hi"], color=color, alpha=0.15, linewidth=0)
+    ax.plot(line["place"], line["value"], "o-", color=color, markersize=3.5, label=label)
 
 
 def dots_by_quality(table: pd.DataFrame, rows: list, size: tuple[float, float], line: float, xlabel: str, name: str) -> Figure:

@@ -25,7 +25,7 @@ from utils.learn.dataset import load_faces
 from utils.learn.predict import predict_faces
 from utils.learn.scores import over_clip
 from utils.paths import atomic, read_json
-from utils.protocol import ARMS, PRIMARY, STUDIES, Cell, StudyConfig, study_of
+from utils.protocol import ARMS, PRIMARY, STUDIES, study_of, usual_cell
 
 FRAMES = 6  # of each clip, that it is judged by
 COLUMNS = ["pilot", "arm", "labels", "pool", "frames", "seed", "people", "auc_c23", "auc_c40", "val_auc", "minutes"]
@@ -54,18 +54,11 @@ def pilot_profile(name: str) -> Profile:
     return profile
 
 
-def cell_of(study: StudyConfig, arm: str, seed: int, network: str) -> Cell:
-    """Return an arm's cell of the primary contrast."""
-    labels = study.all_labels if arm.startswith("oracle") else study.labels
-    pool = {"pool": study.pool, "frames": study.frames} if ARMS[arm].pool else {}
-    return Cell(arm, labels, network=network, seed=seed, **pool)
-
-
 def run_pilot(name: str, arm: str, seed: int) -> dict:
     """Train a cell of a pilot; return its row."""
     profile = pilot_profile(name)
     study, faces = study_of(profile), load_faces(get_profile("study"))
-    cell = cell_of(study, arm, seed, profile.student_model)
+    cell = usual_cell(study, arm, profile.student_model, seed)
     model = train_cell(profile, cell, faces)
     everybody = faces.select(split="train")
     judged = everybody.select(pairs=everybody.pairs - draw_people(study, cell, faces).train)

@@ -1,0 +1,159 @@
+"""The tables of what unlabelled video is worth, from made-up scores whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from utils.config import get_profile
+from utils.learn.scores import write_scores
+from utils.paths import Workspace
+from utils.protocol import CONTRASTS, PRIMARY, STUDIES, cells
+from utils.results import unlabelled
+from utils.results.unlabelled_plots import UNLABELLED_FIGURES
+
+REAL = get_profile("study")
+STRENGTH = {"teacher": 0.8, "control": 1.0, "student_compression": 2.6, "student_classic": 1.1, "oracle": 2.2}
+PAIRS = {"test2": 12, "test2_unseen": 8}
+QUALITIES = {"c23": 2.0, "c40": 1.0, "crf46": 0.6}
+
+
+def made_up(stage: str, seeds: int = 3) -> pd.DataFrame:
+    """Return scores of a stage's cells: people are easy or hard for every cell alike, seeds differ a little."""
+    rows = []
+    for cell in cells(REAL, seeds=range(seeds), only=[stage]):
+        rng = np.random.default_rng([cell.seed, sum(map(ord, str(replace(cell, seed=0))))])
+        strength = STRENGTH.get(cell.arm, 1.2) + 0.1 * rng.normal()
+        for split, pairs in PAIRS.items():
+            for quality, distance in QUALITIES.items():
+                if quality not in ("c23", "c40") and split != "test2":
+                    continue
+                for k in range(pairs):
+                    a, b = (f"{2 * k + i + 500 * (split != 'test2'):03d}" for i in (0, 1))
+                    person = np.random.default_rng([k, len(split)]).normal()
+                    for video, label in ((a, 0), (b, 0), (f"{a}_{b}", 1), (f"{b}_{a}", 1)):
+                        logit = distance * strength * (label - 0.5) + 0.4 * person + 0.6 * rng.normal()
+                        rows.append({
+                            "arm": cell.arm, "labels": cell.labels, "pool": cell.pool, "frames": cell.frames,
+                            "network": cell.network, "seed": cell.seed, "split": split, "quality": quality,
+                            "method": "NeuralTextures" if label else "original", "video_id": video, "pair": f"{a}_{b}",
+                            "label": label, "faces": 12, "score": 1 / (1 + np.exp(-logit)), "protocol": "a" * 40,
+                        })  # fmt: skip
+    return pd.DataFrame(rows)[list(unlabelled.COLUMNS)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unlabelled") / "data" / "study"
+    for stage in ("primary", "arms", "pool", "labels", "networks"):
+        write_scores(folder / f"{stage}.csv.gz", made_up(stage))
+    return folder
+
+
+def profile_at(folder):
+    class Here(type(REAL)):
+        workspace = Workspace(folder.parents[1])
+
+    return Here(**{name: getattr(REAL, name) for name in REAL.__dataclass_fields__} | {"bootstrap": 200})
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return unlabelled.load_unlabelled(profile_at(folder))
+
+
+@pytest.fixture(scope="module")
+def made(found):
+    return unlabelled.tables(found)
+
+
+def auc_of(folder, arm, seed, split="test2", quality="c40", **cell):
+    table = unlabelled.read_study(folder).query("arm == @arm and seed == @seed and split == @split and quality == @quality")
+    for name, value in cell.items():
+        table = table[table[name] == value]
+    return roc_auc_score(table["label"], table["score"])
+
+
+def test_a_study_that_was_not_scored_has_no_tables(tmp_path):
+    assert unlabelled.load_unlabelled(profile_at(tmp_path / "data" / "study")) is None
+    assert unlabelled.tables(None) == {}
+
+
+def test_every_cell_is_measured_over_its_seeds(found, made, folder):
+    table = made["unlabelled_cells"]
+    assert len(found.cells()) == len(table.drop_duplicates(unlabelled.CELL)) == len(cells(REAL, seeds=[0]))
+    row = table.query("arm == 'control' and labels == 20 and split == 'test2' and quality == 'c40'").squeeze()
+    expected = np.mean([auc_of(folder, "control", seed, labels=20) for seed in range(3)])
+    assert row["value"] == pytest.approx(expected) and row["lo"] < expected < row["hi"] and row["seeds"] == 3
+    assert set(table["quality"]) == set(QUALITIES) and set(table.query("quality == 'crf46'")["split"]) == {"test2"}
+
+
+def test_the_primary_contrast_comes_first_and_the_others_are_corrected(made, folder):
+    table = made["unlabelled_contrasts"]
+    assert len(table) == len(CONTRASTS) and table["primary"].tolist() == [True] + [False] * (len(CONTRASTS) - 1)
+    first = table.iloc[0]
+    gaps = [auc_of(folder, PRIMARY[0], s, pool=1000, frames=24, labels=20) - auc_of(folder, PRIMARY[1], s, labels=20)
+            for s in range(3)]  # fmt: skip
+    assert first["value"] == pytest.approx(np.mean(gaps)) and first["lo"] > 0 and first["p_holm"] == first["p"] < 0.05
+    assert (table["p_holm"] >= table["p"]).all() and (table["p_holm"][1:] > table["p"][1:]).any()
+    assert (table["pairs"] == table["split"].map(PAIRS)).all()
+    power = 2.8 * table["error"]  # of 80 %, two-sided at 5 %
+    assert table["detectable"].to_numpy() == pytest.approx(power.to_numpy(), rel=0.01)
+
+
+def test_a_student_is_measured_against_the_control_of_its_labels_and_network(made, folder):
+    table = made["unlabelled_gains"].query("split == 'test2' and quality == 'c40'")
+    few = table.query("labels == 4 and arm == 'student_compression'").squeeze()
+    gaps = [auc_of(folder, "student_compression", s, labels=4) - auc_of(folder, "control", s, labels=4) for s in range(3)]
+    assert few["value"] == pytest.approx(np.mean(gaps)) and few["versus"] == "control"
+    larger = table.query("arm == 'student_imagenet' and network == 'efficientnet-lite2'").squeeze()
+    gaps = [auc_of(folder, arm, s, network="efficientnet-lite2") for arm in ("student_imagenet", "recipe") for s in range(3)]
+    assert larger["value"] == pytest.approx(np.mean(gaps[:3]) - np.mean(gaps[3:])) and larger["versus"] == "recipe"
+    sizes = table.query("arm == 'student_compression' and labels == 20")
+    assert set(zip(sizes["pool"], sizes["frames"], strict=True)) == {
+        (pool, frames) for pool in STUDIES["study"].pool_sizes for frames in STUDIES["study"].frame_counts
+    }
+
+
+def test_one_threshold_is_set_on_other_people_and_held_for_every_quality(made, folder):
+    table = made["unlabelled_alarms"]
+    scores = unlabelled.read_study(folder).query("arm == 'control' and labels == 20")
+    rates = []
+    for seed in range(3):
+        part = scores[scores["seed"] == seed]
+        reals = part.query("split == 'test2_unseen' and label == 0 and quality in ('c23', 'c40')")["score"]
+        threshold = np.quantile(reals, 0.95)
+        rates.append((part.query("split == 'test2' and quality == 'crf46' and label == 1")["score"] > threshold).mean())
+    row = table.query("arm == 'control' and quality == 'crf46' and alarms == 0.05").squeeze()
+    assert row["tpr"] == pytest.approx(np.mean(rates)) and row["tpr_lo"] <= row["tpr"] <= row["tpr_hi"]
+    found = table.pivot(index=["arm", "quality"], columns="alarms", values="tpr")
+    assert (found[0.05] >= found[0.01]).all() and (found[0.05] > found[0.01]).any()
+    assert set(table["alarms"]) == {0.01, 0.05} and table["fpr"].between(0, 1).all()
+
+
+def test_every_figure_is_drawn_and_none_without_its_stage(found, tmp_path):
+    for name, draw in UNLABELLED_FIGURES.items():
+        figure = draw(found, "SynthFF 2")
+        assert figure is not None and any(ax.has_data() for ax in figure.axes), name
+    folder = tmp_path / "data" / "study"
+    write_scores(folder / "primary.csv.gz", made_up("primary", seeds=2))
+    few = unlabelled.load_unlabelled(profile_at(folder))
+    assert [UNLABELLED_FIGURES[f"unlabelled_{name}"](few, "") for name in ("networks", "curves")] == [None, None]
+    assert len(unlabelled.contrasts_table(few)) == 3  # those of control and student
+
+
+def test_hostile_tables_are_named(folder, tmp_path):
+    good = pd.read_csv(folder / "primary.csv.gz", dtype=unlabelled.TEXT)
+    for what, change in {
+        "other columns": lambda t: t.drop(columns="faces"),
+        "outside": lambda t: t.assign(score=2.0),
+        "unknown arm": lambda t: t.assign(arm="magic"),
+        "scored twice": lambda t: pd.concat([t, t.head(1)]),
+    }.items():
+        write_scores(tmp_path / "primary.csv.gz", change(good))
+        with pytest.raises(ValueError, match=f"primary.csv.gz: .*{what}"):
+            unlabelled.read_study(tmp_path)

@@ -1,0 +1,216 @@
+"""What unlabelled video is worth, in tables: the study of `protocol.py`, from the scores of its tests.
+
+Everything comes from the committed `data/study/<stage>.csv.gz`: AUC over clips of unseen people, means over seeds, intervals
+over identity pairs and seeds, and the variance components of every contrast that the protocol names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.config import UNSEEN, Profile
+from utils.protocol import ARMS, CONTRASTS, Cell, StudyConfig, stages, study_of, usual_cell
+from utils.results import power
+from utils.results.metrics import ALARMS, VIDEO, Evaluation, difference, draws, estimate, evaluate, identity_pairs
+
+COLUMNS = ("arm", "labels", "pool", "frames", "network", "seed", "split", "quality", "method", "video_id", "pair", "label",
+           "faces", "score", "protocol")  # fmt: skip
+TEXT = dict.fromkeys(("arm", "network", "split", "quality", "method", "video_id", "pair", "protocol"), str)
+LEVEL, CELL = "video", ["arm", "labels", "pool", "frames", "network"]
+SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """The study's scores, one row a clip and cell (`run` names it), and every cell measured on every split and quality."""
+
+    study: StudyConfig
+    network: str
+    scores: pd.DataFrame
+    evaluation: Evaluation
+
+    def cells(self) -> list[Cell]:
+        """Return the cells that were scored, seed 0 standing for all, in the order of the protocol."""
+        scored = set(self.scores[CELL].drop_duplicates().itertuples(index=False, name=None))
+        order = [cell for found in stages(self.study, self.network).values() for cell in found]
+        return [cell for cell in order if (cell.arm, cell.labels, cell.pool, cell.frames, cell.network) in scored]
+
+    def keys(self, cell: Cell, quality: str, split: str) -> list[tuple]:
+        """Return the keys of a cell's measurements, one a seed, in their order; none where it was not scored there."""
+        seeds = self.evaluation.table.drop_duplicates("run").set_index("run")["seed"]
+        runs = [run for run in seeds.index if run.rpartition(" s")[0] == name_of(cell)]
+        keys = [(run, split, quality, LEVEL) for run in sorted(runs, key=lambda run: seeds[run])]
+        return [key for key in keys if key in self.evaluation.values]
+
+    def usual(self, arm: str) -> Cell:
+        """Return an arm's cell with the labels and the pool of the primary contrast."""
+        return usual_cell(self.study, arm, self.network)
+
+
+def name_of(cell: Cell) -> str:
+    return f"{cell.arm} {cell.labels} {cell.pool}x{cell.frames} {cell.network}"
+
+
+def read_study(folder: Path) -> pd.DataFrame:
+    """Return the scores of all stages that were scored, checked; no rows where none was.
+
+    Raises ValueError that names the file for a table of other columns, scores outside [0, 1], or a clip scored twice.
+    """
+    tables = []
+    for path in sorted(folder.glob("*.csv.gz")):
+        table = pd.read_csv(path, dtype=TEXT)
+        problems = {
+            "other columns": tuple(table.columns) != COLUMNS,
+            "scores outside [0, 1]": "score" in table and not table["score"].between(0, 1).all(),
+            "an unknown arm": "arm" in table and not table["arm"].isin(ARMS).all(),
+            "a clip that is scored twice": not table.columns.empty and table.duplicated(list(table.columns[:10])).any(),
+        }
+        for problem, is_there in problems.items():
+            if is_there:
+                raise ValueError(f"{path}: {problem}: take it from git again (`git checkout`)")
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def load_unlabelled(profile: Profile) -> Unlabelled | None:
+    """Read and measure the study of a profile; None where no stage was scored."""
+    scores = read_study(profile.workspace.study)
+    if scores.empty:
+        return None
+    run = [f"{name_of(Cell(*row[:5]))} s{row[5]}" for row in scores[[*CELL, "seed"]].itertuples(index=False, name=None)]
+    scores = scores.assign(run=run, model=scores["network"], phase=scores["arm"], frame=0)
+    measured = evaluate(scores[[*VIDEO, "frame", "score"]], profile.bootstrap, levels=(LEVEL,), wanted=("auc",), threshold=0.5)
+    return Unlabelled(study_of(profile), profile.student_model, scores, measured)
+
+
+def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
+    """Return every table of the study by name; none where it was not scored."""
+    if found is None:
+        return {}
+    return {
+        "unlabelled_cells": cells_table(found),
+        "unlabelled_contrasts": contrasts_table(found),
+        "unlabelled_gains": gains_table(found),
+        "unlabelled_alarms": alarms_table(found),
+    }
+
+
+def cells_table(found: Unlabelled) -> pd.DataFrame:
+    """Return one row a cell, split and quality: its AUC over clips, the mean over seeds."""
+    rows = []
+    splits = sorted(found.scores["split"].unique())
+    for cell in found.cells():
+        for split in splits:
+            for quality in (*SEEN, *UNSEEN):
+                if keys := found.keys(cell, quality, split):
+                    values = draws(found.evaluation, keys, "auc")
+                    about = {**_about(cell), "split": split, "quality": quality, "seeds": len(keys)}
+                    rows.append(about | estimate(values[0], values[1:]))
+    return pd.DataFrame(rows)
+
+
+def _about(cell: Cell) -> dict:
+    return {name: getattr(cell, name) for name in CELL}
+
+
+def _components(found: Unlabelled, these: list[tuple], those: list[tuple]) -> power.Components:
+    def placed(keys: list[tuple]) -> pd.DataFrame:
+        where = pd.MultiIndex.from_tuples([key[:3] for key in keys])
+        part = found.scores[pd.MultiIndex.from_frame(found.scores[["run", "split", "quality"]]).isin(where)]
+        return power.placements(part[["seed", "video_id", "label", "score"]])
+
+    return power.components(placed(these), placed(those))
+
+
+def contrasts_table(found: Unlabelled) -> pd.DataFrame:
+    """Return one row a contrast of the protocol that was scored, the primary one first.
+
+    Columns: `value`, `lo`, `hi` (bootstrap over pairs and seeds); `p` of the mixed model, `p_holm` corrected over the
+    secondary ones; the standard deviations of pairs, seeds and both; what the study would have shown with 80 % power.
+    """
+    rows = []
+    for place, one in enumerate(CONTRASTS):
+        these, those = (found.keys(found.usual(arm), one.quality, one.split) for arm in (one.these, one.those))
+        if not these or len(these) != len(those):
+            continue
+        row = {"these": one.these, "those": one.those, "split": one.split, "quality": one.quality, "primary": place == 0}
+        row |= {"seeds": len(these)} | difference(found.evaluation, these, those)
+        if len(these) > 1:
+            parts = _components(found, these, those)
+            row |= {"pairs": parts.pairs, "p": parts.p_value, "error": parts.error(), "detectable": parts.detectable()}
+            row |= {"sd_pairs": parts.of_pairs**0.5, "sd_seeds": parts.of_seeds**0.5, "sd_both": parts.of_both**0.5}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    if "p" in table:
+        secondary = table["p"].notna() & ~table["primary"]
+        table["p_holm"] = table["p"]
+        table.loc[secondary, "p_holm"] = power.holm(table.loc[secondary, "p"].tolist()) if secondary.any() else []
+    return table
+
+
+def gains_table(found: Unlabelled) -> pd.DataFrame:
+    """Return one row a student, split and quality: what it adds to its control, that of its labels and its network.
+
+    So for each size of the pool, each number of labels, and each larger network, whose control is the recipe on it.
+    """
+    rows, everything = [], found.cells()
+    for cell in everything:
+        if not ARMS[cell.arm].pool:
+            continue
+        rival = "recipe" if cell.arm == "student_imagenet" else "control"
+        control = next((c for c in everything if (c.arm, c.labels, c.network) == (rival, cell.labels, cell.network)), None)
+        for split in study_splits(found):
+            for quality in SEEN:
+                these = found.keys(cell, quality, split)
+                those = found.keys(control, quality, split)[: len(these)] if control else []
+                if these and len(these) == len(those):
+                    about = {**_about(cell), "split": split, "quality": quality, "seeds": len(these), "versus": rival}
+                    rows.append(about | difference(found.evaluation, these, those))
+    return pd.DataFrame(rows)
+
+
+def study_splits(found: Unlabelled) -> list[str]:
+    """Return the tests that were scored, the usual one first."""
+    return [split for split in found.study.tests if split in set(found.scores["split"])]
+
+
+def alarms_table(found: Unlabelled) -> pd.DataFrame:
+    """Return one row an arm, quality and share of false alarms: what one fixed threshold finds on the first test.
+
+    The threshold of each network is the score that this share of the real clips of the *other* test, whose people are others,
+    reach at c23 and c40; it is held for every quality. `tpr` and `fpr` are means over seeds, with intervals over pairs and
+    seeds. No rows where only one test was scored.
+    """
+    splits, rows = study_splits(found), []
+    if len(splits) < 2:
+        return pd.DataFrame()
+    for arm in dict.fromkeys(cell.arm for cell in found.cells() if cell == found.usual(cell.arm)):
+        scored = found.scores[found.scores["run"].str.rpartition(" s")[0] == name_of(found.usual(arm))]
+        elsewhere = scored[(scored["split"] == splits[1]) & (scored["label"] == 0) & scored["quality"].isin(SEEN)]
+        for alarms in ALARMS.values():
+            threshold = elsewhere.groupby("seed")["score"].quantile(1 - alarms)
+            for quality in (*SEEN, *UNSEEN):
+                clips = scored[(scored["split"] == splits[0]) & (scored["quality"] == quality)]
+                if len(clips):
+                    flagged = clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))
+                    rows.append({"arm": arm, "quality": quality, "alarms": alarms} | _rates(flagged))
+    return pd.DataFrame(rows)
+
+
+def _rates(flagged: pd.DataFrame, resamples: int = 2000) -> dict[str, float]:
+    """Return TPR and FPR with their intervals over identity pairs and seeds, drawn crossed."""
+    pair = flagged["video_id"].map(identity_pairs(flagged["video_id"].unique().tolist()))
+    rng, out = np.random.default_rng(0), {"seeds": flagged["seed"].nunique()}
+    for name, label in (("tpr", 1), ("fpr", 0)):
+        part = flagged[flagged["label"] == label].assign(pair=pair)
+        share = part.pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
+        seeds, pairs = share.shape
+        some = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+        others = rng.multinomial(pairs, np.full(pairs, 1 / pairs), resamples) / pairs
+        found = estimate(share.mean(), np.einsum("rs,sp,rp->r", some, share, others))
+        out |= {name: found["value"], f"{name}_lo": found["lo"], f"{name}_hi": found["hi"]}
+    return out

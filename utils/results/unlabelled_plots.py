@@ -1,0 +1,124 @@
+"""Figures of what unlabelled video is worth: one function makes one figure, None where it has nothing to show."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from utils.config import UNSEEN
+from utils.protocol import ARMS, PRIMARY
+from utils.results import unlabelled
+from utils.results.style import (
+    ARM_COLORS,
+    MODELS,
+    PAGE,
+    QUALITY_COLORS,
+    REFERENCE_LINE,
+    band,
+    dots_with_intervals,
+    outside_legend,
+    quality_panels,
+    shade,
+)
+from utils.results.unlabelled import SEEN, Unlabelled
+
+SHOWN_ALARMS = ("control", "student_compression", "oracle")
+
+
+def curves(found: Unlabelled, name: str) -> Figure | None:
+    """AUC at c40 against the people of the pool, and against those with labels, with bands of 95 %."""
+    table = unlabelled.cells_table(found).query("split == @found.study.tests[0] and quality == 'c40'")
+    usual, few = found.study, table[table["network"] == found.network]
+    if few["pool"].nunique() < 3 and few["labels"].nunique() < 3:
+        return None
+    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 3.2), sharey=True)
+    student, control = PRIMARY
+    here = few[few["labels"] == usual.labels]
+    none = here[here["arm"] == control]
+    for place, frames in enumerate(sorted(usual.frame_counts)):
+        line = pd.concat([none, here[(here["arm"] == student) & (here["frames"] == frames)].sort_values("pool")])
+        ticks = [0, *sorted(usual.pool_sizes)]
+        line = line.assign(place=line["pool"].map({size: at for at, size in enumerate(ticks)}))
+        band(left, line, shade(place, len(usual.frame_counts)), f"{ARMS[student].label}, {frames} frames a clip")
+    for arm in ("teacher", "oracle"):
+        level = few[few["arm"] == arm] if arm == "oracle" else here[here["arm"] == arm]
+        if len(level):
+            left.axhline(level["value"].iloc[0], color=ARM_COLORS[arm], linestyle="--", label=ARMS[arm].label)
+    left.set_xticks(range(len(ticks)), ticks)
+    left.set(xlabel="people without labels (0: the control)", ylabel=f"AUC, {name}, c40, {usual.tests[0]}")
+    counts = [*usual.label_counts, usual.all_labels]
+    for arm in ("teacher", control, student, "oracle"):
+        line = few[(few["arm"] == arm) & few["pool"].isin([0, usual.pool]) & few["frames"].isin([0, usual.frames])]
+        line = line.sort_values("labels").assign(place=line.sort_values("labels")["labels"].map(counts.index))
+        band(right, line, ARM_COLORS[arm], ARMS[arm].label)
+    right.set_xticks(range(len(counts)), counts)
+    right.set(xlabel="people with labels")
+    for ax in (left, right):
+        ax.legend(fontsize="x-small", loc="lower right")
+    return fig
+
+
+def arms(found: Unlabelled, name: str) -> Figure | None:
+    """AUC of every arm with the usual labels and pool, at both qualities, with 95 % intervals."""
+    table = unlabelled.cells_table(found).query("split == @found.study.tests[0] and network == @found.network")
+    usual = {found.usual(arm) for arm in ARMS}
+    cells = table[[(r.arm, r.labels, r.pool, r.frames) in {(c.arm, c.labels, c.pool, c.frames) for c in usual}
+                   for r in table.itertuples()]]  # fmt: skip
+    rows = [one.label for arm, one in ARMS.items() if arm in set(cells["arm"])]
+    if len(rows) < 2:
+        return None
+    cells = cells.assign(row=cells["arm"].map(lambda arm: ARMS[arm].label))
+    fig, axes = quality_panels(list(SEEN), name, 0.9 + 0.25 * len(rows), found.study.tests[0])
+    for ax, quality in zip(axes, SEEN, strict=True):
+        dots_with_intervals(ax, cells[cells["quality"] == quality], rows, color=QUALITY_COLORS[quality])
+        ax.set(xlabel="AUC, 95 % intervals")
+    return fig
+
+
+def alarms(found: Unlabelled, name: str) -> Figure | None:
+    """Fakes found, and reals accused, by one fixed threshold at compressions that no training knows."""
+    table = unlabelled.alarms_table(found)
+    table = table[table["arm"].isin(SHOWN_ALARMS)] if len(table) else table
+    if table.empty or set(UNSEEN).isdisjoint(table["quality"]):
+        return None
+    fig, axes = plt.subplots(2, 2, figsize=(PAGE, 4.2), sharex=True, sharey="row")
+    rows = [quality for quality in (*SEEN, *UNSEEN) if quality in set(table["quality"])]
+    arms_shown = [arm for arm in SHOWN_ALARMS if arm in set(table["arm"])]
+    for column, (share, part) in enumerate(table.groupby("alarms")):
+        axes[0, column].set_title(f"threshold for {share:.0%} false alarms, {name}")
+        for shift, arm in enumerate(arms_shown):
+            one = part[part["arm"] == arm].set_index("quality").loc[rows]
+            at = [place + 0.2 * (shift - (len(arms_shown) - 1) / 2) for place in range(len(rows))]
+            for ax, rate in ((axes[0, column], "tpr"), (axes[1, column], "fpr")):
+                ax.vlines(at, one[f"{rate}_lo"], one[f"{rate}_hi"], color=ARM_COLORS[arm], linewidth=1.2)
+                ax.plot(at, one[rate], "o", color=ARM_COLORS[arm], markersize=3.5, label=ARMS[arm].label)
+        axes[1, column].axhline(share, **REFERENCE_LINE)
+        axes[1, column].set_xticks(range(len(rows)), rows, rotation=30)
+    axes[0, 0].set_ylabel("fakes found")
+    axes[1, 0].set_ylabel("reals accused")
+    outside_legend(fig, axes[0, 0])
+    return fig
+
+
+def networks(found: Unlabelled, name: str) -> Figure | None:
+    """Students from ImageNet weights beside their controls, by network."""
+    table = unlabelled.cells_table(found).query("split == @found.study.tests[0] and arm in ('student_imagenet', 'recipe')")
+    rows = [MODELS[one] for one in (*found.study.larger, *found.study.others) if one in set(table["network"])]
+    if len(rows) < 2:
+        return None
+    table = table.assign(row=table["network"].map(MODELS))
+    fig, axes = quality_panels(list(SEEN), name, 1.1 + 0.3 * len(rows), found.study.tests[0])
+    colors = {"recipe": ARM_COLORS["control"], "student_imagenet": ARM_COLORS["student_compression"]}
+    for ax, quality in zip(axes, SEEN, strict=True):
+        for place, (arm, color) in enumerate(colors.items()):
+            part = table[(table["quality"] == quality) & (table["arm"] == arm)]
+            dots_with_intervals(ax, part, rows, 0.24 * (place - 0.5), color=color, label=ARMS[arm].label)
+        ax.set(xlabel="AUC, 95 % intervals")
+    outside_legend(fig, axes[0])
+    return fig
+
+
+UNLABELLED_FIGURES = {
+    "unlabelled_curves": curves, "unlabelled_arms": arms, "unlabelled_alarms": alarms, "unlabelled_networks": networks,
+}  # fmt: skip
