@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -144,7 +146,7 @@ SCORED = "primary.csv.gz"
 
 def git(root, *arguments):
     about = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *about, *arguments], cwd=root, check=True, capture_output=True)
+    return subprocess.run(["git", *about, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -208,6 +210,52 @@ def test_the_tests_are_scored_once(repository):
     git(repository, "commit", "-m", "never happened")
     with pytest.raises(study.Refused, match="made once"):  # a commit has them
         required(repository)
+
+
+def older(root, protocol, table):
+    """Tell whether a protocol's commit is an ancestor of the commit that brought a table of scores, and not the same."""
+    (brought,) = git(root, "log", "--diff-filter=A", "--format=%H", "--", table).split()
+    ancestor = subprocess.run(["git", "merge-base", "--is-ancestor", protocol, brought], cwd=root, check=False).returncode == 0
+    return ancestor and protocol != brought
+
+
+def test_a_protocol_that_comes_with_the_scores_or_after_them_is_told(repository):
+    text, table = repository / "report" / "protocol.md", repository / "data" / "study" / SCORED
+    text.write_text("What counts as shown.\n")
+    table.write_bytes(b"scores")
+    git(repository, "add", ".")
+    git(repository, "commit", "-m", "both at once")
+    both = git(repository, "rev-parse", "HEAD").strip()
+    assert not older(repository, both, "data/study/" + SCORED)
+    text.write_text("Something easier.\n")
+    git(repository, "commit", "-am", "after the fact")
+    assert not older(repository, git(repository, "rev-parse", "HEAD").strip(), "data/study/" + SCORED)
+    assert older(repository, git(repository, "rev-parse", f"{both}~").strip(), "data/study/" + SCORED)
+
+
+def test_the_protocol_is_older_than_the_committed_scores():
+    """And it is still the one that they were made under."""
+    tables = git(ROOT, "ls-files", "data/study/*.csv.gz").split()
+    assert {Path(name).name.partition(".")[0] for name in tables} <= set(stages(STUDIES["study"], REAL.student_model))
+    for name in tables:
+        (protocol,) = pd.read_csv(ROOT / name)["protocol"].unique()
+        assert older(ROOT, protocol, name), name
+        assert git(ROOT, "log", "-1", "--format=%H", "--", "report/protocol.md").strip() == protocol
+    record = REAL.workspace.study / study.RECORD
+    opened = set(read_json(record)["stages"]) if record.is_file() else set()
+    assert opened == {Path(name).name.partition(".")[0] for name in tables}
+
+
+def test_the_protocol_says_the_numbers_of_the_code():
+    rows = re.findall(r"^\| ([\w ]+) \| ([\w, ]+) \|$", (ROOT / "report" / "protocol.md").read_text(), re.MULTILINE)
+    said = dict(rows[1:])  # without the head
+    config, model = STUDIES["study"], REAL.model(REAL.student_model)
+    listed = {name: ", ".join(map(str, getattr(config, name))) for name in ("label_counts", "pool_sizes", "frame_counts")}
+    plain = ("labels", "pool", "frames", "teacher_steps", "student_steps", "score_frames")
+    expected = {name: str(getattr(config, name)) for name in plain} | listed
+    expected |= {"seeds": str(len(config.seeds)), "px": str(model.px), "batch_size": str(model.batch_size)}
+    expected |= {f"seeds of the {stage} stage": str(count) for stage, count in config.fewer_seeds.items()}
+    assert said == expected | {"mu": str(REAL.student.mu), "precision": REAL.train.precision}
 
 
 def test_outside_of_git_nothing_is_scored(tmp_path):

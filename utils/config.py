@@ -532,6 +532,9 @@ PROFILES["study-unseen"] = replace(  # the study's first test, at compressions t
     data=replace(PROFILES["study"].data, qualities=tuple(UNSEEN), splits=("test2",)),
     faces=replace(PROFILES["study"].faces, max_frames=4),
 )
+PROFILES["study-small"] = replace(  # the faces of one seed of a small study, whose pool are training people: the main job's
+    PROFILES["study"], name="study-small", data=replace(PROFILES["study"].data, splits=("train", "val"))
+)
 PROFILES["study-smoke"] = replace(  # does the study run? on the committed data, for no result
     PROFILES["study"],
     name="study-smoke",

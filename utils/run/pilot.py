@@ -3,8 +3,9 @@
     python -m utils.run.pilot [--only usual longer ...] [--seeds 0 1] [--arms control student_compression] [--jobs 2]
 
 Each pilot changes some of the study's numbers and trains some of its cells. They are judged by the AUC over the clips of all
-people of the training split but those who are labelled, six frames each; nobody of the tests is looked at. One row a cell is
-added to `data/study/pilots.csv`, and what stands there is not done again.
+people of the training split but those who are labelled or in the pool, six frames each; nobody of the tests is looked at. One
+row a cell is added to `data/study/pilots.csv`, and what stands there is not done again. The pilot `small` takes its pool from
+the training split: the main job repeats one seed of it.
 """
 
 from __future__ import annotations
@@ -39,9 +40,14 @@ class Pilot:
     model: dict = field(default_factory=dict)  # of every network's ModelConfig
     student: dict = field(default_factory=dict)  # of NoisyStudentConfig
     train: dict = field(default_factory=dict)  # of TrainConfig
+    faces: str = "study"  # the profile whose faces it reads
 
 
-PILOTS = {"usual": Pilot()}
+PILOTS = {
+    "small": Pilot(faces="study-small", study={"pool": 100, "pool_split": "train", "student_steps": 150}),
+    "S_150": Pilot({"pool": 134, "student_steps": 150}),
+    "S_300": Pilot({"pool": 134, "student_steps": 300}),
+}
 
 
 def pilot_profile(name: str) -> Profile:
@@ -57,11 +63,12 @@ def pilot_profile(name: str) -> Profile:
 def run_pilot(name: str, arm: str, seed: int) -> dict:
     """Train a cell of a pilot; return its row."""
     profile = pilot_profile(name)
-    study, faces = study_of(profile), load_faces(get_profile("study"))
+    study, faces = study_of(profile), load_faces(get_profile(PILOTS[name].faces))
     cell = usual_cell(study, arm, profile.student_model, seed)
     model = train_cell(profile, cell, faces)
     everybody = faces.select(split="train")
-    judged = everybody.select(pairs=everybody.pairs - draw_people(study, cell, faces).train)
+    people = draw_people(study, cell, faces)
+    judged = everybody.select(pairs=everybody.pairs - people.train - people.pool)
     row = {"pilot": name, "arm": arm, "labels": cell.labels, "pool": cell.pool, "frames": cell.frames, "seed": seed}
     row |= {"people": 2 * len(judged.pairs)}
     for quality in profile.data.qualities:
