@@ -183,6 +183,15 @@ def test_the_second_release_has_a_pool_and_two_sealed_tests_in_the_place_of_test
         ffpp.load_splits(tree)
 
 
+def test_some_splits_can_be_read_alone(tree):
+    every = ffpp.build_index(tree, ["NeuralTextures"], ["c23", "c40"])
+    some = ffpp.build_index(tree, ["NeuralTextures"], ["c23", "c40"], only=["val"])
+    assert set(some["split"]) == {"val"} and len(some) == (every["split"] == "val").sum()
+    assert ffpp.missing_counterparts(some).empty  # what was not asked for is not missing
+    with pytest.raises(ValueError, match="has no split test9: it has train, val, test"):
+        ffpp.build_index(tree, ["NeuralTextures"], ["c23"], only=["val", "test9"])
+
+
 def test_default_profile_reads_the_committed_tree():
     profile = Profile(name="synthff")
     root = require_data(profile)

@@ -1,0 +1,58 @@
+"""Pilots: judged on training people who are neither labelled nor in the pool, and never done twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from test_study_cells import STUDY, one_thread, study_faces, tiny_study  # noqa: F401 - a fixture
+
+from utils.config import get_profile
+from utils.protocol import STUDIES
+from utils.run import pilot
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    usual, faces = tiny_study(tmp_path / "study", monkeypatch), study_faces(train=8)
+    monkeypatch.setattr(pilot, "get_profile", lambda name: usual)
+    monkeypatch.setattr(pilot, "load_faces", lambda profile: faces)
+    monkeypatch.setattr(pilot, "FRAMES", 2)
+    monkeypatch.setitem(STUDIES, "study", replace(STUDY, all_labels=12))
+    pilots = {"own": pilot.Pilot({"pool": 4, "pool_split": "train"}), "other": pilot.Pilot({"student_steps": 4}, {"lr": 2e-3})}
+    monkeypatch.setattr(pilot, "PILOTS", pilots)
+    real = pilot.pilot_profile
+
+    def below(name):
+        profile = real(name)
+        STUDIES[str(tmp_path / name)] = STUDIES.pop(profile.name)
+        return replace(profile, name=str(tmp_path / name))
+
+    monkeypatch.setattr(pilot, "pilot_profile", below)
+    return tmp_path
+
+
+def test_a_pilot_judges_people_whom_its_cell_has_not_seen(tiny):
+    path = tiny / "pilots.csv"
+    table = pilot.run_pilots(path, ["own", "other"], ["teacher", "student_compression"], [0], 1)
+    assert list(pd.read_csv(path)) == pilot.COLUMNS and len(table) == 4
+    people = table.set_index(["pilot", "arm"])["people"]
+    assert people["own", "teacher"] == people["other", "student_compression"] == 16 - 2  # two of four with labels validate
+    assert people["own", "student_compression"] == 16 - 2 - 4  # the pool is of the same split
+    assert table[["auc_c23", "auc_c40"]].stack().between(0, 1).all() and (table["minutes"] >= 0).all()
+
+
+def test_what_stands_in_the_table_is_not_done_again(tiny, monkeypatch):
+    path = tiny / "pilots.csv"
+    first = pilot.run_pilots(path, ["own"], ["teacher"], [0], 1)
+    monkeypatch.setattr(pilot, "run_pilot", None)
+    pd.testing.assert_frame_equal(pilot.run_pilots(path, ["own"], ["teacher"], [0], 1), first, check_dtype=False)
+
+
+def test_pilots_change_the_study_alone_and_the_small_one_needs_no_pool():
+    small = pilot.PILOTS["small"]
+    assert small.faces == "study-small" and set(get_profile(small.faces).data.splits) == {"train", "val"}
+    profile = pilot.pilot_profile("small")
+    assert STUDIES[profile.name].pool_split == "train" and profile.data == get_profile("study").data
+    assert STUDIES["study"].pool_split == "pool"
