@@ -45,8 +45,12 @@ class Pilot:
 
 PILOTS = {
     "small": Pilot(faces="study-small", study={"pool": 100, "pool_split": "train", "student_steps": 150}),
-    "S_150": Pilot({"pool": 134, "student_steps": 150}),
     "S_300": Pilot({"pool": 134, "student_steps": 300}),
+    "S_600": Pilot({"pool": 134, "student_steps": 600}),
+    "T_300": Pilot({"pool": 134, "teacher_steps": 300, "student_steps": 300}),
+    "rate_3e-4": Pilot({"pool": 134, "student_steps": 300}, {"lr": 3e-4}),
+    "soft": Pilot({"pool": 134, "student_steps": 300}, student={"soft": True}),
+    "surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, student={"threshold": 0.8}),
 }
 
 
