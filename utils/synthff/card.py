@@ -28,7 +28,6 @@ EXTRAS = {
     "hair": "strands of hair before the face", "hand": "a hand before it",
 }  # fmt: skip
 
-NOT_MADE = dict.fromkeys(("pool_megabytes", "pool_hours", "pool_nearest", "pool_close"), float("nan"))
 CARDS = {1: "first.md", 2: "second.md"}  # by release
 
 
@@ -128,14 +127,21 @@ def _second_facts(root: Path, metadata: pd.DataFrame, config: SynthFFConfig) -> 
         twice=platform.twice, rooms=(people["room"].unique() != "drawn").sum(),
         beards=(men["beard"] != "none").mean(), glasses=(people["glasses"] != "none").mean(),
     )  # fmt: skip
-    if len(everybody) == 1:
-        return facts | dict.fromkeys(("pool_people", "pool_clips", "pool_frames", "pool_asked"), "?") | NOT_MADE
-    pool, (time, near) = everybody[1], (json.loads((root / f"pool_{name}.json").read_text()) for name in ("time", "people"))
-    return facts | dict(
-        pool_people=pool["target"].nunique(), pool_clips=len(pool), pool_frames=pool["frames"].iloc[0],
-        pool_megabytes=pool["bytes"].sum() / 1e6, pool_hours=time["hours"],
-        pool_asked=near["asked"], pool_nearest=near["nearest"], pool_close=near["close"],
-    )  # fmt: skip
+    return facts | _pool_facts(root, everybody[1:])
+
+
+def _pool_facts(root: Path, made: list[pd.DataFrame]) -> dict[str, str]:
+    """Return what the card says of the pool, in words: it is not there before `make pool`."""
+    if not made:
+        return dict(pool_row="not made yet: `make pool`", pool_near="", pool_time="")
+    (pool,), (time, near) = made, (json.loads((root / f"pool_{name}.json").read_text()) for name in ("time", "people"))
+    count, clips, frames, megabytes = pool["target"].nunique(), len(pool), pool["frames"].iloc[0], pool["bytes"].sum() / 1e6
+    return dict(
+        pool_row=f"{count} people, {clips} clips of {frames} frames, {megabytes:.0f} MB: not committed, made by `make pool`",
+        pool_near=f" Of {near['asked']} of them the nearest person of `val` and the tests is {near['nearest']:.2f} away in the"
+        f" middle, and closer than that limit for {near['close']:.0%}.",
+        pool_time=f", the pool {time['hours']:.1f} hours",
+    )
 
 
 def _renderer_row(name: str, one: RendererConfig, fakes: pd.Series) -> str:
