@@ -26,7 +26,7 @@ def run(work, *arguments):
 
 
 def test_all_seven_notebooks_are_there():
-    assert [path.name[:2] for path in ALL] == ["01", "02", "03", "04", "05", "06", "07"]
+    assert [path.name[:2] for path in ALL] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 @pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ import pytest
 from test_study_cells import STUDY, one_thread, study_faces, tiny_study  # noqa: F401 - a fixture
 
 from utils.config import get_profile
+from utils.paths import ROOT, WORK
 from utils.protocol import STUDIES
 from utils.run import pilot
 
@@ -24,18 +25,19 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(pilot, "PILOTS", pilots)
     real = pilot.pilot_profile
 
-    def below(name):
-        profile = real(name)
+    def below(name, owner):
+        profile = real(name, owner)
         STUDIES[str(tmp_path / name)] = STUDIES.pop(profile.name)
         return replace(profile, name=str(tmp_path / name))
 
     monkeypatch.setattr(pilot, "pilot_profile", below)
+    monkeypatch.setattr(pilot, "pilots_of", lambda owner: tmp_path / f"{owner}.csv")
     return tmp_path
 
 
 def test_a_pilot_judges_people_whom_its_cell_has_not_seen(tiny):
-    path = tiny / "pilots.csv"
-    table = pilot.run_pilots(path, ["own", "other"], ["teacher", "student_compression"], [0], 1)
+    path = tiny / "me.csv"
+    table = pilot.run_pilots("me", ["own", "other"], ["teacher", "student_compression"], [0], 1)
     assert list(pd.read_csv(path)) == pilot.COLUMNS and len(table) == 4
     people = table.set_index(["pilot", "arm"])["people"]
     assert people["own", "teacher"] == people["other", "student_compression"] == 16 - 2  # two of four with labels validate
@@ -44,10 +46,9 @@ def test_a_pilot_judges_people_whom_its_cell_has_not_seen(tiny):
 
 
 def test_what_stands_in_the_table_is_not_done_again(tiny, monkeypatch):
-    path = tiny / "pilots.csv"
-    first = pilot.run_pilots(path, ["own"], ["teacher"], [0], 1)
+    first = pilot.run_pilots("me", ["own"], ["teacher"], [0], 1)
     monkeypatch.setattr(pilot, "run_pilot", None)
-    pd.testing.assert_frame_equal(pilot.run_pilots(path, ["own"], ["teacher"], [0], 1), first, check_dtype=False)
+    pd.testing.assert_frame_equal(pilot.run_pilots("me", ["own"], ["teacher"], [0], 1), first, check_dtype=False)
 
 
 def test_pilots_change_the_study_alone_and_the_small_one_needs_no_pool():
@@ -56,3 +57,4 @@ def test_pilots_change_the_study_alone_and_the_small_one_needs_no_pool():
     profile = pilot.pilot_profile("small")
     assert STUDIES[profile.name].pool_split == "train" and profile.data == get_profile("study").data
     assert STUDIES["study"].pool_split == "pool"
+    assert pilot.pilots_of("study").is_relative_to(ROOT / "data" / "study") and pilot.pilots_of("repeat").is_relative_to(WORK)

@@ -87,6 +87,16 @@ def load_unlabelled(profile: Profile) -> Unlabelled | None:
     return Unlabelled(study_of(profile), profile.student_model, scores, measured)
 
 
+def pilots_table(folder: Path) -> pd.DataFrame:
+    """Return the pilots of a study, the mean over seeds: one row a pilot and arm, AUC at both qualities and people judged."""
+    path = folder / "pilots.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=["pilot", "arm", "pool", "people", "auc_c23", "auc_c40", "seeds"])
+    grouped = pd.read_csv(path).groupby(["pilot", "arm"], sort=False)
+    shown = grouped.agg({"pool": "first", "people": "first", "auc_c23": "mean", "auc_c40": "mean", "seed": "nunique"})
+    return shown.rename(columns={"seed": "seeds"}).reset_index()
+
+
 def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
     """Return every table of the study by name; none where it was not scored."""
     if found is None:

@@ -20,13 +20,14 @@ import joblib
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from utils import protocol
 from utils.config import Profile, get_profile
 from utils.learn.cells import draw_people, folder_of, some_frames, train_cell
 from utils.learn.dataset import load_faces
 from utils.learn.predict import predict_faces
 from utils.learn.scores import over_clip
 from utils.paths import atomic, read_json
-from utils.protocol import ARMS, PRIMARY, STUDIES, study_of, usual_cell
+from utils.protocol import ARMS, PRIMARY, study_of, usual_cell
 
 FRAMES = 6  # of each clip, that it is judged by
 COLUMNS = ["pilot", "arm", "labels", "pool", "frames", "seed", "people", "auc_c23", "auc_c40", "val_auc", "minutes"]
@@ -54,19 +55,19 @@ PILOTS = {
 }
 
 
-def pilot_profile(name: str) -> Profile:
-    """Return the study's profile with a pilot's changes, and register its study; its runs have a folder of their own."""
+def pilot_profile(name: str, owner: str = "study") -> Profile:
+    """Return the study's profile with a pilot's changes, and register its study; an owner's runs have folders of their own."""
     usual, pilot = get_profile("study"), PILOTS[name]
     models = {network: replace(config, **pilot.model) for network, config in usual.models.items()}
     student, train = replace(usual.student, **pilot.student), replace(usual.train, **pilot.train)
-    profile = replace(usual, name=f"study-pilot-{name}", models=models, student=student, train=train)
-    STUDIES[profile.name] = replace(STUDIES["study"], **pilot.study)
+    profile = replace(usual, name=f"{owner}-pilot-{name}", models=models, student=student, train=train)
+    protocol.STUDIES[profile.name] = replace(protocol.STUDIES["study"], **pilot.study)  # by its module: a worker has its own
     return profile
 
 
-def run_pilot(name: str, arm: str, seed: int) -> dict:
+def run_pilot(owner: str, name: str, arm: str, seed: int) -> dict:
     """Train a cell of a pilot; return its row."""
-    profile = pilot_profile(name)
+    profile = pilot_profile(name, owner)
     study, faces = study_of(profile), load_faces(get_profile(PILOTS[name].faces))
     cell = usual_cell(study, arm, profile.student_model, seed)
     model = train_cell(profile, cell, faces)
@@ -85,12 +86,18 @@ def run_pilot(name: str, arm: str, seed: int) -> dict:
     return row | {"val_auc": round(result["val_auc"], 4), "minutes": round(result["seconds"] / 60, 2)}
 
 
-def run_pilots(path: Path, names: Sequence[str], arms: Sequence[str], seeds: Sequence[int], jobs: int) -> pd.DataFrame:
-    """Run what `path` has not, teachers before those whom they teach, and return the table."""
+def pilots_of(owner: str) -> Path:
+    """Return where the pilots of a profile stand: those of `study` are committed, those of `repeat` are the main job's."""
+    return get_profile(owner).workspace.study / "pilots.csv"
+
+
+def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Sequence[int], jobs: int) -> pd.DataFrame:
+    """Run what the owner's table has not, teachers before those whom they teach, and return the table."""
+    path = pilots_of(owner)
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
     done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None))
     asked = [(name, arm, seed) for arm in arms for name in names for seed in seeds]
-    calls = (joblib.delayed(run_pilot)(*each) for each in asked if each not in done)
+    calls = (joblib.delayed(run_pilot)(owner, *each) for each in asked if each not in done)
     for row in joblib.Parallel(jobs, return_as="generator_unordered")(calls):
         print(row, flush=True)
         table = pd.concat([table, pd.DataFrame([row])], ignore_index=True) if len(table) else pd.DataFrame([row])
@@ -105,10 +112,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=("teacher", *PRIMARY))
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each; default: one a core")
+    parser.add_argument("--owner", default="study", choices=("study", "repeat"), help="whose table gets the rows")
     arguments = parser.parse_args(argv)
-    path = get_profile("study").workspace.study / "pilots.csv"
     try:
-        run_pilots(path, arguments.only, arguments.arms, arguments.seeds, arguments.jobs)
+        run_pilots(arguments.owner, arguments.only, arguments.arms, arguments.seeds, arguments.jobs)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"error: {error}\n")
 

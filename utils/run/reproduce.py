@@ -1,5 +1,7 @@
 """The main job from one end to the other, what `make reproduce` runs: faces, networks, notebooks, report, comparison.
 
+With it goes one seed of a small study of what unlabelled video is worth (the pilot `small`).
+
     python -m utils.run.reproduce [--profile repeat] [--strict] [--record]
 
 `--record` adds the comparison, the minutes and the disk to `data/results/`, which the README quotes: for a fresh clone.
@@ -58,8 +60,11 @@ def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = (), r
     if codes[-1] in (0, notebooks.PARTIAL) and not notebooks.too_little(get_profile(profile), "03"):
         chosen = ("--seeds", *map(str, seeds)) if seeds else ()
         codes.append(step("utils.run.grid", "--profile", profile, "--groups", "main", *chosen))
+    if codes[-1] == 0 and profile == "repeat":
+        codes.append(step("utils.run.extract", "--profile", "study-small"))
+        codes.append(step("utils.run.pilot", "--owner", profile, "--only", "small", "--seeds", "0"))
     if codes[-1] in (0, notebooks.PARTIAL):
-        codes.append(step(*book, "03", "04", "05", "06", "07"))
+        codes.append(step(*book, "03", "04", "05", "06", "07", "08"))
     if codes[-1] == 0 and profile == "repeat":
         codes.append(step("utils.run.compare", *(["--strict"] if strict else []), *(["--record"] if record else [])))
     seconds = time.monotonic() - began
