@@ -61,6 +61,27 @@ def test_calibration_moves_the_border_to_where_validation_has_it():
     assert np.allclose(calibrated, slow, atol=1e-4)
 
 
+def test_alignment_calls_half_of_the_pool_fake_and_keeps_its_order():
+    odds = torch.tensor([-3.0, -2.5, -1.0, -0.2, 0.1])  # a teacher that calls too little fake
+    p = torch.stack([1 - torch.sigmoid(odds), torch.sigmoid(odds)], 1)
+    aligned = pl.align(p)
+    assert torch.allclose(aligned.sum(1), torch.ones(5)) and aligned[2, 1] == pytest.approx(0.5)
+    assert (aligned[:, 1] > 0.5).tolist() == [False, False, False, True, True]
+    by_hand = torch.sigmoid(odds + 1)
+    assert torch.allclose(aligned[:, 1], by_hand, atol=1e-6)
+    assert torch.isfinite(pl.align(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))).all()  # sure beyond float32
+
+
+def test_pseudo_labels_are_aligned_after_they_are_calibrated(faces):
+    model = create_model("efficientnet-lite0", ModelConfig(px=32, weights="none"), 0)
+    pool = faces.select(split="train", quality="c23").hide_labels(0)
+    config = NoisyStudentConfig(align=True, clip_level=True, calibrate=False)
+    p = pl.pseudo_label(model, pool, config)
+    assert abs(float((p[:, 1] > 0.5).float().mean()) - 0.5) <= 1 / len(set(pool.clip)) + 1e-6
+    with_frames = pl.pseudo_label(model, pool, replace(config, teacher_frames=1))
+    assert len(with_frames) == len(p)
+
+
 def test_pseudo_labels_are_calibrated_on_the_view_that_is_labelled(faces):
     inputs_u, val = faces.select(split="train").hide_labels(0), faces.select(split="val")
     teacher = create_model("resnet18", ModelConfig(px=16))

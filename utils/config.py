@@ -279,6 +279,7 @@ class NoisyStudentConfig:
     later_init: str = "start"  # the same two for the students after the first
     later_steps_factor: float = 1.0
     teacher_frames: int = 0  # of a clip that a teacher looks at, spread over it, for one pseudo-label a clip; 0: all
+    align: bool = False  # shift clips' log odds until half of the pool is called fake, as half of the labelled clips are
     degrade_labelled: bool = False  # whether a student's labelled images, too, are degraded, as those of labels alone are
 
 

@@ -108,6 +108,7 @@ class StudyConfig:
     most_validating: int = 10  # people; at most half of the labelled ones
     teacher_steps: int = 150  # T
     student_steps: int = 200  # S
+    pseudo: dict = field(default_factory=dict)  # of NoisyStudentConfig: how pseudo-labels are made, in all arms that have some
     larger: tuple[str, ...] = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")  # students from ImageNet
     others: tuple[str, ...] = ("mobilenet-v2",)  # networks with the labels alone
     pool_split: str = "pool"
@@ -186,7 +187,8 @@ def usual_cell(study: StudyConfig, arm: str, network: str, seed: int = 0) -> Cel
 
 def student_config(profile: Profile, arm: StudyArm) -> NoisyStudentConfig:
     """Return the noise of an arm, and how it uses the pool."""
-    return replace(profile.student, **NOISE | arm.student | ({} if arm.pool else {"mu": 0}))
+    pseudo = study_of(profile).pseudo if arm.learns == "pseudo-labels" else {}
+    return replace(profile.student, **NOISE | arm.student | pseudo | ({} if arm.pool else {"mu": 0}))
 
 
 def model_config(profile: Profile, study: StudyConfig, cell: Cell) -> ModelConfig:

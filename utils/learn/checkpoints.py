@@ -36,7 +36,7 @@ FILES = ("result.json", "log.jsonl", "model.safetensors")
 CHECKPOINT, TAUGHT = "checkpoint.pt", "taught.pt"  # of a fit that is not finished: where it stands, and its pseudo-labels
 PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
 NOT_IN_HASH = ("num_threads", "scorer", "workers", "checkpoint_minutes", "compile")  # of speed; threads stand in the runs table
-IN_HASH_WHERE_ON = ("progressive", "teacher_frames", "degrade_labelled")  # came after the committed runs, which are without
+IN_HASH_WHERE_ON = ("progressive", "teacher_frames", "degrade_labelled", "align")  # the committed runs are without them
 NOT_A_SETTING = ("data", "data_u", "teacher", "starts_from", "precision")  # inputs, and what the machine chose
 
 

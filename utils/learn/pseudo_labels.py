@@ -27,7 +27,8 @@ def pseudo_label(
 ) -> torch.Tensor:  # fmt: skip
     """Return the teacher's class probabilities (N, 2) of one view of the pool: averaged over a clip, then sharpened.
 
-    With `config.calibrate` they are calibrated in between on the same view of the validation faces `val`. With
+    With `config.calibrate` they are calibrated in between on the same view of the validation faces `val`, with `config.align`
+    the classes become equally frequent. With
     `config.teacher_frames` the teacher looks at so many frames of a clip, and the others get what it says of these.
     """
     if config.teacher_frames and not config.clip_level:
@@ -37,7 +38,7 @@ def pseudo_label(
     if config.calibrate:
         clips = torch.as_tensor(val.index.groupby(["method", "video_id"]).ngroup().to_numpy(copy=True))
         p = platt(infer(teacher, val, clips, config, precision, scorer), val.labels)(p)
-    p = sharpen(p, config.T)
+    p = sharpen(align(p) if config.align else p, config.T)
     return p[np.searchsorted(seen.clip, inputs_u.clip)] if config.teacher_frames else p  # items stand clip by clip
 
 
@@ -62,6 +63,17 @@ def platt(p: torch.Tensor, labels: torch.Tensor) -> Callable[[torch.Tensor], tor
 def log_odds(p: torch.Tensor) -> np.ndarray:
     """Return the log odds (N, 1) of probabilities (N, 2)."""
     return torch.logit(p[:, 1:].double(), eps=1e-6).numpy()
+
+
+def align(p: torch.Tensor) -> torch.Tensor:
+    """Shift the log odds of probabilities (N, 2) so that half of the items are more likely fake.
+
+    Distribution alignment (Berthelot et al. 2020): labelled batches are half fake, and so may the pool be. A border that few
+    validating people have put in the wrong place comes back to the middle.
+    """
+    odds = torch.logit(p[:, 1].double(), eps=1e-6)
+    fake = torch.sigmoid(odds - odds.median()).float()
+    return torch.stack([1 - fake, fake], 1)
 
 
 def clip_mean(p: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:

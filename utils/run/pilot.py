@@ -39,7 +39,7 @@ class Pilot:
 
     study: dict = field(default_factory=dict)  # fields of StudyConfig
     model: dict = field(default_factory=dict)  # of every network's ModelConfig
-    student: dict = field(default_factory=dict)  # of NoisyStudentConfig
+    pseudo: dict = field(default_factory=dict)  # of NoisyStudentConfig: how pseudo-labels are made
     train: dict = field(default_factory=dict)  # of TrainConfig
     faces: str = "study"  # the profile whose faces it reads
 
@@ -47,11 +47,15 @@ class Pilot:
 PILOTS = {
     "small": Pilot(faces="study-small", study={"pool": 100, "pool_split": "train", "student_steps": 150}),
     "S_300": Pilot({"pool": 134, "student_steps": 300}),
+    "half_labelled": Pilot({"all_labels": 110, "student_steps": 300}),  # for an oracle that leaves people to be judged by
     "S_600": Pilot({"pool": 134, "student_steps": 600}),
     "T_300": Pilot({"pool": 134, "teacher_steps": 300, "student_steps": 300}),
     "rate_3e-4": Pilot({"pool": 134, "student_steps": 300}, {"lr": 3e-4}),
-    "soft": Pilot({"pool": 134, "student_steps": 300}, student={"soft": True}),
-    "surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, student={"threshold": 0.8}),
+    "soft": Pilot({"pool": 134, "student_steps": 300}, pseudo={"soft": True}),
+    "surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, pseudo={"threshold": 0.8}),
+    "aligned": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True}),
+    "aligned_soft": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "soft": True}),
+    "80_px": Pilot({"pool": 134, "student_steps": 600}, {"px": 80}, pseudo={"align": True}),
 }
 
 
@@ -59,9 +63,10 @@ def pilot_profile(name: str, owner: str = "study") -> Profile:
     """Return the study's profile with a pilot's changes, and register its study; an owner's runs have folders of their own."""
     usual, pilot = get_profile("study"), PILOTS[name]
     models = {network: replace(config, **pilot.model) for network, config in usual.models.items()}
-    student, train = replace(usual.student, **pilot.student), replace(usual.train, **pilot.train)
-    profile = replace(usual, name=f"{owner}-pilot-{name}", models=models, student=student, train=train)
-    protocol.STUDIES[profile.name] = replace(protocol.STUDIES["study"], **pilot.study)  # by its module: a worker has its own
+    train = replace(usual.train, **pilot.train)
+    profile = replace(usual, name=f"{owner}-pilot-{name}", models=models, train=train)
+    study = replace(protocol.STUDIES["study"], **pilot.study, pseudo=pilot.pseudo)
+    protocol.STUDIES[profile.name] = study  # by its module: a worker has its own
     return profile
 
 
@@ -100,6 +105,7 @@ def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Seq
     calls = (joblib.delayed(run_pilot)(owner, *each) for each in asked if each not in done)
     for row in joblib.Parallel(jobs, return_as="generator_unordered")(calls):
         print(row, flush=True)
+        table = pd.read_csv(path) if path.is_file() else table  # another call may have added to it
         table = pd.concat([table, pd.DataFrame([row])], ignore_index=True) if len(table) else pd.DataFrame([row])
         with atomic(path) as temporary:
             table[COLUMNS].sort_values(["pilot", "arm", "seed"]).to_csv(temporary, index=False)
