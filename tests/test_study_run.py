@@ -255,6 +255,7 @@ def test_the_protocol_says_the_numbers_of_the_code():
     expected = {name: str(getattr(config, name)) for name in plain} | listed
     expected |= {"seeds": str(len(config.seeds)), "px": str(model.px), "batch_size": str(model.batch_size)}
     expected |= {f"seeds of the {stage} stage": str(count) for stage, count in config.fewer_seeds.items()}
+    expected |= {name: str(value) for name, value in config.pseudo.items()}
     assert said == expected | {"mu": str(REAL.student.mu), "precision": REAL.train.precision}
 
 

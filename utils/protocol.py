@@ -107,8 +107,8 @@ class StudyConfig:
     all_labels: int = 210  # the oracle's: everybody in train, and those who validate
     most_validating: int = 10  # people; at most half of the labelled ones
     teacher_steps: int = 150  # T
-    student_steps: int = 200  # S
-    pseudo: dict = field(default_factory=dict)  # of NoisyStudentConfig: how pseudo-labels are made, in all arms that have some
+    student_steps: int = 300  # S
+    pseudo: dict = field(default_factory=lambda: {"align": True})  # of NoisyStudentConfig: how pseudo-labels are made, in all arms that have some
     larger: tuple[str, ...] = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")  # students from ImageNet
     others: tuple[str, ...] = ("mobilenet-v2",)  # networks with the labels alone
     pool_split: str = "pool"

@@ -45,7 +45,7 @@ class Pilot:
 
 
 PILOTS = {
-    "small": Pilot(faces="study-small", study={"pool": 100, "pool_split": "train", "student_steps": 150}),
+    "small": Pilot({"pool": 100, "pool_split": "train", "student_steps": 150}, pseudo={"align": True}, faces="study-small"),
     "S_300": Pilot({"pool": 134, "student_steps": 300}),
     "half_labelled": Pilot({"all_labels": 110, "student_steps": 300}),  # for an oracle that leaves people to be judged by
     "S_600": Pilot({"pool": 134, "student_steps": 600}),
@@ -55,6 +55,7 @@ PILOTS = {
     "surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, pseudo={"threshold": 0.8}),
     "aligned": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True}),
     "aligned_soft": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "soft": True}),
+    "aligned_surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "threshold": 0.8}),
     "80_px": Pilot({"pool": 134, "student_steps": 600}, {"px": 80}, pseudo={"align": True}),
 }
 
