@@ -40,8 +40,8 @@ def test_a_pilot_judges_people_whom_its_cell_has_not_seen(tiny):
     table = pilot.run_pilots("me", ["own", "other"], ["teacher", "student_compression"], [0], 1)
     assert list(pd.read_csv(path)) == pilot.COLUMNS and len(table) == 4
     people = table.set_index(["pilot", "arm"])["people"]
-    assert people["own", "teacher"] == people["other", "student_compression"] == 16 - 2  # two of four with labels validate
-    assert people["own", "student_compression"] == 16 - 2 - 4  # the pool is of the same split
+    assert people["other", "teacher"] == people["other", "student_compression"] == 16 - 2  # two of four with labels validate
+    assert people["own", "teacher"] == people["own", "student_compression"] == 16 - 2 - 4  # the pool is of the same split
     assert table[["auc_c23", "auc_c40"]].stack().between(0, 1).all() and (table["minutes"] >= 0).all()
 
 

@@ -18,7 +18,6 @@ MODELS = {name: network.label for name, network in NETWORKS.items()}
 LABELS = {name: one.label for name, one in (PHASES | ARMS).items()} | {"control": "control: labels alone, student's noise"}
 COLORS = dict(zip(MODELS, [*sns.color_palette("colorblind"), *sns.color_palette("dark")], strict=False))  # ten, and ten more
 ARM_COLORS = {  # in the order of figures: who has least to learn from first, and the control beside its student
-    "teacher": "#949494",
     "teacher_c40": "#de8f05",
     "teacher_c23": "#56b4e9",
     "teacher_both": "#949494",

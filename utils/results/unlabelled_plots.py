@@ -23,6 +23,7 @@ from utils.results.style import (
 )
 from utils.results.unlabelled import SEEN, Unlabelled
 
+COLORS = ARM_COLORS | {"teacher": ARM_COLORS["teacher_both"]}
 SHOWN_ALARMS = ("control", "student_compression", "oracle")
 
 
@@ -44,14 +45,14 @@ def curves(found: Unlabelled, name: str) -> Figure | None:
     for arm in ("teacher", "oracle"):
         level = few[few["arm"] == arm] if arm == "oracle" else here[here["arm"] == arm]
         if len(level):
-            left.axhline(level["value"].iloc[0], color=ARM_COLORS[arm], linestyle="--", label=ARMS[arm].label)
+            left.axhline(level["value"].iloc[0], color=COLORS[arm], linestyle="--", label=ARMS[arm].label)
     left.set_xticks(range(len(ticks)), ticks)
     left.set(xlabel="people without labels (0: the control)", ylabel=f"AUC, {name}, c40, {usual.tests[0]}")
     counts = [*usual.label_counts, usual.all_labels]
     for arm in ("teacher", control, student, "oracle"):
         line = few[(few["arm"] == arm) & few["pool"].isin([0, usual.pool]) & few["frames"].isin([0, usual.frames])]
         line = line.sort_values("labels").assign(place=line.sort_values("labels")["labels"].map(counts.index))
-        band(right, line, ARM_COLORS[arm], ARMS[arm].label)
+        band(right, line, COLORS[arm], ARMS[arm].label)
     right.set_xticks(range(len(counts)), counts)
     right.set(xlabel="people with labels")
     for ax in (left, right):
@@ -91,8 +92,8 @@ def alarms(found: Unlabelled, name: str) -> Figure | None:
             one = part[part["arm"] == arm].set_index("quality").loc[rows]
             at = [place + 0.2 * (shift - (len(arms_shown) - 1) / 2) for place in range(len(rows))]
             for ax, rate in ((axes[0, column], "tpr"), (axes[1, column], "fpr")):
-                ax.vlines(at, one[f"{rate}_lo"], one[f"{rate}_hi"], color=ARM_COLORS[arm], linewidth=1.2)
-                ax.plot(at, one[rate], "o", color=ARM_COLORS[arm], markersize=3.5, label=ARMS[arm].label)
+                ax.vlines(at, one[f"{rate}_lo"], one[f"{rate}_hi"], color=COLORS[arm], linewidth=1.2)
+                ax.plot(at, one[rate], "o", color=COLORS[arm], markersize=3.5, label=ARMS[arm].label)
         axes[1, column].axhline(share, **REFERENCE_LINE)
         axes[1, column].set_xticks(range(len(rows)), rows, rotation=30)
     axes[0, 0].set_ylabel("fakes found")
@@ -109,7 +110,7 @@ def networks(found: Unlabelled, name: str) -> Figure | None:
         return None
     table = table.assign(row=table["network"].map(MODELS))
     fig, axes = quality_panels(list(SEEN), name, 1.1 + 0.3 * len(rows), found.study.tests[0])
-    colors = {"recipe": ARM_COLORS["control"], "student_imagenet": ARM_COLORS["student_compression"]}
+    colors = {"recipe": COLORS["control"], "student_imagenet": COLORS["student_compression"]}
     for ax, quality in zip(axes, SEEN, strict=True):
         for place, (arm, color) in enumerate(colors.items()):
             part = table[(table["quality"] == quality) & (table["arm"] == arm)]
