@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from utils.config import UNSEEN, Profile
-from utils.protocol import ARMS, CONTRASTS, Cell, StudyConfig, stages, study_of, usual_cell
+from utils.protocol import ARMS, CONTRASTS, PRIMARY, Cell, StudyConfig, stages, study_of, usual_cell
 from utils.results import power
 from utils.results.metrics import ALARMS, VIDEO, Evaluation, difference, draws, estimate, evaluate, identity_pairs
 
@@ -95,6 +95,19 @@ def pilots_table(folder: Path) -> pd.DataFrame:
     grouped = pd.read_csv(path).groupby(["pilot", "arm"], sort=False)
     shown = grouped.agg({"pool": "first", "people": "first", "auc_c23": "mean", "auc_c40": "mean", "seed": "nunique"})
     return shown.rename(columns={"seed": "seeds"}).reset_index()
+
+
+def pilot_gains(folder: Path, usual: str = "S_300") -> pd.DataFrame:
+    """Return what the student of each pilot adds to its control at c40, seed by seed: the mean, the least and the greatest.
+
+    Pilots of how pseudo-labels are made have no control of their own, for it sees none: theirs is that of `usual`.
+    """
+    table = pd.read_csv(folder / "pilots.csv").set_index(["pilot", "seed"])
+    students, control = (table[table["arm"] == arm] for arm in PRIMARY)
+    rivals = [key if key in control.index else (usual, key[1]) for key in students.index]
+    gain = students["auc_c40"] - control["auc_c40"].reindex(rivals).to_numpy()
+    about = students.groupby("pilot", sort=False)[["pool", "people"]].first()
+    return about.join(gain.groupby("pilot").agg(seeds="size", gain_at_c40="mean", least="min", greatest="max"))
 
 
 def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
