@@ -21,7 +21,7 @@ from utils.learn.cells import folder_of, is_finished
 from utils.learn.dataset import FaceSet
 from utils.learn.scores import SCORES, read_scores
 from utils.paths import ROOT, WORK, read_json
-from utils.protocol import ARMS, PRIMARY, STUDIES, Cell, cells, stages
+from utils.protocol import AIM, ARMS, PRIMARY, STUDIES, Cell, cells, stages
 from utils.run import study
 
 REAL, SMOKE = get_profile("study"), get_profile("study-smoke")
@@ -249,6 +249,7 @@ def test_the_protocol_is_older_than_the_committed_scores():
 def test_the_protocol_says_the_numbers_of_the_code():
     rows = re.findall(r"^\| ([\w ]+) \| ([\w, ]+) \|$", (ROOT / "report" / "protocol.md").read_text(), re.MULTILINE)
     said = dict(rows[1:])  # without the head
+    assert f"at least +{AIM}" in (ROOT / "report" / "protocol.md").read_text()
     config, model = STUDIES["study"], REAL.model(REAL.student_model)
     listed = {name: ", ".join(map(str, getattr(config, name))) for name in ("label_counts", "pool_sizes", "frame_counts")}
     plain = ("labels", "pool", "frames", "teacher_steps", "student_steps", "score_frames")
@@ -289,7 +290,7 @@ def test_scores_of_the_tests_carry_the_protocols_commit(repository, tiny, faces,
     (path,) = scored()  # what is finished
     assert path.name == "arms.csv.gz" and path == study.table_of(tiny, "arms")
     table = pd.read_csv(path, dtype={"video_id": str})
-    assert list(table) == study.COLUMNS and set(table["arm"]) == {"recipe"}
+    assert tuple(table) == study.COLUMNS and set(table["arm"]) == {"recipe"}
     seen = table[table["quality"].isin(["c23", "c40"])]
     assert set(seen["split"]) == set(SEALED) and set(seen["pair"]) == faces.select(split=SEALED).pairs
     assert len(seen) == 2 * 4 * 2 and (seen["faces"] == 2).all()  # two pairs, four clips each, two qualities

@@ -28,8 +28,8 @@ def pseudo_label(
     """Return the teacher's class probabilities (N, 2) of one view of the pool: averaged over a clip, then sharpened.
 
     With `config.calibrate` they are calibrated in between on the same view of the validation faces `val`, with `config.align`
-    the classes become equally frequent. With
-    `config.teacher_frames` the teacher looks at so many frames of a clip, and the others get what it says of these.
+    the classes become equally frequent. With `config.teacher_frames` the teacher looks at so many frames of a clip, and the
+    others get what it says of these.
     """
     if config.teacher_frames and not config.clip_level:
         raise ValueError("a teacher that looks at some frames of a clip labels clips: set clip_level")
@@ -71,7 +71,7 @@ def align(p: torch.Tensor) -> torch.Tensor:
     Distribution alignment (Berthelot et al. 2020): labelled batches are half fake, and so may the pool be. A border that few
     validating people have put in the wrong place comes back to the middle.
     """
-    odds = torch.logit(p[:, 1].double(), eps=1e-6)
+    odds = torch.from_numpy(log_odds(p)[:, 0])
     fake = torch.sigmoid(odds - odds.median()).float()
     return torch.stack([1 - fake, fake], 1)
 

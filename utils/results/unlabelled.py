@@ -15,12 +15,23 @@ import pandas as pd
 from utils.config import UNSEEN, Profile
 from utils.protocol import ARMS, CONTRASTS, PRIMARY, Cell, StudyConfig, stages, study_of, usual_cell
 from utils.results import power
-from utils.results.metrics import ALARMS, VIDEO, Evaluation, difference, draws, estimate, evaluate, identity_pairs
+from utils.results.metrics import (
+    ALARMS,
+    VIDEO,
+    Evaluation,
+    difference,
+    draws,
+    estimate,
+    evaluate,
+    identity_pairs,
+    resample_pairs,
+)
 
-COLUMNS = ("arm", "labels", "pool", "frames", "network", "seed", "split", "quality", "method", "video_id", "pair", "label",
-           "faces", "score", "protocol")  # fmt: skip
+CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
+CLIP = ["split", "quality", "method", "video_id", "pair"]
+COLUMNS = (*CELL, "seed", *CLIP, "label", "faces", "score", "protocol")  # of the scores, one row a clip and cell
 TEXT = dict.fromkeys(("arm", "network", "split", "quality", "method", "video_id", "pair", "protocol"), str)
-LEVEL, CELL = "video", ["arm", "labels", "pool", "frames", "network"]
+LEVEL = "video"
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
 
 
@@ -89,10 +100,7 @@ def load_unlabelled(profile: Profile) -> Unlabelled | None:
 
 def pilots_table(folder: Path) -> pd.DataFrame:
     """Return the pilots of a study, the mean over seeds: one row a pilot and arm, AUC at both qualities and people judged."""
-    path = folder / "pilots.csv"
-    if not path.is_file():
-        return pd.DataFrame(columns=["pilot", "arm", "pool", "people", "auc_c23", "auc_c40", "seeds"])
-    grouped = pd.read_csv(path).groupby(["pilot", "arm"], sort=False)
+    grouped = pd.read_csv(folder / "pilots.csv").groupby(["pilot", "arm"], sort=False)
     shown = grouped.agg({"pool": "first", "people": "first", "auc_c23": "mean", "auc_c40": "mean", "seed": "nunique"})
     return shown.rename(columns={"seed": "seeds"}).reset_index()
 
@@ -233,7 +241,7 @@ def _rates(flagged: pd.DataFrame, resamples: int = 2000) -> dict[str, float]:
         share = part.pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
         seeds, pairs = share.shape
         some = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
-        others = rng.multinomial(pairs, np.full(pairs, 1 / pairs), resamples) / pairs
+        others = resample_pairs(pairs, resamples) / pairs
         found = estimate(share.mean(), np.einsum("rs,sp,rp->r", some, share, others))
         out |= {name: found["value"], f"{name}_lo": found["lo"], f"{name}_hi": found["hi"]}
     return out

@@ -37,15 +37,13 @@ from utils.learn.scores import SCORES, read_scores, write_scores
 from utils.paths import PROTOCOL, ROOT, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
+from utils.results.unlabelled import CLIP, COLUMNS
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
 
 TEST_SCORES, UNSEEN_SCORES = "test_scores.csv.gz", "unseen_scores.csv.gz"  # of a run folder, one row a face
 RECORD = "opened.json"  # of the study: after which protocol, and when, the tests were opened
-CELL = ["arm", "labels", "pool", "frames", "network", "seed"]
-CLIP = ["split", "quality", "method", "video_id", "pair"]
-COLUMNS = [*CELL, *CLIP, "label", "faces", "score", "protocol"]
 SETTINGS = ("utils/protocol.py", "utils/config.py")  # what the protocol says to a machine
 
 
@@ -171,7 +169,7 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
     No stages mean those that are finished and not scored. The first call fixes the protocol for all later ones; a killed call
     goes on. Raises Refused where the protocol is not in order, there is nothing to score or a cell is not finished.
     """
-    folder, record = profile.workspace.study, profile.workspace.study / RECORD
+    record = profile.workspace.study / RECORD
     unfinished = {
         stage: [cell for cell in cells(profile, only=[stage]) if not is_finished(profile, cell)]
         for stage in only or stages(study_of(profile), profile.student_model)
@@ -194,8 +192,8 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
             in_processes(max(1, min(jobs, len(asked))), calls, lambda lines, bar=bar: bar.update())
         faces = [test_faces(profile), *unseen_faces(profile)]
         parts = [scores_table(profile, asked, *each) for each in zip(faces, (TEST_SCORES, UNSEEN_SCORES), strict=False)]
-        write_scores(table_of(profile, stage), pd.concat(parts, ignore_index=True).assign(protocol=commit)[COLUMNS])
-    return [folder / table_of(profile, stage).name for stage in todo]
+        write_scores(table_of(profile, stage), pd.concat(parts, ignore_index=True).assign(protocol=commit)[list(COLUMNS)])
+    return [table_of(profile, stage) for stage in todo]
 
 
 def test_faces(profile: Profile) -> FaceSet:
@@ -220,14 +218,14 @@ def score_cell(profile_name: str, cell: Cell) -> list[str]:
 
 
 def scores_table(profile: Profile, todo: Sequence[Cell], faces: FaceSet, file: str = SCORES) -> pd.DataFrame:
-    """Return the scores of finished cells, on validation by default, one row a clip: CELL, CLIP, label, faces, score."""
+    """Return the scores of finished cells, on validation by default, one row a clip: COLUMNS but the protocol."""
     pairs = faces.index.drop_duplicates("video_id").set_index("video_id")["pair"]
     tables = []
     for cell in todo:
         clips = video_scores(read_scores(folder_of(profile, cell) / file)).rename(columns={"frames": "faces"})
         clips["pair"] = clips["video_id"].map(pairs)
         tables.append(clips.sort_values(CLIP).assign(**asdict(cell)))
-    return pd.concat(tables, ignore_index=True)[[*CELL, *CLIP, "label", "faces", "score"]]
+    return pd.concat(tables, ignore_index=True)[list(COLUMNS[:-1])]
 
 
 # ---- The command ----------------------------------------------------------------------------------------------------------
