@@ -51,6 +51,20 @@ def test_what_stands_in_the_table_is_not_done_again(tiny, monkeypatch):
     pd.testing.assert_frame_equal(pilot.run_pilots("me", ["own"], ["teacher"], [0], 1), first, check_dtype=False)
 
 
+def test_a_pilot_of_another_environment_is_refused(tiny, monkeypatch):
+    elsewhere = replace(pilot.PILOTS["own"], under={"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"})
+    monkeypatch.setitem(pilot.PILOTS, "elsewhere", elsewhere)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    with pytest.raises(ValueError, match="elsewhere is to be run in the environment ONEDNN_MAX_CPU_ISA=AVX2"):
+        pilot.run_pilots("me", ["elsewhere"], ["teacher"], [0], 1)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    with pytest.raises(ValueError, match="own is to be run in the environment without ATEN_CPU_CAPABILITY and ONEDNN"):
+        pilot.run_pilots("me", ["own"], ["teacher"], [0], 1)
+    assert not (tiny / "me.csv").exists()
+
+
 def test_pilots_change_the_study_alone_and_the_small_one_needs_no_pool():
     small = pilot.PILOTS["small"]
     assert small.faces == "study-small" and set(get_profile(small.faces).data.splits) == {"train", "val"}

@@ -176,6 +176,12 @@ def resample_pairs(n_pairs: int, resamples: int, seed: int = 0) -> np.ndarray:
     return drawn
 
 
+def resample_seeds(seeds: int, resamples: int) -> np.ndarray:
+    """Return the share that each of `resamples` bootstrap draws gives each seed (R, S); each row sums to one."""
+    rng = np.random.default_rng([SEED_STREAM, seeds])
+    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95 % percentile interval of bootstrap values (Efron & Tibshirani 1993, chapter 13)."""
     low, high = np.nanquantile(values, [0.025, 0.975])
@@ -317,8 +323,8 @@ def draws(evaluation: Evaluation, keys: Sequence[tuple], metric: str) -> np.ndar
     seeds, resamples = len(values), values.shape[1] - 1
     if seeds == 1:
         return values[0]
-    drawn = np.random.default_rng([SEED_STREAM, seeds]).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    return np.append(values[:, 0].mean(), np.einsum("rs,sr->r", drawn / seeds, values[:, 1:]))
+    drawn = resample_seeds(seeds, resamples)
+    return np.append(values[:, 0].mean(), np.einsum("rs,sr->r", drawn, values[:, 1:]))
 
 
 def estimate(value: float, draws: np.ndarray) -> dict[str, float]:

@@ -25,6 +25,7 @@ from utils.results.metrics import (
     evaluate,
     identity_pairs,
     resample_pairs,
+    resample_seeds,
 )
 
 CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
@@ -43,6 +44,7 @@ class Unlabelled:
     network: str
     scores: pd.DataFrame
     evaluation: Evaluation
+    resamples: int  # of a bootstrap
 
     def cells(self) -> list[Cell]:
         """Return the cells that were scored, seed 0 standing for all, in the order of the protocol."""
@@ -95,7 +97,7 @@ def load_unlabelled(profile: Profile) -> Unlabelled | None:
     run = [f"{name_of(Cell(*row[:5]))} s{row[5]}" for row in scores[[*CELL, "seed"]].itertuples(index=False, name=None)]
     scores = scores.assign(run=run, model=scores["network"], phase=scores["arm"], frame=0)
     measured = evaluate(scores[[*VIDEO, "frame", "score"]], profile.bootstrap, levels=(LEVEL,), wanted=("auc",), threshold=0.5)
-    return Unlabelled(study_of(profile), profile.student_model, scores, measured)
+    return Unlabelled(study_of(profile), profile.student_model, scores, measured, profile.bootstrap)
 
 
 def pilots_table(folder: Path) -> pd.DataFrame:
@@ -228,19 +230,19 @@ def alarms_table(found: Unlabelled) -> pd.DataFrame:
                 clips = scored[(scored["split"] == splits[0]) & (scored["quality"] == quality)]
                 if len(clips):
                     flagged = clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))
-                    rows.append({"arm": arm, "quality": quality, "alarms": alarms} | _rates(flagged))
+                    rows.append({"arm": arm, "quality": quality, "alarms": alarms} | _rates(flagged, found.resamples))
     return pd.DataFrame(rows)
 
 
-def _rates(flagged: pd.DataFrame, resamples: int = 2000) -> dict[str, float]:
+def _rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
     """Return TPR and FPR with their intervals over identity pairs and seeds, drawn crossed."""
     pair = flagged["video_id"].map(identity_pairs(flagged["video_id"].unique().tolist()))
-    rng, out = np.random.default_rng(0), {"seeds": flagged["seed"].nunique()}
+    out = {"seeds": flagged["seed"].nunique()}
     for name, label in (("tpr", 1), ("fpr", 0)):
         part = flagged[flagged["label"] == label].assign(pair=pair)
         share = part.pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
         seeds, pairs = share.shape
-        some = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+        some = resample_seeds(seeds, resamples)
         others = resample_pairs(pairs, resamples) / pairs
         found = estimate(share.mean(), np.einsum("rs,sp,rp->r", some, share, others))
         out |= {name: found["value"], f"{name}_lo": found["lo"], f"{name}_hi": found["hi"]}

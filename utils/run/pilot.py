@@ -42,6 +42,7 @@ class Pilot:
     pseudo: dict = field(default_factory=dict)  # of NoisyStudentConfig: how pseudo-labels are made
     train: dict = field(default_factory=dict)  # of TrainConfig
     faces: str = "study"  # the profile whose faces it reads
+    under: dict[str, str] = field(default_factory=dict)  # environment that it is run in, and no other
 
 
 PILOTS = {
@@ -50,12 +51,18 @@ PILOTS = {
     "half_labelled": Pilot({"all_labels": 110, "student_steps": 300}),  # for an oracle that leaves people to be judged by
     "S_600": Pilot({"pool": 134, "student_steps": 600}),
     "T_300": Pilot({"pool": 134, "teacher_steps": 300, "student_steps": 300}),
-    "rate_3e-4": Pilot({"pool": 134, "student_steps": 300}, {"lr": 3e-4}),
     "aligned": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True}),
     "aligned_soft": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "soft": True}),
     "aligned_surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "threshold": 0.8}),
     "80_px": Pilot({"pool": 134, "student_steps": 600}, {"px": 80}, pseudo={"align": True}),
+    "pool_1000": Pilot({"student_steps": 300}, pseudo={"align": True}),
+    "pool_1000_S_600": Pilot({"student_steps": 600}, pseudo={"align": True}),
+    # What another kind of CPU computes: the same seeds, held to instructions that older ones have.
+    "pool_1000_AVX2": Pilot(
+        {"student_steps": 300}, pseudo={"align": True}, under={"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    ),
 }
+_UNDER = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")  # what a pilot may be run under
 
 
 def pilot_profile(name: str, owner: str = "study") -> Profile:
@@ -97,7 +104,14 @@ def pilots_of(owner: str) -> Path:
 
 
 def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Sequence[int], jobs: int) -> pd.DataFrame:
-    """Run what the owner's table has not, teachers before those whom they teach, and return the table."""
+    """Run what the owner's table has not, teachers before those whom they teach, and return the table.
+
+    Raises ValueError where a pilot is asked for in another environment than its own.
+    """
+    for name in names:
+        if (given := {key: os.environ.get(key) for key in _UNDER}) != dict.fromkeys(_UNDER) | PILOTS[name].under:
+            said = " ".join(f"{key}={value}" for key, value in PILOTS[name].under.items()) or f"without {' and '.join(_UNDER)}"
+            raise ValueError(f"pilot {name} is to be run in the environment {said}, this one has {given}")
     path = pilots_of(owner)
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
     done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None))
@@ -114,14 +128,15 @@ def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Seq
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.pilot", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=tuple(PILOTS), default=tuple(PILOTS), help="default: all")
+    parser.add_argument("--only", nargs="+", choices=tuple(PILOTS), help="default: all of the usual environment")
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=("teacher", *PRIMARY))
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each; default: one a core")
     parser.add_argument("--owner", default="study", choices=("study", "repeat"), help="whose table gets the rows")
     arguments = parser.parse_args(argv)
     try:
-        run_pilots(arguments.owner, arguments.only, arguments.arms, arguments.seeds, arguments.jobs)
+        names = arguments.only or [name for name, pilot in PILOTS.items() if not pilot.under]
+        run_pilots(arguments.owner, names, arguments.arms, arguments.seeds, arguments.jobs)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"error: {error}\n")
 
