@@ -51,7 +51,17 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unlabelled") / "data" / "study"
     for stage in ("primary", "arms", "pool", "labels", "networks"):
         write_scores(folder / f"{stage}.csv.gz", made_up(stage))
+    made_up_pilots().to_csv(folder / "pilots.csv", index=False)
     return folder
+
+
+def made_up_pilots() -> pd.DataFrame:
+    """Return pilots of two seeds, here and on another processor: there the student is worse, the control is not."""
+    rows = [
+        (pilot, arm, 0, 190, seed, 0.9 + 0.01 * seed, 0.7 + 0.01 * seed + 0.05 * (arm == PRIMARY[0]) * (pilot == "pool_1000"))
+        for pilot in ("pool_1000", "pool_1000_AVX2") for arm in PRIMARY for seed in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["pilot", "arm", "pool", "people", "seed", "auc_c23", "auc_c40"])
 
 
 def profile_at(folder):
@@ -157,6 +167,14 @@ def test_hostile_tables_are_named(folder, tmp_path):
         write_scores(tmp_path / "primary.csv.gz", change(good))
         with pytest.raises(ValueError, match=f"primary.csv.gz: .*{what}"):
             unlabelled.read_study(tmp_path)
+
+
+def test_what_another_processor_computes_stands_beside_the_same_seeds(made):
+    table = made["unlabelled_processors"].set_index(["arm", "seed", "quality"])
+    assert len(table) == 3 * 2 * 2 and table.xs("control", level="arm")["moved"].abs().max() == 0
+    assert table.xs("c40", level="quality").loc["gain"].to_numpy() == pytest.approx(np.array([[0.05, 0.0, -0.05]] * 2))
+    assert table.loc[("student_compression", 1, "c40")].tolist() == pytest.approx([0.76, 0.71, -0.05])
+    assert table.xs("c23", level="quality")["moved"].abs().max() == 0
 
 
 def test_a_pilot_without_a_control_is_measured_against_the_usual_one_seed_by_seed(tmp_path):

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
 from utils.paths import REPORT, ROOT, atomic
+from utils.protocol import STUDIES
 from utils.results import claims, prose, store, study, tables, unlabelled
 from utils.results.metrics import Evaluation, evaluate
 from utils.results.plots import RESULT_FIGURES, transfer
@@ -92,15 +93,19 @@ def build(profile: Profile) -> Results:
     """Make every table, claim and figure anew, then the report and, of the committed results, the README's numbers."""
     results, space = load_results(profile), profile.workspace
     for name, table in results.tables().items():
-        digits = "%.1f" if name == "cases" else "%.3f"
-        with atomic(space.tables / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format=digits, lineterminator="\n")
+        write_table(space.tables / f"{name}.csv", table)
     write_facts(profile)
     write_figures(results.figures(), space.figures)
     compile_report(profile)
     if space.root == ROOT:
         update_readme(prose.read_tables(space.tables))
     return results
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    with atomic(path) as temporary:
+        digits = "%.1f" if path.stem == "cases" else "%.3f"
+        table.to_csv(temporary, index=False, float_format=digits, lineterminator="\n")
 
 
 def write_facts(profile: Profile) -> None:
@@ -140,6 +145,8 @@ def settings_facts(profile: Profile) -> dict:
         "m": student.randaugment_m,
         "student_model": MODELS[profile.student_model],
         "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
+        "study": {name: getattr(STUDIES["study"], name) for name in ("labels", "pool", "all_labels")}
+        | {"mu": get_profile("study").student.mu},
     }
 
 

@@ -45,6 +45,7 @@ class Unlabelled:
     scores: pd.DataFrame
     evaluation: Evaluation
     resamples: int  # of a bootstrap
+    folder: Path  # of its tables, the pilots among them
 
     def cells(self) -> list[Cell]:
         """Return the cells that were scored, seed 0 standing for all, in the order of the protocol."""
@@ -97,7 +98,9 @@ def load_unlabelled(profile: Profile) -> Unlabelled | None:
     run = [f"{name_of(Cell(*row[:5]))} s{row[5]}" for row in scores[[*CELL, "seed"]].itertuples(index=False, name=None)]
     scores = scores.assign(run=run, model=scores["network"], phase=scores["arm"], frame=0)
     measured = evaluate(scores[[*VIDEO, "frame", "score"]], profile.bootstrap, levels=(LEVEL,), wanted=("auc",), threshold=0.5)
-    return Unlabelled(study_of(profile), profile.student_model, scores, measured, profile.bootstrap)
+    return Unlabelled(
+        study_of(profile), profile.student_model, scores, measured, profile.bootstrap, profile.workspace.study
+    )
 
 
 def pilots_table(folder: Path) -> pd.DataFrame:
@@ -120,6 +123,20 @@ def pilot_gains(folder: Path, usual: str = "S_300") -> pd.DataFrame:
     return about.join(gain.groupby("pilot").agg(seeds="size", gain_at_c40="mean", least="min", greatest="max"))
 
 
+def processors_table(folder: Path, here: str = "pool_1000", there: str = "pool_1000_AVX2") -> pd.DataFrame:
+    """Return what another kind of processor makes of one pilot: a row an arm, seed and quality, AUC on both, `moved`.
+
+    The arm `gain` is the student minus its control. No rows where the pilot was not run there.
+    """
+    pilots = pd.read_csv(folder / "pilots.csv")
+    values = pilots.melt(["pilot", "arm", "seed"], ["auc_c23", "auc_c40"], "quality", "auc")
+    student, control = (values[values["arm"] == arm].set_index(["pilot", "seed", "quality"])["auc"] for arm in PRIMARY)
+    gain = (student - control).dropna().rename("auc").reset_index().assign(arm="gain")
+    wide = pd.concat([values, gain]).pivot_table("auc", ["arm", "seed", "quality"], "pilot", sort=False)
+    both = wide.reindex(columns=[here, there]).dropna().set_axis(["here", "there"], axis=1).reset_index()
+    return both.assign(quality=both["quality"].str.removeprefix("auc_"), moved=both["there"] - both["here"])
+
+
 def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
     """Return every table of the study by name; none where it was not scored."""
     if found is None:
@@ -129,6 +146,8 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_contrasts": contrasts_table(found),
         "unlabelled_gains": gains_table(found),
         "unlabelled_alarms": alarms_table(found),
+        "unlabelled_pilots": pilots_table(found.folder),
+        "unlabelled_processors": processors_table(found.folder),
     }
 
 
