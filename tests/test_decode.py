@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
 from clips import encode, ramps
+from PIL import Image
 
 from utils.faces import decode, video
 
@@ -176,9 +179,40 @@ def test_several_threads_give_the_same_pictures(tmp_path):
 
 def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
-    for path in (tmp_path / "pipe.mp4", tmp_path):
-        with pytest.raises(FileNotFoundError, match="no video"):
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    refused = {tmp_path / "pipe.mp4": "pipe", tmp_path: "folder", tmp_path / "loop.mp4": "cannot read"}
+    refused |= {Path("/dev/zero"): "device", tmp_path / ("x" * 300): "too long", "a\0b.mp4": "null"}
+    for path, reason in refused.items():
+        with pytest.raises(ValueError, match=f"{reason}.*: give a video file"):
             decode.scan(path)
+    with pytest.raises(FileNotFoundError, match="no video .*gone.mp4"):
+        decode.scan(tmp_path / "gone.mp4")
+
+
+def test_names_are_no_addresses_and_lists_of_files_are_not_followed(tmp_path, monkeypatch):
+    clip = write(tmp_path / "clip.mp4", noisy())
+    odd = tmp_path / "concat:a|b %03d.mp4"
+    shutil.copy(clip, odd)
+    monkeypatch.chdir(tmp_path)
+    assert len(decode.scan(odd.name).stamps) == len(decode.scan(clip).stamps)
+    playlist = "#EXTM3U\n#EXTINF:9,\nclip.mp4\n#EXT-X-ENDLIST\n"
+    lists = {"list.mp4": "ffconcat version 1.0\nfile clip.mp4\n", "list.m3u8": playlist}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=f"cannot read {name}"):
+            decode.scan(name)
+
+
+def test_pictures_that_are_too_large_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "MOST_PIXELS", 64 * 64)
+    for side, fits in ((64, True), (80, False)):
+        path = tmp_path / f"{side}.png"
+        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(path)
+        if fits:
+            assert [picture.shape for _, picture in decode.sample(path)] == [(side, side)]
+            continue
+        with pytest.raises(ValueError, match="80.png has no pictures, or some of more than 4,096 pixels"):
+            list(decode.sample(path))
 
 
 def test_a_cut_off_video_is_refused_and_its_header_not_believed(tmp_path):

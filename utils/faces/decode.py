@@ -6,6 +6,7 @@ asked for are not decoded, nor are whole groups without a sampled frame: what is
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,30 +18,59 @@ import numpy as np
 
 QUICK = {"h264": (5,), "hevc": (19, 20)}  # codecs whose pictures may be left out, and their NAL types of an instant refresh
 GREY = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "nv21", "gray"}  # plane 0: 8-bit luma
+CONTAINERS = (  # read from anybody; no playlist or list of files, for these name others
+    "mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "ivf", "h264", "hevc", "m4v", "mjpeg", "gif",
+    "apng", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe",
+)  # fmt: skip
+MOST_PIXELS = 36_000_000  # of a picture, 8K has 33 million: one that is larger is refused before it takes its memory
 BORDER = 8  # px decoded around a cut, so that chroma is scaled there as in the whole frame
 
 
 @contextmanager
 def open_video(path: Path | str, threads: int = 1) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
-    """Open a video for reading; FileNotFoundError if there is no such file, ValueError for anything that does not decode.
+    """Open a video or an image for reading; no other file is read through it, and no network.
 
-    One thread by default, since work is parallel over videos, not within one; 0 takes all cores.
+    One thread by default, since work is parallel over videos, not within one; 0 takes all cores. Raises FileNotFoundError if
+    there is no such file, and ValueError for what is no regular file, has too large pictures or does not decode.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no video {path}")
+    path = require_file(path)
+    limits = {"max_pixels": str(MOST_PIXELS)}
+    options = limits | {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}", options=options) as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video stream: download or build it again")
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise ValueError(f"{path} has a video stream that no decoder knows: convert it to H.264")
+            size = stream.codec_context.width, stream.codec_context.height
+            if not 0 < size[0] * size[1] <= MOST_PIXELS:  # FFmpeg tells none where it refused to look
+                raise ValueError(f"{path} has no pictures, or some of more than {MOST_PIXELS:,} pixels: make it smaller")
+            stream.codec_context.options = limits  # its pictures may grow later
             stream.thread_type = "SLICE" if threads == 1 else "AUTO"
             stream.codec_context.thread_count = threads
             yield container, stream
     except av.error.FFmpegError as error:
         raise ValueError(f"cannot read {path} ({error}): download or build it again") from None
+
+
+def require_file(path: Path | str) -> Path:
+    """Return a path to a regular file; FileNotFoundError where there is none, ValueError where something else is there."""
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no video {path}") from None
+    except (OSError, ValueError) as error:  # a loop of links, a name that is too long, a null byte in it
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot read {str(path)!r} ({reason}): give a video file") from None
+    if not stat.S_ISREG(mode):
+        kind = next((name for name, test in _KINDS.items() if test(mode)), "special file")
+        raise ValueError(f"{path} is a {kind}: give a video file")
+    return path
+
+
+_KINDS = {"folder": stat.S_ISDIR, "pipe": stat.S_ISFIFO, "device": stat.S_ISCHR, "socket": stat.S_ISSOCK}
 
 
 # ---- one picture --------------------------------------------------------------------------------------------------
