@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import pickle
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fake_faces import make_faces, tiny_profile
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from utils.config import ModelConfig, TrainConfig
 from utils.learn import checkpoints, loop, training
@@ -50,6 +51,47 @@ def test_a_run_saves_what_is_needed_to_load_it_again(faces, tmp_path):
     assert {"loss", "val_loss", "val_auc", "val_auc_c23", "val_auc_c40", "seconds"} <= set(log[0])
     result = checkpoints.read_json(tmp_path / "run" / "result.json")
     assert result["val_auc"] == max(line["val_auc"] for line in log)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def of_another_network(path):
+    save_file({f"other.{name}": value for name, value in load_file(path).items()}, path)
+
+
+def without_numbers(path):
+    weights = load_file(path)
+    save_file({name: value * float("nan") if value.is_floating_point() else value for name, value in weights.items()}, path)
+
+
+def pickled(path):
+    path.write_bytes(pickle.dumps({"model": 1}))
+
+
+SPOILT = [
+    ("model.safetensors", cut, "can't be read"),
+    ("model.safetensors", pickled, "can't be read"),
+    ("model.safetensors", of_another_network, "the weights of another network than resnet18"),
+    ("model.safetensors", without_numbers, "weights that are no numbers"),
+    ("config.json", cut, "is no run's"),
+    ("config.json", pickled, "is no run's"),
+]
+
+
+@pytest.mark.parametrize(("file", "spoil", "message"), SPOILT)
+@pytest.mark.filterwarnings("ignore:.*train it again, which is done now")
+def test_a_damaged_run_is_one_clear_line_and_is_trained_again(file, spoil, message, faces, tmp_path):
+    folder = tmp_path / "run"
+    whole = fit_tiny(faces, folder).state_dict()
+    spoil(folder / file)
+    with pytest.raises(checkpoints.Damaged, match=f"{file} .*{message}.*: train it again") as told:
+        checkpoints.load_model(folder)
+    assert str(folder) in str(told.value) and "\n" not in str(told.value)
+    again = fit_tiny(faces, folder).state_dict()
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+    assert checkpoints.load_model(folder).name == "resnet18"
 
 
 def test_the_same_seed_gives_the_same_run(faces, tmp_path):

@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from utils.config import ModelConfig, Profile, TrainConfig
@@ -170,22 +171,53 @@ def select(folder: Path, best: Path, **about) -> None:
 def is_finished(folder: Path, request: dict) -> bool:
     """Tell whether this very request has been trained to its end."""
     files = [folder / name for name in ("config.json", "result.json", "model.safetensors")]
-    return all(path.is_file() for path in files) and read_json(files[0])["hash"] == digest(request)
+    try:
+        return all(path.is_file() for path in files) and read_json(files[0])["hash"] == digest(request)
+    except (ValueError, LookupError, TypeError):
+        return False  # cut off: it is trained again
+
+
+class Damaged(ValueError):
+    """A run folder that does not hold what it should; the message names the file and says why."""
 
 
 def load_model(folder: Path) -> Detector:
-    """Return the trained detector of a run; raise FileNotFoundError where the run is missing or unfinished."""
+    """Return the trained detector of a run.
+
+    Raises FileNotFoundError where the run is missing or unfinished, and Damaged where its files are not a run's.
+    """
     folder = Path(folder)
     if not (folder / "result.json").is_file():
         raise FileNotFoundError(f"no finished run at {folder}: train it first (`make grid`, or a part of it)")
-    config = read_json(folder / "config.json")
-    model = create_model(config["model"], replace(ModelConfig(**config["model_config"]), weights="none"))
+    try:
+        config = read_json(folder / "config.json")
+        model = create_model(config["model"], replace(ModelConfig(**config["model_config"]), weights="none"))
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise Damaged(f"{folder / 'config.json'} is no run's ({_line(error)}): train it again") from None
     load_weights(model, folder)
     return model.eval()
 
 
 def load_weights(model: Detector, folder: Path) -> None:
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    """Give a detector the weights of a run; raise Damaged, the detector as it was, where they are not such."""
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise Damaged(f"{path} can't be read ({_line(error)}): train it again") from None
+    if _shapes(weights) != _shapes(model.state_dict()):
+        raise Damaged(f"{path} holds the weights of another network than {model.name}: train it again")
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise Damaged(f"{path} has weights that are no numbers: train it again")
+    model.load_state_dict(weights)
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, tuple]:
+    return {name: (value.dtype, tuple(value.shape)) for name, value in weights.items()}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:100]
 
 
 def read_log(folder: Path, until: int | None = None) -> list[dict]:

@@ -6,6 +6,7 @@ refuses any other split, so nothing can be chosen on the test set.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +66,11 @@ def fit(
     request = checkpoints.request_of(model.name, seed, layers, config, shared, data=data, **(about or {}))
     model = distributed.share_statistics(model.to(device))
     if checkpoints.is_finished(folder, request):
-        checkpoints.load_weights(model, folder)
-        return model.eval()
+        try:
+            checkpoints.load_weights(model, folder)
+            return model.eval()
+        except checkpoints.Damaged as error:
+            warnings.warn(f"{error}, which is done now", stacklevel=2)
     keep_freed_memory()
     hashed = checkpoints.digest(request)
     saved = checkpoints.resume(folder, hashed)
