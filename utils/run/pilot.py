@@ -56,7 +56,10 @@ PILOTS = {
     "aligned_surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "threshold": 0.8}),
     "80_px": Pilot({"pool": 134, "student_steps": 600}, {"px": 80}, pseudo={"align": True}),
     "pool_1000": Pilot({"student_steps": 300}, pseudo={"align": True}),
-    "pool_1000_S_600": Pilot({"student_steps": 600}, pseudo={"align": True}),
+    "pool_1000_lambda_2": Pilot({"student_steps": 300}, pseudo={"align": True, "lambda_u": 2.0}),  # each image weighs the same
+    "pool_1000_batches_of_8": Pilot(  # as many images in twice the steps
+        {"teacher_steps": 300, "student_steps": 600}, {"batch_size": 8}, pseudo={"align": True, "lambda_u": 2.0}
+    ),
     # What another kind of CPU computes: the same seeds, held to instructions that older ones have.
     "pool_1000_AVX2": Pilot(
         {"student_steps": 300}, pseudo={"align": True}, under={"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
