@@ -1,0 +1,92 @@
+"""All faces of a video, in tracks: nobody is mixed up with a neighbour or with who comes after a cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from clips import encode, ramps
+
+from utils.config import get_profile
+from utils.faces.crops import extract_faces
+from utils.faces.layout import video_path
+from utils.faces.tracks import Crowd, watch
+from utils.faces.video import read_frames
+from utils.paths import SYNTHFF
+
+CONFIG = replace(get_profile("study").faces, frame_step=5, max_frames=None)
+
+
+@pytest.fixture(scope="module")
+def people():
+    """Return the frames of two people's clips (24, 256, 256, 3)."""
+    return [read_frames(video_path(SYNTHFF[2], "original", "c23", name))[1] for name in ("000", "001")]
+
+
+def test_one_face_is_what_the_pipeline_cuts_out():
+    path = video_path(SYNTHFF[2], "original", "c40", "000")
+    for config in (CONFIG, replace(get_profile("synthff").faces, size=64)):
+        config = replace(config, detect_every=1)  # the pipeline may follow a face between detections
+        seen, (table, crops) = watch(path, config), extract_faces(path, config)
+        found = table[table["status"] == "found"]
+        (track,) = seen.tracks
+        assert track.frames == found["frame"].tolist() and seen.sampled == table["frame"].tolist()
+        assert np.array_equal(np.stack(track.crops), crops) and seen.promised == seen.packets == 24
+        assert not seen.cuts and not seen.corrupt and not seen.stopped and seen.shape == (256, 256)
+
+
+def test_two_people_side_by_side_are_two_tracks(people, tmp_path):
+    path = encode(tmp_path / "both.mp4", np.concatenate(people, axis=2))
+    seen = watch(path, CONFIG)
+    assert len(seen.tracks) == 2 and all(track.frames == seen.sampled for track in seen.tracks)
+    sides = [{square[0] > 200 for square in track.squares} for track in seen.tracks]
+    assert sorted(sides, key=str) == [{False}, {True}]
+
+
+def test_a_cut_ends_a_track_though_the_next_face_is_in_the_same_place(people, tmp_path):
+    path = encode(tmp_path / "cut.mp4", np.concatenate([people[0][:15], people[1][:15]]))
+    seen = watch(path, CONFIG)
+    assert seen.cuts == [15] and [track.frames for track in seen.tracks] == [[0, 5, 10], [15, 20, 25]]
+    whole = watch(encode(tmp_path / "whole.mp4", people[0]), CONFIG)
+    assert whole.cuts == [] and len(whole.tracks) == 1
+
+
+def test_a_video_that_breaks_off_is_watched_as_far_as_it_goes(people, tmp_path):
+    whole = encode(tmp_path / "whole.mkv", np.concatenate([people[0]] * 3))
+    part = tmp_path / "part.mkv"
+    part.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    seen = watch(part, CONFIG)
+    assert watch(whole, CONFIG).packets == 72 > seen.packets and seen.tracks[0].frames == seen.sampled
+    moov = encode(tmp_path / "whole.mp4", np.concatenate([people[0]] * 3)).read_bytes()
+    (tmp_path / "part.mp4").write_bytes(moov[: len(moov) // 2])  # its header stood at the end
+    with pytest.raises(ValueError, match="cannot read .*part.mp4"):
+        watch(tmp_path / "part.mp4", CONFIG)
+
+
+def test_an_image_is_a_clip_of_one_picture(people, tmp_path):
+    path = tmp_path / "face.png"
+    cv2.imwrite(str(path), people[0][0][..., ::-1])
+    seen = watch(path, CONFIG)
+    assert [track.frames for track in seen.tracks] == [[0]] and seen.sampled == [0] and seen.packets == 1
+
+
+def test_at_most_so_many_pictures_are_looked_at(people, tmp_path):
+    path = encode(tmp_path / "long.mp4", np.concatenate([people[0]] * 4))
+    assert watch(path, CONFIG, most=3).sampled == [0, 50, 95]
+    nobody = watch(encode(tmp_path / "nobody.mp4", ramps(12)), CONFIG)
+    assert nobody.sampled == [0, 5, 10] and nobody.tracks == []
+
+
+def test_faces_that_cross_keep_their_tracks_by_the_largest_overlap_in_all():
+    crowd, box = Crowd(patience=2), np.array((0.0, 0, 10, 10))
+    first = [track for track, _ in crowd.follow(np.stack([box, box + (20, 0, 20, 0)]))]
+    second = {id(track): tuple(found) for track, found in crowd.follow(np.stack([box + (18, 0, 18, 0), box + (3, 0, 3, 0)]))}
+    assert second[id(first[0])][0] == 3 and second[id(first[1])][0] == 18
+    list(crowd.follow(np.empty((0, 4))))
+    assert len(crowd.present) == 2
+    list(crowd.follow(np.empty((0, 4))))
+    assert crowd.present == [] and len(crowd.tracks) == 2
+    (again, _), = crowd.follow(box[None])
+    assert again is crowd.tracks[2]
