@@ -237,3 +237,30 @@ def test_comparing_what_repeats_nothing_is_one_clear_line(profile, capsys, monke
     monkeypatch.setattr(compare, "get_profile", lambda name: profile)
     assert compare.main(["--profile", "synthff"]) == 2
     assert "repeats no other" in capsys.readouterr().err
+
+
+def flipped(table):
+    return table.assign(score=[1 - table["score"].iloc[0], *table["score"].iloc[1:]])
+
+
+def without_ten_fakes(table):
+    return table.drop(table[(table["label"] == 1) & (table["run"] == "trained-xception-s1")].index[:10])
+
+
+def relabelled(table):
+    return table.assign(split=table["split"].where(table["run"] != "trained-xception-s1", "val"))
+
+
+def without_a_run(table):
+    return table[table["run"] != "trained-xception-s1"]
+
+
+@pytest.mark.parametrize("edit", [flipped, without_ten_fakes, relabelled, without_a_run])
+def test_scores_that_were_edited_or_lost_are_refused(profile, edit):
+    path = profile.workspace.results / store.TABLES["predictions"].file
+    table = store.load_committed(profile, "predictions")
+    write_scores(path, table.sample(frac=1, random_state=0))
+    assert len(store.load_committed(profile, "predictions")) == len(table)  # their order is free
+    write_scores(path, edit(table))
+    with pytest.raises(ValueError, match=r"predictions.csv.gz: scores of .* (missing|not all there): take both tables"):
+        store.load_predictions(profile)

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from utils.config import Profile
-from utils.learn.scores import COLUMNS, FACE, JUDGED, SCORES, read_scores, write_scores
+from utils.learn.scores import COLUMNS, FACE, JUDGED, SCORES, checksums, read_scores, write_scores
 from utils.paths import atomic, read_json
 
 KEY = ["experiment", "run"]  # names one run: `experiment` is "" for the comparison and the cases
 RUN_COLUMNS = [
     "experiment", "run", "phase", "model", "seed", "settings", "hash", "precision", "cpu", "threads", "labelled_people",
-    "chosen", "steps", "loss", "val_loss", "val_auc_c23", "val_auc_c40", "val_auc", "seconds", "commit", "config",
+    "chosen", "steps", "loss", "val_loss", "val_auc_c23", "val_auc_c40", "val_auc", "seconds", "commit", "scores", "config",
 ]  # fmt: skip
 CURVE_COLUMNS = [
     "experiment", "run", "step", "loss", "Lx", "Lu", "val_loss", "val_auc_c23", "val_auc_c40", "val_auc", "seconds",
@@ -33,7 +33,8 @@ JUDGED_COLUMNS = [
     "experiment", "run", "model", "phase", "seed", "view", "clip", "label", "p_fake", "frames", "right", "copies",
     "copies_right",
 ]  # fmt: skip
-TEXT = dict.fromkeys(("experiment", "run", "phase", "model", "settings", "hash", "precision", "cpu", "chosen", "commit"), "str")
+TEXT_COLUMNS = ("experiment", "run", "phase", "model", "settings", "hash", "precision", "cpu", "chosen", "commit", "scores")
+TEXT = dict.fromkeys(TEXT_COLUMNS, "str")
 
 
 def load_runs(profile: Profile) -> pd.DataFrame:
@@ -82,7 +83,19 @@ def load_committed(profile: Profile, name: str) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=table.columns)
     read = read_scores(path, table.columns) if name == "predictions" else pd.read_csv(path, dtype=TEXT)
-    return read.assign(experiment=read["experiment"].fillna(""))
+    read = read.assign(experiment=read["experiment"].fillna(""))
+    if name == "predictions":
+        _require_whole(path, read, load_committed(profile, "runs"))
+    return read
+
+
+def _require_whole(path: Path, predictions: pd.DataFrame, runs: pd.DataFrame) -> None:
+    """Raise ValueError unless these are the scores that the table of runs has checksums of, all of them."""
+    known = runs.set_index(KEY)["scores"].dropna()
+    found = checksums(predictions, KEY).reindex(known.index)
+    for run in known.index[found != known][:1]:
+        what = "are missing" if pd.isna(found[run]) else "were changed or are not all there"
+        raise ValueError(f"{path}: scores of {'/'.join(filter(None, run))} {what}: take both tables from git (`git checkout`)")
 
 
 def load_own(profile: Profile, name: str) -> pd.DataFrame:
@@ -194,7 +207,11 @@ TABLES = {
 
 
 def write_results(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
-    """Write tables of `TABLES`; equal tables give equal files."""
+    """Write tables of `TABLES`, that of the runs with checksums of their scores; equal tables give equal files."""
+    if "runs" in tables and "predictions" in tables:
+        found = checksums(tables["predictions"], KEY)
+        runs = tables["runs"].drop(columns="scores").join(found.rename("scores"), on=KEY)
+        tables = tables | {"runs": runs[RUN_COLUMNS]}
     for name, table in tables.items():
         path, table = folder / TABLES[name].file, table.sort_values(TABLES[name].order, kind="stable", ignore_index=True)
         if path.suffix == ".gz":

@@ -6,6 +6,7 @@ over identity pairs and seeds, and the variance components of every contrast tha
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from utils.config import UNSEEN, Profile
+from utils.paths import read_json
 from utils.protocol import ARMS, CONTRASTS, PRIMARY, Cell, StudyConfig, stages, study_of, usual_cell
 from utils.results import power
 from utils.results.metrics import (
@@ -33,6 +35,7 @@ CLIP = ["split", "quality", "method", "video_id", "pair"]
 COLUMNS = (*CELL, "seed", *CLIP, "label", "faces", "score", "protocol")  # of the scores, one row a clip and cell
 TEXT = dict.fromkeys(("arm", "network", "split", "quality", "method", "video_id", "pair", "protocol"), str)
 LEVEL = "video"
+RECORD = "opened.json"  # beside the scores: after which protocol, when and by which code each stage was scored, and its hash
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
 
 
@@ -72,12 +75,14 @@ def name_of(cell: Cell) -> str:
 def read_study(folder: Path) -> pd.DataFrame:
     """Return the scores of all stages that were scored, checked; no rows where none was.
 
-    Raises ValueError that names the file for a table of other columns, scores outside [0, 1], or a clip scored twice.
+    Raises ValueError that names the file for a table of other columns, scores outside [0, 1], a clip scored twice, or one that
+    is not what was written when its stage was scored.
     """
-    tables = []
+    tables, opened = [], read_json(folder / RECORD)["stages"] if (folder / RECORD).is_file() else {}
     for path in sorted(folder.glob("*.csv.gz")):
-        table = pd.read_csv(path, dtype=TEXT)
+        table, stage = pd.read_csv(path, dtype=TEXT), path.name.removesuffix(".csv.gz")
         problems = {
+            "changed since it was scored": digest(path) != opened.get(stage, {}).get("sha256", digest(path)),
             "other columns": tuple(table.columns) != COLUMNS,
             "scores outside [0, 1]": "score" in table and not table["score"].between(0, 1).all(),
             "an unknown arm": "arm" in table and not table["arm"].isin(ARMS).all(),
@@ -88,6 +93,11 @@ def read_study(folder: Path) -> pd.DataFrame:
                 raise ValueError(f"{path}: {problem}: take it from git again (`git checkout`)")
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_unlabelled(profile: Profile) -> Unlabelled | None:

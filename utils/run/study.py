@@ -37,13 +37,12 @@ from utils.learn.scores import SCORES, read_scores, write_scores
 from utils.paths import PROTOCOL, ROOT, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
-from utils.results.unlabelled import CLIP, COLUMNS
+from utils.results.unlabelled import CLIP, COLUMNS, RECORD, digest
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
 
 TEST_SCORES, UNSEEN_SCORES = "test_scores.csv.gz", "unseen_scores.csv.gz"  # of a run folder, one row a face
-RECORD = "opened.json"  # of the study: after which protocol, and when, the tests were opened
 SETTINGS = ("utils/protocol.py", "utils/config.py")  # what the protocol says to a machine
 
 
@@ -193,6 +192,8 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
         faces = [test_faces(profile), *unseen_faces(profile)]
         parts = [scores_table(profile, asked, *each) for each in zip(faces, (TEST_SCORES, UNSEEN_SCORES), strict=False)]
         write_scores(table_of(profile, stage), pd.concat(parts, ignore_index=True).assign(protocol=commit)[list(COLUMNS)])
+        opened["stages"][stage]["sha256"] = digest(table_of(profile, stage))
+        write_json(record, opened)
     return [table_of(profile, stage) for stage in todo]
 
 
