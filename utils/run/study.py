@@ -211,6 +211,7 @@ def unseen_faces(profile: Profile) -> list[FaceSet]:
 
 def score_cell(profile_name: str, cell: Cell) -> list[str]:
     profile = get_profile(profile_name)
+    profile = replace(profile, train=replace(profile.train, scorer="openvino"))  # this process does nothing else
     here, tests = replace(profile, variant=cell.variant), study_of(profile).tests
     save_predictions(here, cell.run, test_faces(profile), tests, TEST_SCORES)
     for faces in unseen_faces(profile):
