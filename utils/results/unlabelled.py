@@ -183,7 +183,8 @@ def _components(found: Unlabelled, these: list[tuple], those: list[tuple]) -> po
     def placed(keys: list[tuple]) -> pd.DataFrame:
         where = pd.MultiIndex.from_tuples([key[:3] for key in keys])
         part = found.scores[pd.MultiIndex.from_frame(found.scores[["run", "split", "quality"]]).isin(where)]
-        return power.placements(part[["seed", "video_id", "label", "score"]])
+        videos = part.groupby("pair")["video_id"].transform("nunique")  # without the pairs of a clip that shows no face
+        return power.placements(part.loc[videos == videos.max(), ["seed", "video_id", "label", "score"]])
 
     return power.components(placed(these), placed(those))
 
