@@ -318,10 +318,11 @@ def unlabelled_noise(tables):
 
 
 @claim(
-    """At a threshold for {alarms:.0%} false alarms at c23 and c40, the student finds {student:%} of the fakes at c40 and its
-    control {control:%}. Under the six compressions that no training knew it finds {least:.0%} to {most:.0%}, and accuses
-    {accused:.0%} of the reals where it errs most ({where}).""",
-    holds=lambda n: n.student.value > n.control.value and n.accused > n.alarms,
+    """With one threshold, set for {alarms:.0%} false alarms over c23 and c40, the student does not find more of the fakes at c40
+    than its control ({student:%} against {control:%}), but accuses fewer of the reals ({quiet:.1%} against {loud:.1%}). Under
+    the compressions that no training knew it finds {least:.0%} to {most:.0%} of the fakes, and accuses up to {accused:.0%}
+    of the reals ({where}).""",
+    holds=lambda n: n.student.value < n.control.value and n.quiet < n.loud and n.accused > n.alarms,
 )
 def unlabelled_alarms(tables):
     alarms, rows = 0.05, tables["unlabelled_alarms"]
@@ -331,6 +332,7 @@ def unlabelled_alarms(tables):
     return {
         "alarms": alarms, "student": found[PRIMARY[0]], "control": found[PRIMARY[1]], "least": unseen["tpr"].min(),
         "most": unseen["tpr"].max(), "accused": unseen["fpr"].max(), "where": unseen["fpr"].idxmax(),
+        "quiet": rows.loc[(PRIMARY[0], "c40"), "fpr"], "loud": rows.loc[(PRIMARY[1], "c40"), "fpr"],
     }  # fmt: skip
 
 
