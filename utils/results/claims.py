@@ -320,8 +320,8 @@ def unlabelled_noise(tables):
 @claim(
     """With one threshold, set for {alarms:.0%} false alarms over c23 and c40, the student does not find more of the fakes at
     c40 than its control ({student:%} against {control:%}), but accuses fewer of the reals ({quiet:.1%} against {loud:.1%}).
-    Under the compressions that no training knew it finds {least:.0%} to {most:.0%} of the fakes, and accuses up to {accused:.0%}
-    of the reals ({where}).""",
+    Under the compressions that no training knew it finds {least:.0%} to {most:.0%} of the fakes, and accuses up to
+    {accused:.0%} of the reals ({where}).""",
     holds=lambda n: n.student.value < n.control.value and n.quiet < n.loud and n.accused > n.alarms,
 )
 def unlabelled_alarms(tables):
