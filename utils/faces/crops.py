@@ -73,6 +73,13 @@ def crop_picture(picture: Picture, square: tuple[int, int, int, int], size: int)
     return crop_face(picture.cut(left, top, right, bottom), (x0 - left, y0 - top, x1 - left, y1 - top), size, quick=True)
 
 
+def cut_out(picture: Picture, square: tuple[int, int, int, int], config: FacesConfig) -> np.ndarray:
+    """Return a square of a picture as the settings say, uint8 RGB (S, S, 3)."""
+    if config.convert == "frame":
+        return crop_face(picture.rgb, square, config.size)
+    return crop_picture(picture, square, config.size)
+
+
 class MaskVideo:
     """A fake's mask, frame by frame, read only as far as somebody asks for it."""
 
@@ -103,11 +110,7 @@ def faces_of(
             yield (number, MISSED, -1, -1, -1, -1), None
             continue
         square = square_box(box, config.scale)
-        whole = config.convert == "frame"
-        yield (
-            (number, FOUND, *square),
-            (crop_face(picture.rgb, square, config.size) if whole else crop_picture(picture, square, config.size)),
-        )
+        yield (number, FOUND, *square), cut_out(picture, square, config)
     if not sampled:
         raise ValueError(f"{path} has no frames that decode: download or build it again")
 

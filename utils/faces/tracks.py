@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from utils.config import FacesConfig
-from utils.faces.crops import crop_face, crop_picture, square_box
+from utils.faces.crops import cut_out, square_box
 from utils.faces.decode import Picture, choose, open_video, pictures_at, scan
 from utils.faces.detect import FaceFinder, iou
 
@@ -74,7 +74,7 @@ def watch(path: Path | str, config: FacesConfig, most: int | None = None, thread
                 square = square_box(box, config.scale)
                 track.frames.append(number)
                 track.squares.append(square)
-                track.crops.append(_crop(picture, square, config))
+                track.crops.append(cut_out(picture, square, config))
     except ValueError as error:
         if not seen.sampled:
             raise
@@ -91,12 +91,6 @@ def _about(path: Path | str) -> tuple[float, int]:
         fps = float(stream.average_rate or stream.guessed_rate or 25)
         seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
         return fps, stream.frames or round(seconds * fps)
-
-
-def _crop(picture: Picture, square: tuple[int, int, int, int], config: FacesConfig) -> np.ndarray:
-    if config.convert == "frame":
-        return crop_face(picture.rgb, square, config.size)
-    return crop_picture(picture, square, config.size)
 
 
 class Crowd:

@@ -266,13 +266,9 @@ def student_on_hard(tables):
 # ---- what unlabelled video is worth: the study of `protocol.py`, on SynthFF 2 --------------------------------------------
 
 
-def _asked(tables: Tables, these: str, those: str, quality: str = "c40", split: str = "test2") -> pd.Series:
-    return _one(tables["unlabelled_contrasts"], these=these, those=those, quality=quality, split=split)
-
-
-def _primary(tables: Tables) -> tuple[pd.Series, Estimate]:
-    row = _asked(tables, *PRIMARY)
-    return row, Estimate(row["value"], row["lo"], row["hi"])
+def _gain(quality: str = "c40", split: str = "test2") -> dict[str, str]:
+    """Return where the student minus its control stands in the table of contrasts."""
+    return {"these": PRIMARY[0], "those": PRIMARY[1], "quality": quality, "split": split}
 
 
 @claim(
@@ -281,10 +277,10 @@ def _primary(tables: Tables) -> tuple[pd.Series, Estimate]:
     holds=lambda n: n.seeds == len(STUDY.seeds),
 )
 def unlabelled_answer(tables):
-    row, gain = _primary(tables)
+    contrasts, where = tables["unlabelled_contrasts"], _gain()
     return {
-        "gain": gain, "pool": STUDY.pool, "labels": STUDY.labels, "seeds": row["seeds"],
-        "pairs": RELEASES[2].pairs[row["split"]],
+        "gain": _estimate(contrasts, **where), "seeds": _one(contrasts, **where)["seeds"], "pool": STUDY.pool,
+        "labels": STUDY.labels, "pairs": RELEASES[2].pairs[where["split"]],
     }  # fmt: skip
 
 
@@ -293,7 +289,7 @@ def unlabelled_answer(tables):
     holds=lambda n: n.gain.lo > 0 and n.gain.value < n.aim,
 )
 def unlabelled_verdict(tables):
-    return {"gain": _primary(tables)[1], "aim": AIM}
+    return {"gain": _estimate(tables["unlabelled_contrasts"], **_gain()), "aim": AIM}
 
 
 @claim(
@@ -302,8 +298,8 @@ def unlabelled_verdict(tables):
     holds=lambda n: n.unseen.holds_zero and n.c23.lo > 0,
 )
 def unlabelled_elsewhere(tables):
-    rows = {"unseen": _asked(tables, *PRIMARY, split="test2_unseen"), "c23": _asked(tables, *PRIMARY, quality="c23")}
-    return {name: Estimate(row["value"], row["lo"], row["hi"]) for name, row in rows.items()}
+    where = {"unseen": _gain(split="test2_unseen"), "c23": _gain(quality="c23")}
+    return {name: _estimate(tables["unlabelled_contrasts"], **each) for name, each in where.items()}
 
 
 @claim(
@@ -313,7 +309,7 @@ def unlabelled_elsewhere(tables):
     holds=lambda n: n.detectable > 0,
 )
 def unlabelled_noise(tables):
-    row = _primary(tables)[0]
+    row = _one(tables["unlabelled_contrasts"], **_gain())
     return {"people": row["sd_pairs"], "seed": row["sd_seeds"], "both": row["sd_both"], "detectable": row["detectable"]}
 
 

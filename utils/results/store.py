@@ -93,7 +93,8 @@ def _require_whole(path: Path, predictions: pd.DataFrame, runs: pd.DataFrame) ->
     """Raise ValueError unless these are the scores that the table of runs has checksums of, all of them."""
     known = runs.set_index(KEY)["scores"].dropna()
     found = checksums(predictions, KEY).reindex(known.index)
-    for run in known.index[found != known][:1]:
+    if any(found != known):
+        run = known.index[found != known][0]
         what = "are missing" if pd.isna(found[run]) else "were changed or are not all there"
         raise ValueError(f"{path}: scores of {'/'.join(filter(None, run))} {what}: take both tables from git (`git checkout`)")
 

@@ -63,6 +63,11 @@ class Unlabelled:
         keys = [(run, split, quality, LEVEL) for run in sorted(runs, key=lambda run: seeds[run])]
         return [key for key in keys if key in self.evaluation.values]
 
+    def mean(self, keys: list[tuple]) -> dict[str, float]:
+        """Return the mean AUC over a cell's seeds, with its interval."""
+        values = draws(self.evaluation, keys, "auc")
+        return estimate(values[0], values[1:])
+
     def usual(self, arm: str) -> Cell:
         """Return an arm's cell with the labels and the pool of the primary contrast."""
         return usual_cell(self.study, arm, self.network)
@@ -82,7 +87,7 @@ def read_study(folder: Path) -> pd.DataFrame:
     for path in sorted(folder.glob("*.csv.gz")):
         table, stage = pd.read_csv(path, dtype=TEXT), path.name.removesuffix(".csv.gz")
         problems = {
-            "changed since it was scored": digest(path) != opened.get(stage, {}).get("sha256", digest(path)),
+            "changed since it was scored": opened.get(stage, {}).get("sha256") not in (None, digest(path)),
             "other columns": tuple(table.columns) != COLUMNS,
             "scores outside [0, 1]": "score" in table and not table["score"].between(0, 1).all(),
             "an unknown arm": "arm" in table and not table["arm"].isin(ARMS).all(),
@@ -169,9 +174,8 @@ def cells_table(found: Unlabelled) -> pd.DataFrame:
         for split in splits:
             for quality in (*SEEN, *UNSEEN):
                 if keys := found.keys(cell, quality, split):
-                    values = draws(found.evaluation, keys, "auc")
                     about = {**_about(cell), "split": split, "quality": quality, "seeds": len(keys)}
-                    rows.append(about | estimate(values[0], values[1:]))
+                    rows.append(about | found.mean(keys))
     return pd.DataFrame(rows)
 
 

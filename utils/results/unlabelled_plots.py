@@ -33,15 +33,12 @@ def seeds(found: Unlabelled, name: str) -> Figure | None:
     keys = {split: [found.keys(found.usual(arm), "c40", split) for arm in arms_shown] for split in splits}
     if not splits or len({len(each) for found_keys in keys.values() for each in found_keys} - {0}) != 1:
         return None
-    table = unlabelled.cells_table(found).query("labels == @found.study.labels and quality == 'c40'")
     fig, axes = plt.subplots(1, len(splits), figsize=(PAGE, 3.0), sharey=True, squeeze=False)
     places = range(len(arms_shown))
     for ax, split in zip(axes[0], splits, strict=True):
         values = [[found.evaluation.values[key]["auc"][0] for key in each] for each in keys[split]]
         ax.plot(places, values, color=REFERENCE_LINE["color"], linewidth=0.8, marker=".", markersize=3)
-        for place, arm in zip(places, arms_shown, strict=True):
-            mean = table[(table["arm"] == arm) & (table["split"] == split) & table["pool"].isin([0, found.study.pool])]
-            mean = mean[mean["frames"].isin([0, found.study.frames])].iloc[0]
+        for place, arm, mean in zip(places, arms_shown, map(found.mean, keys[split]), strict=True):
             ax.vlines(place, mean["lo"], mean["hi"], color=COLORS[arm], linewidth=2)
             ax.plot(place, mean["value"], "o", color=COLORS[arm], markersize=6)
         ax.set_xticks(places, [ARMS[arm].label for arm in arms_shown])
