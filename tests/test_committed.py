@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import profile_in
+from test_report import named_in_the_report, printed, profile_in, text_of
 
 from utils.config import get_profile
 from utils.learn.checkpoints import digest, settings_digest
@@ -104,6 +104,11 @@ def test_facts_hold_the_claims_of_the_committed_tables(tables):
     facts = json.loads((SPACE.tables / "facts.json").read_text(encoding="utf-8"))
     assert facts["claims"] == {name: prose.say(name, tables) for name in prose.CLAIMS}
     assert facts["settings"] == json.loads(json.dumps(report.settings_facts(SYNTHFF)))
+
+
+def test_the_committed_report_prints_every_claim_that_it_names(tables):
+    text = text_of(SPACE.report / "report.pdf")
+    assert [name for name in named_in_the_report() if not printed(prose.say(name, tables), text)] == []
 
 
 def close(one: str, two: str, within: float) -> bool:

@@ -1,23 +1,20 @@
 """Where the noise of a difference comes from, and what a study of other size would see.
 
 The AUC is a mean over videos: of each fake, the share of reals that score below it, and of each real, the share of fakes
-above it (*placement values*, Hanley & Hajian-Tilaki 1997). So the difference of two methods is a mean over identity pairs
-and seeds, and a mixed model with both as crossed random effects says how much of its noise is people, how much is seeds,
-and how much is neither.
+above it (*placement values*, Hanley & Hajian-Tilaki 1997). What an identity pair's videos add to both means is the pair's
+part of the AUC (DeLong et al. 1988; for videos that belong together, Obuchowski 1997). So the difference of two methods is a
+mean over identity pairs and seeds, and a mixed model with both as crossed random effects says how much of its noise is
+people, how much is seeds, and how much is neither.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
-from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.multitest import multipletests
-
-from utils.results.metrics import identity_pairs
 
 LEVEL = 0.05  # of significance, both sides
 
@@ -25,21 +22,19 @@ LEVEL = 0.05  # of significance, both sides
 def placements(videos: pd.DataFrame) -> pd.DataFrame:
     """Return one row a seed and identity pair, columns seed, pair, value, whose mean over pairs is a seed's AUC.
 
-    `videos` holds one method on one split and quality: columns seed, video_id, label (1 fake), score. Raises ValueError
-    where the pairs have unequal numbers of reals or fakes, for then no mean of theirs is the AUC.
+    `videos` holds one method on one split and quality: columns seed, pair, label (1 fake), score. A pair's value is the AUC
+    plus what its fakes and its reals lie above it, so the values vary over pairs as DeLong's variance says; pairs may have
+    unequal numbers of videos.
     """
-    pair_of, parts = identity_pairs(videos["video_id"].unique().tolist()), []
+    parts = []
     for seed, part in videos.groupby("seed"):
         fake, score = part["label"].to_numpy() == 1, part["score"].to_numpy(dtype=float)
-        value = np.empty(len(part))
-        value[fake] = _share_below(score[fake], score[~fake])
-        value[~fake] = 1 - _share_below(score[~fake], score[fake])
-        parts.append(pd.DataFrame({"seed": seed, "pair": part["video_id"].map(pair_of), "label": fake, "value": value}))
-    table = pd.concat(parts)
-    if table.groupby(["seed", "pair", "label"]).size().groupby("label").nunique().max() > 1:
-        raise ValueError("identity pairs have unequal numbers of videos: placements need the same of each")
-    by_class = table.groupby(["seed", "pair", "label"])["value"].mean()
-    return by_class.groupby(["seed", "pair"]).mean().reset_index()
+        below, above = _share_below(score[fake], score[~fake]), 1 - _share_below(score[~fake], score[fake])
+        auc, gap = below.mean(), np.empty(len(part))
+        gap[fake], gap[~fake] = (below - auc) / len(below), (above - auc) / len(above)
+        by_pair = pd.Series(gap).groupby(part["pair"].to_numpy()).sum()
+        parts.append(pd.DataFrame({"seed": seed, "pair": by_pair.index, "value": auc + len(by_pair) * by_pair.to_numpy()}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _share_below(these: np.ndarray, those: np.ndarray) -> np.ndarray:
@@ -81,27 +76,31 @@ class Components:
 def components(these: pd.DataFrame, those: pd.DataFrame) -> Components:
     """Return the difference of two methods' `placements` and its variance components, by REML.
 
-    Raises ValueError where the two do not hold the same seeds and pairs, or fewer than two of either.
+    Each pair has one value under each seed, and for such data REML has a closed form: the mean squares of the analysis of
+    variance, pooled where one lies below that of the rest (Thompson 1962). Raises ValueError where the two do not hold the
+    same seeds and pairs, each once, or fewer than two of either.
     """
     key = ["seed", "pair"]
     merged = these.merge(those, on=key, suffixes=("", "_other"))
-    if not len(merged) == len(these) == len(those):
-        raise ValueError("the two methods were not measured with the same seeds on the same identity pairs")
     seeds, pairs = merged["seed"].nunique(), merged["pair"].nunique()
+    if not len(merged) == len(these) == len(those) == seeds * pairs:
+        raise ValueError("the two methods were not measured with the same seeds on the same identity pairs")
     if min(seeds, pairs) < 2:
         raise ValueError(f"{pairs} pairs and {seeds} seeds: variance components need two of each")
-    gap = merged["value"] - merged["value_other"]
-    scale = float(gap.std()) or 1.0  # the optimiser likes numbers around one
-    table = merged[key].assign(gap=gap / scale, all=1)
-    model = MixedLM.from_formula(
-        "gap ~ 1", table, groups="all", re_formula="0", vc_formula={"pair": "0 + C(pair)", "seed": "0 + C(seed)"}
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a component of zero lies on the boundary, which is no fault
-        fitted = model.fit(reml=True, method=["lbfgs", "powell"])
-    found = dict(zip(model.exog_vc.names, fitted.vcomp, strict=True))
-    parts = (found["pair"], found["seed"], fitted.scale)
-    return Components(float(gap.mean()), pairs, seeds, *(float(max(part, 0)) * scale**2 for part in parts))
+    gaps = (merged["value"] - merged["value_other"]).set_axis(pd.MultiIndex.from_frame(merged[key])).unstack("seed").to_numpy()
+    by_pair, by_seed, mean = gaps.mean(1), gaps.mean(0), gaps.mean()
+    squares = {
+        "pair": (seeds * ((by_pair - mean) ** 2).sum(), pairs - 1, seeds),
+        "seed": (pairs * ((by_seed - mean) ** 2).sum(), seeds - 1, pairs),
+    }
+    rest, freedom = ((gaps - by_pair[:, None] - by_seed + mean) ** 2).sum(), (pairs - 1) * (seeds - 1)
+    found = dict.fromkeys(squares, 0.0)
+    for name, (total, own, times) in sorted(squares.items(), key=lambda item: item[1][0] / item[1][1]):
+        if total / own <= rest / freedom:  # no more than the rest alone would give: it is part of the rest
+            rest, freedom = rest + total, freedom + own
+        else:
+            found[name] = (total / own - rest / freedom) / times
+    return Components(float(mean), pairs, seeds, float(found["pair"]), float(found["seed"]), float(rest / freedom))
 
 
 def holm(p_values: list[float]) -> list[float]:

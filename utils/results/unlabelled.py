@@ -25,7 +25,6 @@ from utils.results.metrics import (
     draws,
     estimate,
     evaluate,
-    identity_pairs,
     resample_pairs,
     resample_seeds,
 )
@@ -187,8 +186,7 @@ def _components(found: Unlabelled, these: list[tuple], those: list[tuple]) -> po
     def placed(keys: list[tuple]) -> pd.DataFrame:
         where = pd.MultiIndex.from_tuples([key[:3] for key in keys])
         part = found.scores[pd.MultiIndex.from_frame(found.scores[["run", "split", "quality"]]).isin(where)]
-        videos = part.groupby("pair")["video_id"].transform("nunique")  # without the pairs of a clip that shows no face
-        return power.placements(part.loc[videos == videos.max(), ["seed", "video_id", "label", "score"]])
+        return power.placements(part[["seed", "pair", "label", "score"]])
 
     return power.components(placed(these), placed(those))
 
@@ -270,11 +268,9 @@ def alarms_table(found: Unlabelled) -> pd.DataFrame:
 
 def _rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
     """Return TPR and FPR with their intervals over identity pairs and seeds, drawn crossed."""
-    pair = flagged["video_id"].map(identity_pairs(flagged["video_id"].unique().tolist()))
     out = {"seeds": flagged["seed"].nunique()}
     for name, label in (("tpr", 1), ("fpr", 0)):
-        part = flagged[flagged["label"] == label].assign(pair=pair)
-        share = part.pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
+        share = flagged[flagged["label"] == label].pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
         seeds, pairs = share.shape
         some = resample_seeds(seeds, resamples)
         others = resample_pairs(pairs, resamples) / pairs
