@@ -137,13 +137,27 @@ def test_bad_requests_name_the_remedy():
         create_model("resnet18", ModelConfig(weights="package"))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet-b4-noisy"])
+def test_weights_of_efficientnet_pytorch_are_read_as_tensors_alone(monkeypatch):
+    asked = {}
+
+    def hub(url, **options):
+        asked.update(options, url=url)
+        return models.EfficientNet.from_name("efficientnet-b0").state_dict()  # a thousand classes
+
+    monkeypatch.setattr(models.torch.hub, "load_state_dict_from_url", hub)
+    model = create_model("efficientnet-b0", ModelConfig(weights="imagenet", px=64))
+    assert asked["weights_only"] and asked["check_hash"] and "efficientnet-b0" in asked["url"]
+    assert model.head.out_features == 2 and model.head.weight.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet-b4-noisy", "efficientnet-b0"])
 def test_a_failed_download_says_what_and_how_to_go_on(name, monkeypatch):
     def offline(*arguments, **options):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(models.torchvision.models, "get_model", offline)
     monkeypatch.setattr(models.timm, "create_model", offline)
+    monkeypatch.setattr(models.torch.hub, "load_state_dict_from_url", offline)
     with pytest.raises(WeightsUnavailable, match=rf"weights of {name} .*no route.*weights='none'"):
         create_model(name, ModelConfig(weights="imagenet"))
 

@@ -549,6 +549,15 @@ PROFILES["study-smoke-unseen"] = replace(
     name="study-smoke-unseen",
     data=DataConfig(pairs_per_split=1, qualities=("crf46", "vp9"), splits=("test",)),
 )
+# The network that comes with the repository (`data/models/`): all of SynthFF's labels, faces found in every sampled frame, as
+# in anybody's video (`faces/tracks.py`), in float32.
+PROFILES["shipped"] = replace(
+    PROFILES["synthff"],
+    name="shipped",
+    faces=FacesConfig(size=128, detect_every=1),
+    train=replace(PROFILES["synthff"].train, precision="fp32", num_threads=1),
+    models={"efficientnet-lite0": replace(FROM_PACKAGE, px=112)},
+)
 PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`
 
 

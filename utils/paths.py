@@ -14,6 +14,7 @@ DATA = ROOT / "data"
 REFERENCE = DATA / "reference"  # published figures that we compare with (the original's 18 cases, FF++'s humans)
 FFPP_SPLITS = REFERENCE / "ffpp_splits"  # the official splits and sources: facts about FaceForensics++, for trees without them
 SYNTHFF = {1: DATA / "synthff", 2: DATA / "synthff2"}  # by release
+MODELS = DATA / "models"  # networks that come with the repository, each in a folder with its card
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
 PROTOCOL = REPORT / "protocol.md"  # of the study, committed before its test is scored
@@ -110,6 +111,8 @@ def atomic(path: Path | str):
     temporary = path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

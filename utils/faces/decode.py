@@ -7,14 +7,19 @@ asked for are not decoded, nor are whole groups without a sampled frame: what is
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
+from PIL import ExifTags, Image
 
 QUICK = {"h264": (5,), "hevc": (19, 20)}  # codecs whose pictures may be left out, and their NAL types of an instant refresh
 GREY = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "nv21", "gray"}  # plane 0: 8-bit luma
@@ -22,7 +27,9 @@ CONTAINERS = (  # read from anybody; no playlist or list of files, for these nam
     "mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "ivf", "h264", "hevc", "m4v", "mjpeg", "gif",
     "apng", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe",
 )  # fmt: skip
+IMAGES = {b"\xff\xd8\xff": "jpeg_pipe", b"\x89PNG": "png_pipe", b"BM": "bmp_pipe", b"II*\0": "tiff_pipe", b"MM\0*": "tiff_pipe"}
 MOST_PIXELS = 36_000_000  # of a picture, 8K has 33 million: one that is larger is refused before it takes its memory
+MOST_ASPECT = 8  # of a pixel's sides: anamorphic film has 2
 BORDER = 8  # px decoded around a cut, so that chroma is scaled there as in the whole frame
 
 
@@ -37,7 +44,7 @@ def open_video(path: Path | str, threads: int = 1) -> Iterator[tuple[av.containe
     limits = {"max_pixels": str(MOST_PIXELS)}
     options = limits | {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
-        with av.open(f"file:{path}", options=options) as container:
+        with av.open(f"file:{path}", format=_image_format(path), options=options) as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video stream: download or build it again")
             stream = container.streams.video[0]
@@ -51,7 +58,15 @@ def open_video(path: Path | str, threads: int = 1) -> Iterator[tuple[av.containe
             stream.codec_context.thread_count = threads
             yield container, stream
     except av.error.FFmpegError as error:
-        raise ValueError(f"cannot read {path} ({error}): download or build it again") from None
+        raise ValueError(f"cannot read {path} ({error.strerror or error}): download or build it again") from None
+
+
+def _image_format(path: Path) -> str | None:
+    """Return FFmpeg's reader of a single image; left to itself it takes one that reads other files beside it, or none."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+    found = next((name for magic, name in IMAGES.items() if start.startswith(magic)), None)
+    return "webp_pipe" if start[:4] == b"RIFF" and start[8:] == b"WEBP" else found
 
 
 def require_file(path: Path | str) -> Path:
@@ -67,6 +82,8 @@ def require_file(path: Path | str) -> Path:
     if not stat.S_ISREG(mode):
         kind = next((name for name, test in _KINDS.items() if test(mode)), "special file")
         raise ValueError(f"{path} is a {kind}: give a video file")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty: download or build it again")
     return path
 
 
@@ -79,19 +96,25 @@ _KINDS = {"folder": stat.S_ISDIR, "pipe": stat.S_ISFIFO, "device": stat.S_ISCHR,
 class Picture:
     """A decoded frame, of which only what is asked for is converted; all its arrays are upright and contiguous.
 
-    Upright as FFmpeg shows it: turned and mirrored by the display matrix of phones. Contiguous because PyAV pads the rows of
-    widths that 16 does not divide, and dlib reads such rows askew.
+    Upright as FFmpeg shows it: turned and mirrored by the display matrix of phones, and stretched to square pixels. Contiguous
+    because PyAV pads the rows of widths that 16 does not divide, and dlib reads such rows askew.
     """
 
-    def __init__(self, frame: av.VideoFrame):
-        self.frame = frame
-        self.matrix = _display_matrix(frame)
+    def __init__(self, frame: av.VideoFrame, view: View | None = None):
+        self.frame, view = frame, view or View()
+        self.matrix = view.matrix(frame.rotation)
+        self.width = max(1, round(frame.width * view.aspect))  # px, before it is turned
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in px."""
-        size = self.frame.height, self.frame.width
+        size = self.frame.height, self.width
         return size[::-1] if self._transposed else size
+
+    def _converted(self, form: str) -> np.ndarray:
+        if self.width != self.frame.width:
+            return self.frame.reformat(width=self.width, format=form, interpolation="BICUBIC").to_ndarray()
+        return self.frame.to_ndarray(format=form)
 
     @property
     def _transposed(self) -> bool:
@@ -110,14 +133,14 @@ class Picture:
     @cached_property
     def rgb(self) -> np.ndarray:
         """The whole frame, uint8 RGB (H, W, 3)."""
-        return self._upright(self.frame.to_ndarray(format="rgb24"))
+        return self._upright(self._converted("rgb24"))
 
     @cached_property
     def luma(self) -> np.ndarray:
         """The brightness alone, uint8 (H, W); 8-bit YCbCr needs no conversion for it."""
-        if self.frame.format.name in GREY:
+        if self.frame.format.name in GREY and self.width == self.frame.width:
             return self._upright(_plane(self.frame, 0))
-        return self._upright(self.frame.to_ndarray(format="gray8"))
+        return self._upright(self._converted("gray8"))
 
     def reduced(self, height: int, width: int) -> np.ndarray:
         """Return the frame scaled in both directions, uint8 RGB (height, width, 3), converted after it is scaled."""
@@ -128,7 +151,8 @@ class Picture:
     def cut(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         """Return `rgb[y0:y1, x0:x1]` of a region within the frame, converting no more than it in plain 4:2:0."""
         height, width = self.shape
-        if self.matrix is not None or self.frame.format.name not in ("yuv420p", "yuvj420p") or height % 2 or width % 2:
+        plain = self.matrix is None and self.width == self.frame.width
+        if not plain or self.frame.format.name not in ("yuv420p", "yuvj420p") or height % 2 or width % 2:
             return self.rgb[y0:y1, x0:x1]
         left, top = ((max(0, low - BORDER)) // 2 * 2 for low in (x0, y0))
         right, bottom = (min(size, (high + BORDER + 1) // 2 * 2) for high, size in ((x1, width), (y1, height)))
@@ -145,13 +169,75 @@ def _plane(frame: av.VideoFrame, number: int) -> np.ndarray:
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
-def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """Return the part of the display matrix that turns and mirrors (2, 2), None where there is none or it changes nothing."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
+# ---- how it is shown ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """How a file's pictures are to be shown, besides what they carry themselves."""
+
+    aspect: float = 1.0  # of a pixel's sides: width over height
+    orientation: int | None = None  # of an image, by its EXIF; None for a video
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, path: Path | str, stream: av.video.stream.VideoStream) -> View:
+        """Return the view of an open file; ValueError for pixels of an absurd shape."""
+        aspect = float(stream.sample_aspect_ratio or 1)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT or aspect * width * height > MOST_PIXELS:
+            raise ValueError(f"{path} has pixels {aspect:g} times as wide as high: convert it to square ones")
+        return cls(aspect, _orientation(Path(path)), Path(path))
+
+    def matrix(self, rotation: int) -> np.ndarray | None:
+        """Return what turns and mirrors a picture of this `rotation` in degrees (2, 2): (x', y') = (x, y) M, None for nothing.
+
+        PyAV 18.1 tells the rotation safely. The display matrix, which has the mirror as well, it reads with all other side
+        data, and of those it doesn't know it crashes: in a child that we can do without, and then nothing is mirrored.
+        """
+        if self.orientation is not None:
+            return None if self.orientation not in ORIENTATIONS else np.array(ORIENTATIONS[self.orientation])
+        if not rotation:
+            return None
+        data = _display_matrix(self.path, self.path.stat().st_mtime_ns) if self.path else b""
+        if len(data) == 36:
+            return np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2]
+        return np.array(TURNS[round(rotation / 90) % 4])
+
+
+TURNS = (((1, 0), (0, 1)), ((0, -1), (1, 0)), ((-1, 0), (0, -1)), ((0, 1), (-1, 0)))  # by quarters, against the clock
+ORIENTATIONS = {  # of EXIF, but for 1, which is upright
+    2: ((-1, 0), (0, 1)), 3: TURNS[2], 4: ((1, 0), (0, -1)), 5: ((0, 1), (1, 0)), 6: TURNS[3], 7: ((0, -1), (-1, 0)),
+    8: TURNS[1],
+}  # fmt: skip
+
+
+def _orientation(path: Path) -> int | None:
+    """Return the orientation that an image's EXIF gives, 1 where it gives none; None for a video."""
+    if _image_format(path) is None:
         return None
-    matrix = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
-    return None if matrix[0, 0] > 0 and matrix[1, 1] > 0 else matrix
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of damaged EXIF
+            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # whatever is wrong with it, FFmpeg will say
+        return 1
+
+
+_READ_MATRIX = """
+import sys, av
+with av.open(sys.argv[1], options={"protocol_whitelist": "file"}) as container:
+    print(bytes(next(container.decode(video=0)).side_data["DISPLAYMATRIX"]).hex())
+"""
+
+
+@lru_cache(maxsize=64)
+def _display_matrix(path: Path, changed: int) -> bytes:
+    command = [sys.executable, "-c", _READ_MATRIX, f"file:{path}"]
+    try:
+        return bytes.fromhex(subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip())
+    except (subprocess.TimeoutExpired, ValueError):
+        return b""
 
 
 # ---- which frames -------------------------------------------------------------------------------------------------
@@ -163,6 +249,7 @@ class Packets(NamedTuple):
     stamps: list[int | None]  # time of showing (pts)
     refresh: list[bool]  # nothing before it is needed after it
     quick: bool  # whether pictures may be left out
+    hidden: int = 0  # further ones, which an edit list leaves out
 
     @property
     def shown(self) -> list[int]:
@@ -177,8 +264,9 @@ def scan(path: Path | str) -> Packets:
     """
     with open_video(path) as (container, stream):
         codec, extra = stream.codec_context.name, stream.codec_context.extradata or b""
-        found = []
+        found, hidden = [], 0
         for packet in container.demux(stream):
+            hidden += bool(packet.size and packet.is_discard)
             if packet.size and not packet.is_discard:
                 found.append((packet.pts, packet.is_keyframe and _is_refresh(bytes(packet), codec, extra)))
             if packet.size and (packet.is_discard or packet.is_corrupt):
@@ -186,7 +274,7 @@ def scan(path: Path | str) -> Packets:
     if not found:
         raise ValueError(f"{path} has no frames: download or build it again")
     stamps, refresh = map(list, zip(*found, strict=True))
-    return Packets(stamps, refresh, codec in QUICK and None not in stamps and len(set(stamps)) == len(stamps))
+    return Packets(stamps, refresh, codec in QUICK and None not in stamps and len(set(stamps)) == len(stamps), hidden)
 
 
 def _is_refresh(data: bytes, codec: str, extra: bytes) -> bool:
@@ -239,21 +327,22 @@ def pictures_at(
     wanted = sorted(set(numbers))
     if packets.quick and threads == 1:
         wanted = [number for number in wanted if number < len(packets.stamps)]
-        for number, frame in _decode_needed(path, wanted, packets):
+        for number, picture in _decode_needed(path, wanted, packets):
             if number != wanted[0]:
                 break  # a packet gave no picture: count what is decoded instead
             del wanted[0]
-            yield number, Picture(frame)
+            yield number, picture
     if wanted:
         yield from _decode_all(path, wanted, threads)
 
 
-def _decode_needed(path: Path | str, wanted: list[int], packets: Packets) -> Iterator[tuple[int, av.VideoFrame]]:
+def _decode_needed(path: Path | str, wanted: list[int], packets: Packets) -> Iterator[tuple[int, Picture]]:
     shown = packets.shown
     number_of = {shown[number]: number for number in wanted}
     needed = _needed(packets, number_of)
     left = sum(needed)
     with open_video(path) as (container, stream):
+        view = View.of(path, stream)
         for position, packet in enumerate(container.demux(stream)):
             if left == 0 or not packet.size:
                 break
@@ -261,8 +350,8 @@ def _decode_needed(path: Path | str, wanted: list[int], packets: Packets) -> Ite
                 continue
             left -= 1
             stream.codec_context.skip_frame = "DEFAULT" if packet.pts in number_of else "NONREF"
-            yield from ((number_of[frame.pts], frame) for frame in packet.decode() if frame.pts in number_of)
-        yield from ((number_of[frame.pts], frame) for frame in stream.decode(None) if frame.pts in number_of)
+            yield from ((number_of[f.pts], Picture(f, view)) for f in packet.decode() if f.pts in number_of)
+        yield from ((number_of[f.pts], Picture(f, view)) for f in stream.decode(None) if f.pts in number_of)
 
 
 def _needed(packets: Packets, wanted: Collection[int]) -> list[bool]:
@@ -278,9 +367,10 @@ def _needed(packets: Packets, wanted: Collection[int]) -> list[bool]:
 def _decode_all(path: Path | str, wanted: list[int], threads: int) -> Iterator[tuple[int, Picture]]:
     left = set(wanted)
     with open_video(path, threads) as (container, stream):
+        view = View.of(path, stream)
         for number, frame in enumerate(container.decode(stream)):
             if number in left:
                 left.remove(number)
-                yield number, Picture(frame)
+                yield number, Picture(frame, view)
             if not left:
                 return

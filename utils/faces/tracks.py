@@ -20,6 +20,7 @@ from utils.faces.decode import Picture, choose, open_video, pictures_at, scan
 from utils.faces.detect import FaceFinder, iou
 
 SMALL = 64  # px, side of the pictures that cuts are looked for in
+MOST_FACES = 6000  # of one video: it is watched no further
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Watched:
     fps: float
     promised: int  # frames, by the header or by its duration; 0 where it says neither
     packets: int  # frames that the file holds
+    asked: int  # pictures that were to be searched
     shape: tuple[int, int] = (0, 0)  # height and width in px
     sampled: list[int] = field(default_factory=list)  # numbers of the pictures that were searched
     corrupt: list[int] = field(default_factory=list)  # of those that the decoder calls damaged, which are not searched
@@ -57,7 +59,8 @@ def watch(path: Path | str, config: FacesConfig, most: int | None = None, thread
     """
     packets = scan(path)
     numbers = choose(len(packets.stamps), config.frame_step, most or config.max_frames, "spread" if most else config.sampling)
-    seen = Watched(Path(path), *_about(path), len(packets.stamps))
+    fps, promised = _about(path)
+    seen = Watched(Path(path), fps, max(0, promised - packets.hidden), len(packets.stamps), len(numbers))
     finder, crowd, cut = FaceFinder(config), Crowd(config.track_patience), Cuts(seen.fps)
     try:
         pictures = pictures_at(path, numbers, packets, threads)
@@ -70,6 +73,8 @@ def watch(path: Path | str, config: FacesConfig, most: int | None = None, thread
             if cut.before(number, picture):
                 seen.cuts.append(number)
                 crowd.leave()
+            if sum(len(track.frames) for track in crowd.tracks) >= MOST_FACES:
+                raise ValueError(f"{path}: {MOST_FACES:,} faces were looked at, before picture {number}: cut it into parts")
             for track, box in crowd.follow(finder.detect(picture)):
                 square = square_box(box, config.scale)
                 track.frames.append(number)

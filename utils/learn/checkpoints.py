@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import platform
 import shutil
@@ -141,10 +140,8 @@ def once(folder: Path, make: Callable[[], dict]) -> dict:
 
 
 def _write_tensors(path: Path, value: dict) -> None:
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
+    with atomic(path) as temporary:
+        torch.save(value, temporary)
 
 
 def _read_tensors(path: Path) -> dict:

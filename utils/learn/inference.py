@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,8 +18,10 @@ from tqdm import tqdm
 
 from utils.learn.augment import resize, to_float
 from utils.learn.fast_depthwise import restore
+from utils.learn.models import Detector
 from utils.learn.precision import autocast, precision_that_runs
 
+STYLE = (2, 3)  # times that the side of maps was halved, whose channels tell an image's style
 SCORERS = ("auto", "torch", "openvino")
 CHECKED = 4  # faces of each set that both score
 MOST_APART = 1e-3  # of the two probabilities of a face; float32's own rounding gives 1e-6
@@ -46,6 +50,37 @@ def probabilities(model: nn.Module, faces, batch_size=64, precision="auto", prog
         parts.append(F.softmax(logits.float(), dim=1).cpu())
     model.train(training)
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def looks(model: Detector, images: torch.Tensor, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(fake) (N,) of uint8 images (N, 3, S, S) as `probabilities` has it in float32, and their styles (N, F).
+
+    The style of an image is the mean and the deviation of each channel in a network's last maps of a quarter and of an
+    eighth of its side (as in Huang & Belongie 2017): what faces look like, before the network has decided what matters.
+    """
+    seen: dict[int, torch.Tensor] = {}
+
+    def look(module, inputs, output) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4:
+            halved = round(math.log2(model.px / output.shape[2]))
+            if halved in STYLE:
+                seen[halved] = output
+
+    model.eval()
+    hooks, parts = [leaf.register_forward_hook(look) for leaf in model.network.modules() if not any(leaf.children())], []
+    try:
+        for start in range(0, len(images), batch_size):
+            seen.clear()
+            logits = model(resize(to_float(images[start : start + batch_size]), model.px))
+            maps = [seen[halved].float() for halved in STYLE]
+            styles = torch.cat([part for each in maps for part in (each.mean((2, 3)), each.std((2, 3)))], dim=1)
+            parts.append((F.softmax(logits.float(), dim=1)[:, 1].numpy(), styles.numpy()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    scores, styles = zip(*parts, strict=True)
+    return np.concatenate(scores), np.concatenate(styles)
 
 
 def scorer_that_runs(scorer: str, device: torch.device, precision: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
 import torch
 import torchvision
 from efficientnet_pytorch import EfficientNet
+from efficientnet_pytorch.utils import url_map
 from torch import nn
 
 from utils.config import BN_MOMENTUM, HEAD_STD, NETWORKS, ModelConfig
@@ -134,9 +136,12 @@ def _torchvision(name: str, config: ModelConfig) -> Detector:
 
 
 def _efficientnet_pytorch(name: str, config: ModelConfig) -> Detector:
-    make = EfficientNet.from_pretrained if config.weights == "imagenet" else EfficientNet.from_name
-    noise = dict(dropout_rate=config.dropout, drop_connect_rate=config.drop_path)
-    network = _download(name, lambda: make(NETWORKS[name].source, num_classes=2, image_size=config.px, **noise))
+    source, noise = NETWORKS[name].source, dict(dropout_rate=config.dropout, drop_connect_rate=config.drop_path)
+    network = EfficientNet.from_name(source, num_classes=2, image_size=config.px, **noise)
+    if config.weights == "imagenet":  # not by its own `from_pretrained`, which unpickles whatever comes
+        fetch = partial(torch.hub.load_state_dict_from_url, url_map[source], check_hash=True, weights_only=True)
+        weights = _download(name, fetch)
+        network.load_state_dict({key: value for key, value in weights.items() if not key.startswith("_fc.")}, strict=False)
     for module in network.modules():
         if hasattr(module, "_swish"):  # its memory-efficient swish is slower on small images
             module._swish = nn.SiLU()
@@ -154,7 +159,7 @@ LIBRARIES: dict[str, Callable[[str, ModelConfig], Detector]] = {
 }
 
 
-def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+def _download(name: str, build: Callable):
     try:
         return build()
     except (OSError, RuntimeError) as error:  # every hub's "not reachable" is one of the two

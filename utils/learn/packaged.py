@@ -1,0 +1,241 @@
+"""A network that can be handed on: weights, what they were validated on, and a card that says so, in one folder.
+
+`card.json` names the network, how faces are cut out for it, the ranges that it was validated in, and the SHA-256 of the other
+two: `model.safetensors`, its weights, and `validated.safetensors`, calibration, gauge and domain (`validated.py`). Nothing
+of it is code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_weights
+from tqdm import tqdm
+
+from utils.config import NETWORKS, Encoding, FacesConfig, ModelConfig, Profile
+from utils.faces.crops import FOUND, extract_faces
+from utils.faces.decode import require_file
+from utils.faces.encode import reencode
+from utils.learn import checkpoints
+from utils.learn.checkpoints import Damaged
+from utils.learn.dataset import FaceSet
+from utils.learn.inference import looks
+from utils.learn.models import Detector, create_model
+from utils.learn.scores import over_clip
+from utils.learn.validated import Calibration, Domain, Gauge, traces
+from utils.paths import MODELS, atomic, write_json
+
+FORMAT = 1
+CARD, WEIGHTS, VALIDATED = "card.json", "model.safetensors", "validated.safetensors"
+MOST_CARD = 1_000_000  # bytes; a longer one is none
+GAUGED = (20, 24, 28, 32, 36, 40, 44, 48, 51)  # CRF at which videos are encoded for a gauge
+GAUGE_FACES = 4  # of each of them
+ENDS = (0.01, 0.99)  # quantiles of the validation faces that bound the validated ranges
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A network with all that its scores need to be understood."""
+
+    card: dict
+    model: Detector
+    faces: FacesConfig
+    calibration: dict[str, Calibration]  # of a "face", and of a "clip"
+    gauge: Gauge
+    domain: Domain
+
+    @property
+    def name(self) -> str:
+        return self.card["name"]
+
+    def range(self, what: str) -> tuple[float, float]:
+        """Return the validated range of the measured "crf" or of the "side" of faces in px."""
+        return tuple(self.card["validated"][what])
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------------
+
+
+def packaged_folder(name: str) -> Path:
+    """Return the folder of a packaged model, by its path or its name in `data/models/`.
+
+    Raises FileNotFoundError, with the remedy, where there is none.
+    """
+    for folder in (Path(name), MODELS / name):
+        if (folder / CARD).is_file():
+            return folder
+    known = ", ".join(sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))) or "none"
+    remedy = "package a finished run (`python -m utils.run.package RUN --profile PROFILE`)"
+    raise FileNotFoundError(f"no packaged model {name} (there is {known}): {remedy}, or leave --model out")
+
+
+def load_packaged(folder: Path) -> Packaged:
+    """Read a packaged model; Damaged, naming the file, where anything in it is not what its card says."""
+    card = _card(folder / CARD)
+    for name in (WEIGHTS, VALIDATED):
+        path = require_file(folder / name)
+        if _sha256(path) != card["sha256"][name]:
+            raise Damaged(f"{path} is not the file that {CARD} names (SHA-256): package the run again, or take it from git")
+    try:
+        config = ModelConfig(px=card["px"], weights="none")
+        model, faces = create_model(card["network"], config), FacesConfig(**card["faces"])
+    except (TypeError, ValueError) as error:
+        raise Damaged(f"{folder / CARD}: {error}: package the run again") from None
+    checkpoints.load_weights(model, folder)
+    return Packaged(card, model.eval().requires_grad_(False), faces, *_validated(folder / VALIDATED))
+
+
+def _card(path: Path) -> dict:
+    """Return a card, checked for all that is read from it."""
+    if require_file(path).stat().st_size > MOST_CARD:
+        raise Damaged(f"{path} is too long for a card: package the run again")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        problems = {
+            f"format {card['format']!r}, not {FORMAT}": card["format"] != FORMAT,
+            f"unknown network {card['network']!r}": card["network"] not in NETWORKS,
+            "a side that is none": not isinstance(card["px"], int) or not 16 <= card["px"] <= 1024,
+            "validated ranges that are none": not all(_is_range(card["validated"][what]) for what in ("crf", "side")),
+            "checksums that are none": {type(card["sha256"][name]) for name in (WEIGHTS, VALIDATED)} != {str},
+            "no text on what it was trained on": not isinstance(card["trained_on"], str) or not isinstance(card["name"], str),
+        }
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{path} is no card ({type(error).__name__} {error}): package the run again") from None
+    for problem, there in problems.items():
+        if there:
+            raise Damaged(f"{path}: {problem}: package the run again")
+    return card
+
+
+def _is_range(value) -> bool:
+    return len(value) == 2 and all(isinstance(end, int | float) for end in value) and -1e6 < value[0] <= value[1] < 1e6
+
+
+def _validated(path: Path) -> tuple[dict[str, Calibration], Gauge, Domain]:
+    try:
+        arrays = load_file(path)
+        parts: dict[str, dict[str, np.ndarray]] = {}
+        for key, value in arrays.items():
+            part, _, name = key.rpartition("/")
+            parts.setdefault(part, {})[name] = value
+        calibration = {kind: Calibration.of(parts[f"calibration/{kind}"]) for kind in ("face", "clip")}
+        return calibration, Gauge.of(parts["gauge"]), Domain.of(parts["domain"])
+    except (OSError, SafetensorError, ValueError, LookupError) as error:
+        raise Damaged(f"{path} can't be read ({type(error).__name__} {error}): package the run again") from None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---- making ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network and a gauge say of some faces, and of the clips that they make."""
+
+    index: pd.DataFrame  # of the faces, a row each
+    scores: np.ndarray
+    styles: np.ndarray
+    crf: np.ndarray
+
+    def clips(self) -> dict[str, np.ndarray]:
+        """Return score, style, CRF, label and pair of each clip."""
+        number = self.index.groupby(["method", "video_id", "quality"]).ngroup().to_numpy()
+        first = self.index.drop_duplicates(["method", "video_id", "quality"])
+        first = first.assign(clip=number[first.index]).sort_values("clip")
+        means = {name: over_clip(getattr(self, name), number) for name in ("scores", "styles", "crf")}
+        return means | {"label": first["label"].to_numpy(), "pair": first["pair"].to_numpy()}
+
+
+def look_at(model: Detector, gauge: Gauge, faces: FaceSet) -> Seen:
+    """Return what a network and a gauge say of some faces."""
+    images = faces.images(np.arange(len(faces)))
+    scores, styles = looks(model, images)
+    return Seen(faces.index, scores, styles, gauge(images.permute(0, 2, 3, 1).numpy(), sides(faces)))
+
+
+def sides(faces: FaceSet) -> np.ndarray:
+    """Return the side of the square (N,), in px, that each crop was cut out of."""
+    return (faces.index["x1"] - faces.index["x0"]).to_numpy()
+
+
+def package(
+    model: Detector, faces: FaceSet, gauge: Gauge, profile: Profile, folder: Path, name: str, trained_on: str, **about
+) -> Packaged:
+    """Calibrate a network on the validation faces, describe its domain, write the folder, and return what is in it.
+
+    `faces` hold the splits train and val; `about` joins the card.
+    """
+    model = model.cpu().eval()
+    train, val = (look_at(model, gauge, faces.select(split=split)) for split in ("train", "val"))
+    clips, held = val.clips(), faces.select(split="val")
+    labels, pairs = held.labels.numpy(), held.index["pair"]
+    calibration = {
+        "face": Calibration.fit(val.scores, val.crf, labels, pairs),
+        "clip": Calibration.fit(clips["scores"], clips["crf"], clips["label"], clips["pair"]),
+    }
+    domain = Domain.fit(train.styles, val.styles, clips["styles"])
+    ranges = {"crf": clips["crf"], "side": sides(held)}
+    parts = {"gauge": gauge, "domain": domain} | {f"calibration/{kind}": each for kind, each in calibration.items()}
+    with atomic(folder / VALIDATED) as path:
+        save_file({f"{part}/{key}": np.ascontiguousarray(array) for part, each in parts.items()
+                   for key, array in each.arrays().items()}, path)  # fmt: skip
+    with atomic(folder / WEIGHTS) as path:
+        save_weights({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path)
+    card = {
+        "format": FORMAT, "name": name, "network": model.name, "px": model.px, "faces": asdict(profile.faces),
+        "trained_on": trained_on,
+        "validated": {
+            "on": profile.data.name, "people": 2 * len(held.pairs), "clips": len(clips["label"]),
+            "faces_of_a_clip": round(len(held) / len(clips["label"]), 1),
+            **{what: [round(float(end), 1) for end in np.quantile(values, ENDS)] for what, values in ranges.items()},
+        },
+        "sha256": {file: _sha256(folder / file) for file in (WEIGHTS, VALIDATED)}, **about,
+    }  # fmt: skip
+    write_json(folder / CARD, card)
+    return load_packaged(folder)
+
+
+def fit_gauge(videos: Sequence[Path], config: FacesConfig, own: int | None, jobs: int = -1) -> Gauge:
+    """Fit a gauge to faces of some videos, encoded again by H.264 at the rates of `GAUGED`.
+
+    `own` is the CRF that the videos themselves were encoded at, None where nobody knows. Raises ValueError where none of them
+    shows a face.
+    """
+    rates = [own, *(crf for crf in GAUGED if crf > (own or 0))] if own else list(GAUGED)
+    calls = (joblib.delayed(_at_rates)(path, config, rates, own) for path in videos)
+    bar = tqdm(joblib.Parallel(jobs, return_as="generator")(calls), "gauge", len(videos), leave=False, unit="video")
+    parts = [part for each in bar for part in each]
+    if not parts:
+        raise ValueError(f"no face in {len(videos)} videos: nothing to fit a gauge to")
+    found, crf = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Gauge.fit(found, crf)
+
+
+def _at_rates(path: Path, config: FacesConfig, rates: Sequence[int], own: int | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the traces of a video's faces at each rate (n, T), and the rate (n,)."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for crf in rates:
+            video = Path(path) if crf == own else Path(folder) / f"{crf}.mp4"
+            if crf != own:
+                reencode(path, video, Encoding(crf=crf))
+            table, crops = extract_faces(video, replace(config, max_frames=GAUGE_FACES, sampling="spread"))
+            if len(crops):
+                seen = table[table["status"] == FOUND]
+                side = (seen["x1"] - seen["x0"]).to_numpy()
+                found.append((traces(crops, side), np.full(len(crops), float(crf))))
+    return found

@@ -1,0 +1,93 @@
+"""Make a network that can be handed on, with its calibration, its limits and its model card, of a trained run.
+
+    python -m utils.run.package [RUN] [--profile shipped] [--out data/models/NAME] [--name NAME]
+
+Without RUN it is the profile's oracle, trained if need be: `make model` makes the one that comes with the repository. The faces
+of the profile must have been extracted (`utils.run.extract`). It is calibrated on the split val; its card says what it does on
+the held-out splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.config import CRF, NETWORKS, PROFILES, FacesConfig, Profile, get_profile
+from utils.faces import ffpp
+from utils.learn import checkpoints, packaged
+from utils.learn.dataset import FaceSet, load_faces
+from utils.learn.noisy_student import supervise
+from utils.learn.packaged import Packaged
+from utils.paths import MODELS, write_json
+from utils.results.model_card import measured, opinions, write_card
+
+GAUGE_VIDEOS = 40
+NOT_FOR = {
+    True: "it has never seen a real person, and what it knows of rendered faces says nothing about filmed ones.",
+    False: "a score is evidence beside other evidence.",
+}
+FAILS = {
+    True: """People of the data set are drawn from a parametric model of shape, skin and hair; error rates by group say nothing
+about groups of real people, and were not measured.""",
+    False: "Error rates by group were not measured: the data set says nothing about who is in it.",
+}
+
+
+def about_run(folder: Path, rendered: bool) -> dict:
+    """Return what a card says of a run besides what is validated."""
+    config, result = (checkpoints.read_json(folder / name) for name in ("config.json", "result.json"))
+    return {
+        "label": NETWORKS[config["model"]].label, "licence": "MIT", "not_for": NOT_FOR[rendered], "fails": FAILS[rendered],
+        "run": {
+            "name": config["run"], "hash": config["hash"], "git_commit": config["git_commit"], "steps": result["steps"],
+            "precision": config["train_config"]["precision"], "versions": config["versions"],
+        },
+    }  # fmt: skip
+
+
+def gauged(profile: Profile) -> tuple[list[Path], FacesConfig, int]:
+    """Return videos to fit a gauge to (originals of the best quality), how faces are cut out of them, and their CRF."""
+    index, best = ffpp.load_index(profile), profile.data.qualities[0]
+    videos = index[(index["split"] == "train") & (index["label"] == 0) & (index["quality"] == best)]
+    return [Path(path) for path in videos["path"].iloc[:GAUGE_VIDEOS]], profile.faces, CRF[best]
+
+
+def finish(model: Packaged, folder: Path, faces: FaceSet) -> Packaged:
+    """Measure a packaged model on held-out faces, and write both cards."""
+    write_json(folder / packaged.CARD, model.card | {"measured": measured(opinions(model, faces))})
+    model = packaged.load_packaged(folder)
+    write_card(model, folder)
+    return model
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m utils.run.package", description="Package a trained network.")
+    parser.add_argument("run", nargs="?", help="name of a finished run of the profile (default: its oracle)")
+    parser.add_argument("--profile", default="shipped", choices=sorted(PROFILES))
+    parser.add_argument("--name", help="of the packaged model (default: data set and network)")
+    parser.add_argument("--out", type=Path, help=f"its folder (default: {MODELS.name}/NAME in data)")
+    arguments = parser.parse_args(argv)
+    profile = get_profile(arguments.profile)
+    network = profile.student_model
+    name = arguments.name or f"{profile.data.name.split()[0].lower()}-{network.removeprefix('efficientnet-')}"
+    folder, rendered = arguments.out or MODELS / name, profile.data.name.startswith("SynthFF")
+    try:
+        faces = load_faces(profile)
+        if arguments.run is None:
+            supervise(profile, "oracle", faces)
+        run = profile.workspace.runs / (arguments.run or checkpoints.run_name("oracle", network, 0))
+        model = checkpoints.load_model(run)
+        people = "rendered people" if rendered else "people"
+        trained_on = f"{people} of {profile.data.name}, and fakes by {', '.join(profile.data.methods)}"
+        gauge = packaged.fit_gauge(*gauged(profile))
+        made = packaged.package(model, faces, gauge, profile, folder, name, trained_on, **about_run(run, rendered))
+        finish(made, folder, faces.select(split=[split for split in ffpp.HELD_OUT if split != "val"]))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+    print(f"packaged {run.name} in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
