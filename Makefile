@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PROFILE := repeat
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks figures report replace-results synthff pool grid study lab test lint clean
+.PHONY: help reproduce notebooks figures report replace-results synthff pool grid study score app model plan lab test lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,16 @@ grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts an
 
 study: $(VENV)/.ready ## what unlabelled video is worth: trains what is left of the study (hours, resumes); its tests are scored apart
 	$(RUN) -m utils.run.study $(if $(SEEDS),--seeds $(SEEDS))
+
+score: $(VENV)/.ready ## verdicts on the faces of VIDEO=clip.mp4 (OUT=folder for pictures): fake, real, or that it abstains, and why
+	$(RUN) -m utils.run.score $(if $(OUT),--out "$(OUT)") $(if $(MODEL),--model "$(MODEL)") -- "$(VIDEO)"
+
+app: $(VENV)/.ready ## the same as a page on this machine alone: drop a video, see verdicts, pictures, a time line
+	$(RUN) -m utils.run.app
+
+model: $(VENV)/.ready ## train, calibrate and package anew the network that comes with the repository (half an hour)
+	$(RUN) -m utils.run.extract --profile shipped
+	$(RUN) -m utils.run.package
 
 plan: $(VENV)/.ready ## what `make reproduce` and `make grid` of a PROFILE ask for: fits, steps, images, hours, disk; runs nothing
 	$(RUN) -m utils.run.plan --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))

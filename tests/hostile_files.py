@@ -379,7 +379,7 @@ def score_all(folder: Path) -> None:
     from utils.run import score
 
     torch.set_num_threads(1)
-    packaged = load_packaged(packaged_folder(score.DEFAULT))
+    packaged = load_packaged(packaged_folder(score.SHIPPED))
     score.load_packaged = lambda folder: packaged  # once for all of them
     with contextlib.redirect_stdout(io.StringIO()):
         score.main([str(FACE)])  # whatever is loaded by the way is loaded now

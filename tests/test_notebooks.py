@@ -25,8 +25,8 @@ def run(work, *arguments):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_all_seven_notebooks_are_there():
-    assert [path.name[:2] for path in ALL] == ["01", "02", "03", "04", "05", "06", "07", "08"]
+def test_all_nine_notebooks_are_there():
+    assert [path.name[:2] for path in ALL] == ["01", "02", "03", "04", "05", "06", "07", "08", "09"]
 
 
 @pytest.mark.parametrize("notebook", ALL, ids=lambda path: path.stem)

@@ -18,10 +18,10 @@ from utils.faces.layout import video_path
 from utils.learn import packaged
 from utils.learn.checkpoints import Damaged
 from utils.learn.dataset import FaceSet
-from utils.learn.inference import probabilities
+from utils.learn.inference import looks, probabilities
 from utils.learn.models import create_model
 from utils.learn.validated import Gauge, traces
-from utils.paths import MODELS, SYNTHFF
+from utils.paths import PACKAGED, SYNTHFF
 from utils.results.model_card import write_card
 from utils.run import score
 
@@ -34,16 +34,17 @@ def faces_with_squares() -> FaceSet:
     return FaceSet(faces.index.assign(x0=10, x1=74), faces.pixels)
 
 
-def some_gauge() -> Gauge:
+def some_gauge(model) -> Gauge:
     crops = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
-    return Gauge.fit(traces(crops, np.full(8, 64)), np.arange(20.0, 28))
+    styles = looks(model, torch.from_numpy(crops).permute(0, 3, 1, 2))[1]
+    return Gauge.fit(traces(crops, np.full(8, 64)), styles, np.arange(20.0, 28))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     model = create_model(NAME, dataclasses.replace(PROFILE.model(NAME), px=32, weights="none"), 0)
-    packaged.package(model, faces_with_squares(), some_gauge(), PROFILE, folder, "tiny", "noise", licence="MIT")
+    packaged.package(model, faces_with_squares(), some_gauge(model), PROFILE, folder, "tiny", "noise", licence="MIT")
     return folder
 
 
@@ -84,19 +85,24 @@ def spoil(folder, kind):
         save_file({"weight": torch.zeros(2)}, weights)
     elif kind == "no calibration":
         save_file({"gauge/mean": torch.zeros(2)}, validated)
+    elif kind == "another gauge":
+        arrays = load_file(validated)
+        save_file(arrays | {"gauge/weights": arrays["gauge/weights"][:-1]}, validated)
     elif kind == "endless":
         arrays = load_file(validated)
         save_file(arrays | {"gauge/weights": arrays["gauge/weights"] * float("inf")}, validated)
 
 
 @pytest.mark.parametrize("mended", [False, True])
-@pytest.mark.parametrize("kind", ["cut", "pickle", "NaN", "other network", "no calibration", "endless"])
+@pytest.mark.parametrize("kind", ["cut", "pickle", "NaN", "other network", "no calibration", "endless", "another gauge"])
 def test_damaged_files_are_one_line(folder, tmp_path, kind, mended, capsys):
     copy = shutil.copytree(folder, tmp_path / "model")
     spoil(copy, kind)
     if mended:
         rehash(copy)
-    match = r"can't be read|no numbers|another network" if mended else r"is not the file that card.json names \(SHA-256\)"
+    match = r"is not the file that card.json names \(SHA-256\)"
+    if mended:
+        match = r"can't be read|no numbers|another network|does not fit"
     with pytest.raises(Damaged, match=match):
         packaged.load_packaged(copy)
     with pytest.raises(SystemExit) as stopped:
@@ -140,8 +146,8 @@ def test_a_name_that_a_fresh_clone_lacks_gets_the_remedy(capsys):
 
 
 def test_the_model_that_comes_with_the_repository_is_whole_and_its_card_up_to_date(tmp_path):
-    found = packaged.load_packaged(MODELS / score.DEFAULT)
-    assert (MODELS / score.DEFAULT / packaged.WEIGHTS).stat().st_size < 15e6
+    found = packaged.load_packaged(PACKAGED / score.SHIPPED)
+    assert (PACKAGED / score.SHIPPED / packaged.WEIGHTS).stat().st_size < 15e6
     assert "rendered people" in found.card["trained_on"] and found.card["measured"][0]["auc"][0] > 0.9
-    committed = (MODELS / score.DEFAULT / "README.md").read_text(encoding="utf-8")
+    committed = (PACKAGED / score.SHIPPED / "README.md").read_text(encoding="utf-8")
     assert write_card(found, tmp_path).read_text(encoding="utf-8") == committed

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,7 @@ from fake_faces import make_faces, tiny_profile
 from utils.learn import checkpoints, predict
 from utils.learn.dataset import FaceSet
 from utils.learn.inference import probabilities
-from utils.learn.predict import save_predictions, score_video
+from utils.learn.predict import save_predictions
 from utils.learn.scores import COLUMNS, SCORES, over_clip, read_scores, write_scores
 from utils.learn.training import trained
 
@@ -57,30 +55,9 @@ def test_harder_videos_are_scored_where_there_are_some(profile):
     assert len(read_scores(profile.workspace.runs / name / SCORES)) == len(table)
 
 
-def test_missing_runs_and_videos_without_faces_are_one_clear_line(profile, monkeypatch):
+def test_missing_runs_are_one_clear_line(profile):
     with pytest.raises(FileNotFoundError, match="no finished run at .*nothing"):
         checkpoints.load_model(profile.workspace.runs / "nothing")
-    empty = pd.DataFrame({"frame": [0, 5], "status": "missed"}), np.empty((0, 16, 16, 3), np.uint8)
-    monkeypatch.setattr(predict, "extract_faces", lambda path, config, threads: empty)
-    with pytest.raises(ValueError, match="no face found in clip.mp4: none of its 2"):
-        score_video("clip.mp4", "trained-resnet18-s0", profile)
-
-
-def test_scores_of_ones_own_video(profile, monkeypatch):
-    faces = make_faces().select(split="test", quality="c23")
-    crops = faces.pixels[faces.index["row"]][:3]
-    table = pd.DataFrame({"frame": [0, 5, 10, 15], "status": ["found", "missed", "found", "found"]})
-    monkeypatch.setattr(predict, "extract_faces", lambda path, config, threads: (table, crops))
-    scores = score_video("clip.mp4", "trained-resnet18-s0", profile)
-    assert scores["frame"].tolist() == [0, 10, 15]
-    model = checkpoints.load_model(profile.workspace.runs / "trained-resnet18-s0")
-    assert np.allclose(scores["score"], probabilities(model, faces)[:3, 1], atol=1e-5)
-
-
-def test_command_line_fails_with_one_line():
-    command = [sys.executable, "-m", "utils.learn.predict", "none.mp4", "--run", "no-such-run"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "no finished run" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_second_method_stands_beside_the_first(profile):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -44,8 +43,9 @@ def test_commands_for_one_notebook_and_one_video_are_understood():
     number, name, value = command[command.index("--only") + 1], *command[command.index("-p") + 1 :][:2]
     (step,) = notebooks.plan(notebooks.find_notebooks(only=[number]), "synthff", {name: value})
     assert step[1] == {name: int(value)}
-    done = subprocess.run([sys.executable, "-m", "utils.learn.predict", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "--run" in done.stdout
+    assert "make score VIDEO=clip.mp4 OUT=build/clip" in TEXT and "utils.run.score --schema" in TEXT
+    done = subprocess.run(["make", "-n", "score", "VIDEO=clip.mp4", "OUT=build/clip"], cwd=ROOT, capture_output=True, text=True)
+    assert '-m utils.run.score --out "build/clip"  -- "clip.mp4"' in done.stdout
 
 
 def test_profiles_named_in_the_readme_are_those_of_the_config():

@@ -40,7 +40,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def model():
-    return load_packaged(packaged_folder(score.DEFAULT))
+    return load_packaged(packaged_folder(score.SHIPPED))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_it_abstains_outside_of_what_it_was_validated_on(model):
     assert opinion(noise, sides, model).reasons[0].startswith("unlike the faces that it knows, rendered people of SynthFF")
     flat = np.stack([cv2.resize(cv2.resize(crop, (12, 12)), crop.shape[:2]) for crop in crops])
     assert any("compressed like CRF" in reason for reason in opinion(flat, sides, model).reasons)
-    nothing_known = replace(model, calibration=dict.fromkeys(model.calibration, Calibration(np.zeros((2, 4)))))
+    nothing_known = replace(model, calibration=dict.fromkeys(model.calibration, Calibration(np.zeros((2, 4)), np.asarray(30))))
     undecided = opinion(crops, sides, nothing_known)
     assert undecided.reasons == ("undecided: the interval 0.50 to 0.50 holds even chance",) and undecided.verdict == ABSTAINS
 
@@ -114,10 +114,10 @@ def test_what_is_written_can_be_looked_at_and_follows_the_schema(model, tmp_path
         assert told["model"]["sha256"] == model.card["sha256"]
         with av.open(str(out / name / score.ANNOTATED)) as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        assert len(frames) == 48 and frames[0].shape[1] == 256 and frames[0].shape[0] > 256
+        assert len(frames) == 48 and frames[0].shape[1] == 360 and frames[0].shape[0] > 360
         assert cv2.imread(str(out / name / score.FACES)).shape[1] > 1000
         x0, y0, x1, y1 = told["tracks"][0]["faces"][0]["square"]
-        edge = frames[0][max(0, y0), (x0 + x1) // 2].astype(int)  # the box has the colour of its verdict
+        edge = frames[0][round(360 / 256 * y1), round(360 / 256 * (x0 + x1) / 2)].astype(int)  # the box has its verdict's colour
         color = np.array([int(footage.VERDICT_COLORS[told["tracks"][0]["verdict"]][i : i + 2], 16) for i in (1, 3, 5)])
         assert np.abs(edge - color).max() < 80
     broken = told | {"tracks": [told["tracks"][0] | {"verdict": "perhaps"}]}

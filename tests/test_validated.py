@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import log_loss
 
+from utils.config import SHIPPED, Encoding
+from utils.faces.encode import reencode
 from utils.faces.layout import video_path
 from utils.faces.video import read_frames
+from utils.learn.packaged import load_packaged, packaged_folder
 from utils.learn.validated import Calibration, Domain, Gauge, traces
 from utils.paths import SYNTHFF
+from utils.run.score import score
 
 
 def scored(rng, pairs=60, shift=1.0, slope=2.0):
@@ -34,6 +40,12 @@ def test_calibration_moves_the_border_by_quality_and_better_than_scores_do():
         assert truth[near].mean() == pytest.approx(place, abs=0.09)
 
 
+def test_nobody_is_surer_than_the_people_who_calibrated_can_vouch_for():
+    scores, crf, labels, pairs = scored(np.random.default_rng(2), 20)
+    found = Calibration.fit(scores, crf, labels, pairs)
+    assert found(np.array([1.0]), 23.0)[0] == pytest.approx(41 / 42) and found(np.array([0.0]), 23.0)[0] == pytest.approx(1 / 42)
+
+
 def test_prior_shifts_the_log_odds_and_draws_give_an_interval():
     scores, crf, labels, pairs = scored(np.random.default_rng(2))
     found = Calibration.fit(scores, crf, labels, pairs)
@@ -51,17 +63,31 @@ def test_classes_weigh_the_same_however_many_there_are_of_each():
     assert uneven(np.array([0.5]), 23.0)[0] == pytest.approx(even(np.array([0.5]), 23.0)[0], abs=0.12)
 
 
-def test_gauge_orders_what_it_was_fitted_to():
-    """On one clip at c23 and c40, and on noise that was smoothed more and less."""
+def test_traces_tell_smooth_from_sharp_and_c40_from_c23():
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (60, 64, 64, 3), dtype=np.uint8)
     smooth = noise.reshape(60, 32, 2, 32, 2, 3).mean((2, 4)).repeat(2, 1).repeat(2, 2).astype(np.uint8)
-    gauge = Gauge.fit(np.concatenate([traces(each, np.full(60, 64)) for each in (noise, smooth)]), np.repeat([20.0, 45.0], 60))
-    assert gauge(noise, np.full(60, 64)).mean() < 25 < 40 < gauge(smooth, np.full(60, 64)).mean()
+    sides, nothing = np.full(60, 64), np.zeros((60, 0))
+    found = np.concatenate([traces(each, sides) for each in (noise, smooth)])
+    gauge = Gauge.fit(found, np.zeros((120, 0)), np.repeat([20.0, 45.0], 60))
+    assert gauge(noise, sides, nothing).mean() < 25 < 40 < gauge(smooth, sides, nothing).mean()
     clean, coarse = (read_frames(video_path(SYNTHFF[1], "original", q, "000"))[1][::12, 60:188, 60:188] for q in ("c23", "c40"))
     found = [traces(each, np.full(len(each), 128)) for each in (clean, coarse)]
     assert found[0].shape == found[1].shape and np.isfinite(found).all()
     assert (found[0][:, 10:16].mean() > found[1][:, 10:16].mean()) and (found[0][:, -1] == 0).all()  # quick waves are lost
+
+
+def test_the_gauge_of_the_model_that_comes_along_reads_what_an_encoder_was_told(tmp_path):
+    """On people of the test split, which it was not fitted to; means over four clips."""
+    model = load_packaged(packaged_folder(SHIPPED))
+    read = {crf: [] for crf in (23, 33, 43)}
+    for name, crf in itertools.product(("270", "271", "272", "273"), read):
+        path = video_path(SYNTHFF[1], "original", "c23", name)
+        if crf != 23:
+            reencode(path, path := tmp_path / f"{name}_{crf}.mp4", Encoding(crf=crf))
+        read[crf].append(score(path, model)[1][0].opinion.crf)
+    means = {crf: np.mean(values) for crf, values in read.items()}
+    assert means == pytest.approx({crf: crf for crf in read}, abs=3.5)
 
 
 def test_domain_tells_what_lies_elsewhere_and_lets_most_of_its_own_in():

@@ -549,8 +549,9 @@ PROFILES["study-smoke-unseen"] = replace(
     name="study-smoke-unseen",
     data=DataConfig(pairs_per_split=1, qualities=("crf46", "vp9"), splits=("test",)),
 )
-# The network that comes with the repository (`data/models/`): all of SynthFF's labels, faces found in every sampled frame, as
-# in anybody's video (`faces/tracks.py`), in float32.
+# The network that comes with the repository: all of SynthFF's labels, faces found in every sampled frame, as in anybody's video
+# (`faces/tracks.py`), in float32.
+SHIPPED = "synthff-lite0"  # its folder in data/models/
 PROFILES["shipped"] = replace(
     PROFILES["synthff"],
     name="shipped",

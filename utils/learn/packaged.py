@@ -17,6 +17,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_weights
@@ -33,13 +34,13 @@ from utils.learn.inference import looks
 from utils.learn.models import Detector, create_model
 from utils.learn.scores import over_clip
 from utils.learn.validated import Calibration, Domain, Gauge, traces
-from utils.paths import MODELS, atomic, write_json
+from utils.paths import PACKAGED, atomic, write_json
 
 FORMAT = 1
 CARD, WEIGHTS, VALIDATED = "card.json", "model.safetensors", "validated.safetensors"
 MOST_CARD = 1_000_000  # bytes; a longer one is none
-GAUGED = (20, 24, 28, 32, 36, 40, 44, 48, 51)  # CRF at which videos are encoded for a gauge
-GAUGE_FACES = 4  # of each of them
+GAUGED = (18, 23, 28, 33, 38, 43, 48, 51)  # CRF at which videos are encoded for a gauge
+GAUGE_FACES = 3  # of each of them
 ENDS = (0.01, 0.99)  # quantiles of the validation faces that bound the validated ranges
 
 
@@ -71,10 +72,10 @@ def packaged_folder(name: str) -> Path:
 
     Raises FileNotFoundError, with the remedy, where there is none.
     """
-    for folder in (Path(name), MODELS / name):
+    for folder in (Path(name), PACKAGED / name):
         if (folder / CARD).is_file():
             return folder
-    known = ", ".join(sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))) or "none"
+    known = ", ".join(sorted(path.parent.name for path in PACKAGED.glob(f"*/{CARD}"))) or "none"
     remedy = "package a finished run (`python -m utils.run.package RUN --profile PROFILE`)"
     raise FileNotFoundError(f"no packaged model {name} (there is {known}): {remedy}, or leave --model out")
 
@@ -92,7 +93,16 @@ def load_packaged(folder: Path) -> Packaged:
     except (TypeError, ValueError) as error:
         raise Damaged(f"{folder / CARD}: {error}: package the run again") from None
     checkpoints.load_weights(model, folder)
-    return Packaged(card, model.eval().requires_grad_(False), faces, *_validated(folder / VALIDATED))
+    found = Packaged(card, model.eval().requires_grad_(False), faces, *_validated(folder / VALIDATED))
+    blank = np.zeros((1, faces.size, faces.size, 3), np.uint8)
+    try:
+        _, styles = looks(found.model, torch.from_numpy(blank).permute(0, 3, 1, 2))
+        known = [found.gauge(blank, np.ones(1), styles), found.domain(styles), found.calibration["clip"](np.ones(1), 23.0)]
+    except (ValueError, IndexError) as error:
+        raise Damaged(f"{folder / VALIDATED} does not fit {card['network']} ({error}): package the run again") from None
+    if not all(np.isfinite(each).all() for each in known):
+        raise Damaged(f"{folder / VALIDATED} gives what is no number: package the run again")
+    return found
 
 
 def _card(path: Path) -> dict:
@@ -164,7 +174,7 @@ def look_at(model: Detector, gauge: Gauge, faces: FaceSet) -> Seen:
     """Return what a network and a gauge say of some faces."""
     images = faces.images(np.arange(len(faces)))
     scores, styles = looks(model, images)
-    return Seen(faces.index, scores, styles, gauge(images.permute(0, 2, 3, 1).numpy(), sides(faces)))
+    return Seen(faces.index, scores, styles, gauge(images.permute(0, 2, 3, 1).numpy(), sides(faces), styles))
 
 
 def sides(faces: FaceSet) -> np.ndarray:
@@ -209,24 +219,25 @@ def package(
     return load_packaged(folder)
 
 
-def fit_gauge(videos: Sequence[Path], config: FacesConfig, own: int | None, jobs: int = -1) -> Gauge:
-    """Fit a gauge to faces of some videos, encoded again by H.264 at the rates of `GAUGED`.
+def fit_gauge(model: Detector, videos: Sequence[Path], config: FacesConfig, own: int | None, jobs: int = -1) -> Gauge:
+    """Fit a gauge to faces of some videos, encoded again by H.264 at the rates of `GAUGED`, through the eyes of a network.
 
     `own` is the CRF that the videos themselves were encoded at, None where nobody knows. Raises ValueError where none of them
     shows a face.
     """
-    rates = [own, *(crf for crf in GAUGED if crf > (own or 0))] if own else list(GAUGED)
+    rates = [own, *(crf for crf in GAUGED if crf > own)] if own else list(GAUGED)
     calls = (joblib.delayed(_at_rates)(path, config, rates, own) for path in videos)
-    bar = tqdm(joblib.Parallel(jobs, return_as="generator")(calls), "gauge", len(videos), leave=False, unit="video")
-    parts = [part for each in bar for part in each]
+    found = joblib.Parallel(jobs, return_as="generator")(calls)
+    parts = [part for each in tqdm(found, "gauge", len(videos), leave=False, unit="video", disable=None) for part in each]
     if not parts:
         raise ValueError(f"no face in {len(videos)} videos: nothing to fit a gauge to")
-    found, crf = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return Gauge.fit(found, crf)
+    crops, side, crf = (np.concatenate(each) for each in zip(*parts, strict=True))
+    _, styles = looks(model, torch.from_numpy(crops).permute(0, 3, 1, 2))
+    return Gauge.fit(traces(crops, side), styles, crf)
 
 
-def _at_rates(path: Path, config: FacesConfig, rates: Sequence[int], own: int | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the traces of a video's faces at each rate (n, T), and the rate (n,)."""
+def _at_rates(path: Path, config: FacesConfig, rates: Sequence[int], own: int | None) -> list[tuple[np.ndarray, ...]]:
+    """Return faces of a video at each rate: crops (n, S, S, 3), the sides of their squares (n,) and the rate (n,)."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for crf in rates:
@@ -236,6 +247,5 @@ def _at_rates(path: Path, config: FacesConfig, rates: Sequence[int], own: int | 
             table, crops = extract_faces(video, replace(config, max_frames=GAUGE_FACES, sampling="spread"))
             if len(crops):
                 seen = table[table["status"] == FOUND]
-                side = (seen["x1"] - seen["x0"]).to_numpy()
-                found.append((traces(crops, side), np.full(len(crops), float(crf))))
+                found.append((crops, (seen["x1"] - seen["x0"]).to_numpy(), np.full(len(crops), float(crf))))
     return found

@@ -1,25 +1,18 @@
-"""Scores, P(fake) per face: of the faces of the held-out splits for the results, and of anybody's own video.
-
-On the command line: `python -m utils.learn.predict VIDEO --run post_trained-efficientnet-lite0-s0`.
-"""
+"""Scores, P(fake) per face, of the faces of the held-out splits (anybody's own video is `verdicts.py`'s)."""
 
 from __future__ import annotations
-
-import argparse
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from utils.config import PROFILES, Profile, get_profile
-from utils.faces.crops import extract_faces
+from utils.config import Profile
 from utils.faces.ffpp import HELD_OUT
 from utils.learn import checkpoints
 from utils.learn.dataset import FaceSet
 from utils.learn.inference import probabilities
 from utils.learn.models import Detector
 from utils.learn.precision import pick_device
-from utils.learn.scores import COLUMNS, FACE, SCORES, over_clip, read_scores, write_scores
+from utils.learn.scores import COLUMNS, FACE, SCORES, read_scores, write_scores
 
 
 def predict_faces(
@@ -61,32 +54,3 @@ def save_predictions(
 def _scored(table: pd.DataFrame) -> list[tuple]:
     """Return which faces a table is about, in sorted order."""
     return sorted(table[FACE].itertuples(index=False, name=None))
-
-
-def score_video(path: Path | str, run: str, profile: Profile) -> pd.DataFrame:
-    """Return frame numbers and P(fake) of the faces of one video; raise ValueError where no face is found."""
-    model = checkpoints.load_model(profile.workspace.runs / run).to(pick_device())
-    table, crops = extract_faces(path, profile.faces, threads=0)
-    if len(crops) == 0:
-        raise ValueError(f"no face found in {path}: none of its {len(table)} sampled frames shows a frontal face")
-    frames = table.loc[table["status"] == "found", "frame"].to_numpy()
-    faces = FaceSet(pd.DataFrame({"row": range(len(crops)), "label": 0}), crops)  # nobody reads this label
-    return pd.DataFrame({"frame": frames, "score": predict_faces(model, faces)})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Score one video: P(fake), the mean over its sampled frames.")
-    parser.add_argument("video", type=Path)
-    parser.add_argument("--run", required=True, help="name of a finished run below data/work")
-    parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
-    arguments = parser.parse_args()
-    try:
-        scores = score_video(arguments.video, arguments.run, get_profile(arguments.profile))
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f"error: {error}\n")
-    score = over_clip(scores["score"].to_numpy(), np.zeros(len(scores), dtype=int))[0]
-    print(f"{arguments.video}: P(fake) {score:.3f} over {len(scores)} faces")
-
-
-if __name__ == "__main__":
-    main()

@@ -87,7 +87,7 @@ def opinion(
     `reasons` are those that speak for abstaining already.
     """
     scores, styles = looks(model.model, torch.from_numpy(crops).permute(0, 3, 1, 2))
-    crf, side = float(model.gauge(crops, sides).mean()), float(np.median(sides))
+    crf, side = float(model.gauge(crops, sides, styles).mean()), float(np.median(sides))
     kind = "clip" if len(scores) >= CLIP_FROM else "face"
     distance = float(model.domain(styles.mean(axis=0, keepdims=True))[0])
     limit = float(model.domain.limits[int(kind == "clip")])

@@ -6,6 +6,8 @@ committed tables; a claim whose condition fails is rewritten by hand. Numbers ar
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from utils.config import PHASES, RELEASES, UNSEEN, Profile
@@ -19,6 +21,7 @@ STUDY = STUDIES["study"]
 README_BLOCKS = {
     "claim": [["pseudo_labels_add", "control_gains"], ["fair_rivals", "validation_people"]],
     "unlabelled": [["unlabelled_answer", "unlabelled_verdict", "unlabelled_elsewhere", "unlabelled_noise"]],
+    "instrument": [["instrument_answers", "instrument_hard"]],
     "time": [["main_job"]],
     "speed": [["extraction_speed", "extraction_growth"], ["training_speed", "time_to_auc", "scoring_speed"]],
     "cpu": [["bits"]],
@@ -330,6 +333,48 @@ def unlabelled_alarms(tables):
         "most": unseen["tpr"].max(), "accused": unseen["fpr"].max(), "where": unseen["fpr"].idxmax(),
         "quiet": rows.loc[(PRIMARY[0], "c40"), "fpr"], "loud": rows.loc[(PRIMARY[1], "c40"), "fpr"],
     }  # fmt: skip
+
+
+# ---- the instrument: what the packaged model says of people it has never seen ------------------------------------------------
+
+
+@claim(
+    """Of {clips} clips of people that it has never seen, the instrument answers {clean.answered} at c23 and is wrong in
+    {clean.wrong}; at c40 it answers {coarse.answered} and is wrong in {coarse.wrong}. Of the others it abstains.""",
+    holds=lambda n: n.clean.wrong < 0.05 * n.clean.answered and n.coarse.answered < n.clean.answered,
+)
+def instrument_answers(tables):
+    rows = {quality: _answers(tables, "test", quality) for quality in ("c23", "c40")}
+    return {"clean": rows["c23"], "coarse": rows["c40"], "clips": rows["c23"].clips}
+
+
+@claim(
+    """Where people are filmed in another style (`test_hard`) it answers less often: {clean.answered} of {clean.clips} clips at
+    c23 with {clean.wrong} wrong, and {coarse.answered} of {coarse.clips} at c40 with {coarse.wrong} wrong.""",
+    holds=lambda n: n.clean.often < n.usual_clean.often and n.coarse.often < n.usual_coarse.often,
+)
+def instrument_hard(tables):
+    where = {"clean": ("test_hard", "c23"), "coarse": ("test_hard", "c40")}
+    where |= {f"usual_{name}": ("test", quality) for name, (_, quality) in where.items()}
+    return {name: _answers(tables, *each) for name, each in where.items()}
+
+
+class Answers(NamedTuple):
+    """How many of so many clips an instrument answers, and how many of these answers are wrong."""
+
+    answered: int
+    wrong: int
+    clips: int
+
+    @property
+    def often(self) -> float:
+        return self.answered / self.clips
+
+
+def _answers(tables, split: str, quality: str) -> Answers:
+    row = _one(tables["instrument"], split=split, quality=quality)
+    wrong, clips = int(row["accused"] + row["passed"]), int(row["real"] + row["fake"])
+    return Answers(int(row["answered"]), wrong, clips)
 
 
 # ---- networks and qualities ----------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from utils.paths import atomic
 from utils.results.style import CLASS_COLORS, PAGE, THRESHOLD_LINE
 
 VERDICT_COLORS = {FAKE: CLASS_COLORS["fake"], REAL: CLASS_COLORS["real"], ABSTAINS: "#8c8c8c"}
-MOST_LINES = 720  # px, height of annotated pictures
+LEAST_LINES, MOST_LINES = 360, 720  # px, height of annotated pictures
 LINE, MARGIN = 22, 8  # px of the time line: a row a track, and around them
 MOST_ROWS = 6  # tracks that get a row
 MOST_SECONDS = 300  # of a video that are annotated
@@ -46,7 +46,7 @@ def annotate(seen: Watched, verdicts: Sequence[Verdict], path: Path, progress: s
     Its first `MOST_SECONDS`; boxes move evenly between two sampled pictures. A video that breaks off ends there.
     """
     height, width = seen.shape
-    factor = min(1.0, MOST_LINES / height)
+    factor = np.clip(1.0, LEAST_LINES / height, MOST_LINES / height)
     size = tuple(max(2, round(side * factor) // 2 * 2) for side in (width, height))
     strip = TimeLine(seen, verdicts, size[0])
     count = min(seen.packets, round(MOST_SECONDS * seen.fps)) or 1

@@ -66,6 +66,7 @@ class Results:
             **store.load_measured(self.profile),
             **({"transfer": self.transfer} if len(self.transfer) else {}),
             **unlabelled.tables(self.unlabelled),
+            "instrument": tables.instrument_table(),
         }
 
     def figures(self) -> dict[str, Callable[[], Figure | None]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.config import ARMS, METHODS_GROUP, PHASE_TEACHER, PHASES, Profile
+from utils.config import ARMS, METHODS_GROUP, PHASE_TEACHER, PHASES, SHIPPED, Profile
 from utils.faces.splits import HARD, SPLITS
-from utils.paths import REFERENCE
+from utils.paths import PACKAGED, REFERENCE, read_json
 from utils.results.metrics import (
     Evaluation,
     by_method,
@@ -218,3 +218,10 @@ def transfer_table(predictions: pd.DataFrame, resamples: int) -> pd.DataFrame:
         table = table.assign(trained_on=table["run"].map(learned).replace("", "all"), tested_on=tested)
         parts.append(table.rename(columns={"auc": "value", "auc_lo": "lo", "auc_hi": "hi"})[TRANSFER])
     return pd.concat(parts, ignore_index=True)
+
+
+def instrument_table() -> pd.DataFrame:
+    """Return what the model that comes with the repository was measured to do, a row a split and quality; from its card."""
+    rows = read_json(PACKAGED / SHIPPED / "card.json")["measured"]
+    table, names = pd.DataFrame(rows), ["auc", "auc_lo", "auc_hi"]
+    return table.drop(columns="auc").join(pd.DataFrame(table["auc"].tolist(), columns=names))

@@ -208,7 +208,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    os.environ.update(TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1")  # quiet kernels, equal outputs
+    quiet = {"TQDM_DISABLE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    os.environ.update(quiet, NOTEBOOKS_IN_BATCH="1")  # equal outputs
     return run_all(steps, profile, folder, profile.workspace.root / "build" / "failed")
 
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from utils.config import CRF, NETWORKS, PROFILES, FacesConfig, Profile, get_profile
@@ -19,10 +22,10 @@ from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.noisy_student import supervise
 from utils.learn.packaged import Packaged
-from utils.paths import MODELS, write_json
+from utils.paths import PACKAGED, write_json
 from utils.results.model_card import measured, opinions, write_card
 
-GAUGE_VIDEOS = 40
+GAUGE_VIDEOS = 80
 NOT_FOR = {
     True: "it has never seen a real person, and what it knows of rendered faces says nothing about filmed ones.",
     False: "a score is evidence beside other evidence.",
@@ -61,17 +64,30 @@ def finish(model: Packaged, folder: Path, faces: FaceSet) -> Packaged:
     return model
 
 
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside `folder` that takes its place when all is done; on any error it is removed, the old one stays."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        making, old = Path(temporary) / "new", Path(temporary) / "old"
+        making.mkdir()
+        yield making
+        if folder.exists():
+            folder.rename(old)
+        making.rename(folder)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.package", description="Package a trained network.")
     parser.add_argument("run", nargs="?", help="name of a finished run of the profile (default: its oracle)")
     parser.add_argument("--profile", default="shipped", choices=sorted(PROFILES))
     parser.add_argument("--name", help="of the packaged model (default: data set and network)")
-    parser.add_argument("--out", type=Path, help=f"its folder (default: {MODELS.name}/NAME in data)")
+    parser.add_argument("--out", type=Path, help=f"its folder (default: {PACKAGED.name}/NAME in data)")
     arguments = parser.parse_args(argv)
     profile = get_profile(arguments.profile)
     network = profile.student_model
     name = arguments.name or f"{profile.data.name.split()[0].lower()}-{network.removeprefix('efficientnet-')}"
-    folder, rendered = arguments.out or MODELS / name, profile.data.name.startswith("SynthFF")
+    folder, rendered = arguments.out or PACKAGED / name, profile.data.name.startswith("SynthFF")
     try:
         faces = load_faces(profile)
         if arguments.run is None:
@@ -80,9 +96,11 @@ def main(argv: list[str] | None = None) -> int:
         model = checkpoints.load_model(run)
         people = "rendered people" if rendered else "people"
         trained_on = f"{people} of {profile.data.name}, and fakes by {', '.join(profile.data.methods)}"
-        gauge = packaged.fit_gauge(*gauged(profile))
-        made = packaged.package(model, faces, gauge, profile, folder, name, trained_on, **about_run(run, rendered))
-        finish(made, folder, faces.select(split=[split for split in ffpp.HELD_OUT if split != "val"]))
+        gauge = packaged.fit_gauge(model, *gauged(profile))
+        held_out = faces.select(split=[split for split in ffpp.HELD_OUT if split != "val"])
+        with whole(folder) as making:
+            made = packaged.package(model, faces, gauge, profile, making, name, trained_on, **about_run(run, rendered))
+            finish(made, making, held_out)
     except (ValueError, OSError) as error:
         parser.exit(2, f"error: {error}\n")
     print(f"packaged {run.name} in {folder}")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import matplotlib
 
+from utils.config import SHIPPED
 from utils.faces.tracks import Watched, watch
 from utils.learn.packaged import Packaged, load_packaged, packaged_folder
 from utils.learn.verdicts import ABSTAINS, FAKE, Verdict, judge
@@ -29,7 +30,6 @@ from utils.paths import write_json
 
 SCHEMA = Path(__file__).with_name("score.schema.json")
 VERSION = 1  # of score.json; a field that is renamed, removed or changes its meaning makes another
-DEFAULT = "synthff-lite0"
 MOST = 600  # pictures of a video that are searched: two minutes at every 5th
 ALL_REAL, SOME_FAKE, UNREADABLE, ABSTAINED = 0, 1, 2, 3
 ANNOTATED, FACES, RECORD = "annotated.mp4", "faces.png", "score.json"
@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.score", description="Score videos or images, person by person.")
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO")
     parser.add_argument("--out", type=Path, help="folder to write annotated video, faces and JSON into")
-    parser.add_argument("--model", default=DEFAULT, help=f"packaged model: its folder or its name (default: {DEFAULT})")
+    parser.add_argument("--model", default=SHIPPED, help=f"packaged model: its folder or its name (default: {SHIPPED})")
     parser.add_argument("--prior", type=float, default=0.5, help="chance of fake before anybody looked (default: 0.5)")
     parser.add_argument("--most", type=int, default=MOST, help=f"pictures of a video to search at most (default: {MOST})")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of score.json")

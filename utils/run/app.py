@@ -1,0 +1,35 @@
+"""Serve notebook 09 as a page, on this machine alone: `make app`.
+
+    python -m utils.run.app [--port 8866] [--no-browser]
+
+Voilà shows the notebook without its code; every visitor gets a kernel of their own, which ends with the visit. The page loads
+nothing from the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from utils.paths import NOTEBOOKS
+from utils.run.page import MOST_BYTES
+
+NOTEBOOK = NOTEBOOKS / "09_score_a_video.ipynb"
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws://127.0.0.1:* ws://localhost:*"
+SETTINGS = {"websocket_max_message_size": 2 * MOST_BYTES, "headers": {"Content-Security-Policy": POLICY}}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m utils.run.app", description="Serve notebook 09 as a page.")
+    parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--no-browser", action="store_true", help="do not open it")
+    arguments = parser.parse_args(argv)
+    from voila.app import Voila  # takes a second
+
+    options = [str(NOTEBOOK), "--Voila.ip=127.0.0.1", f"--port={arguments.port}", *["--no-browser"] * arguments.no_browser]
+    Voila.launch_instance(options, tornado_settings=SETTINGS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
