@@ -76,7 +76,8 @@ def test_a_batch_run_gets_a_line_and_a_visitor_the_widget(model, monkeypatch):
     monkeypatch.delenv(page.IN_BATCH)
     widget = page.page(model)
     upload, (_, told, results) = widget.children[0].children[0], widget.children
-    upload.value = ({"name": "a.mp4", "type": "", "size": 8, "content": memoryview(b"nonsense"), "last_modified": datetime.now()},)
+    file = {"name": "a.mp4", "type": "", "size": 8, "content": memoryview(b"nonsense"), "last_modified": datetime.now()}
+    upload.value = (file,)
     assert "Invalid data" in told.value and results.children == () and upload.value == ()
 
 

@@ -117,7 +117,7 @@ def test_what_is_written_can_be_looked_at_and_follows_the_schema(model, tmp_path
         assert len(frames) == 48 and frames[0].shape[1] == 360 and frames[0].shape[0] > 360
         assert cv2.imread(str(out / name / score.FACES)).shape[1] > 1000
         x0, y0, x1, y1 = told["tracks"][0]["faces"][0]["square"]
-        edge = frames[0][round(360 / 256 * y1), round(360 / 256 * (x0 + x1) / 2)].astype(int)  # the box has its verdict's colour
+        edge = frames[0][round(360 / 256 * y1), round(360 / 256 * (x0 + x1) / 2)].astype(int)  # of the box
         color = np.array([int(footage.VERDICT_COLORS[told["tracks"][0]["verdict"]][i : i + 2], 16) for i in (1, 3, 5)])
         assert np.abs(edge - color).max() < 80
     broken = told | {"tracks": [told["tracks"][0] | {"verdict": "perhaps"}]}

@@ -43,7 +43,8 @@ def test_calibration_moves_the_border_by_quality_and_better_than_scores_do():
 def test_nobody_is_surer_than_the_people_who_calibrated_can_vouch_for():
     scores, crf, labels, pairs = scored(np.random.default_rng(2), 20)
     found = Calibration.fit(scores, crf, labels, pairs)
-    assert found(np.array([1.0]), 23.0)[0] == pytest.approx(41 / 42) and found(np.array([0.0]), 23.0)[0] == pytest.approx(1 / 42)
+    assert found(np.array([1.0]), 23.0)[0] == pytest.approx(41 / 42)
+    assert found(np.array([0.0]), 23.0)[0] == pytest.approx(1 / 42)
 
 
 def test_prior_shifts_the_log_odds_and_draws_give_an_interval():
