@@ -583,6 +583,47 @@ def require_data(profile: Profile) -> Path:
     return root
 
 
+# ---- Learning without fakes: real faces against the same faces whose mouths small networks have drawn anew ---------------
+
+
+@dataclass(frozen=True)
+class RedrawerConfig:
+    """One small network that draws a mouth anew (`learn/redrawers.py`), and how it is trained."""
+
+    kind: str = "autoencoder"  # from a narrow code; "context": and from the face around it; "detail": without its detail
+    widths: tuple[int, ...] = (16, 32, 48)  # channels on the way down, each step halves the side
+    code: int = 12  # channels of the code
+    upsampling: str = "nearest"  # on the way up: "nearest", "bilinear", "transposed" or "shuffle"
+    detail: int = 16  # px: what is finer is taken away and drawn anew
+    gradient: float = 0.5  # weight of the loss of edges beside L1
+    adversarial: float = 0.02  # weight of the critic's
+    steps: int = 500
+    batch: int = 8
+    lr: float = 2e-3
+
+
+REDRAWERS = {
+    "code_nearest": RedrawerConfig(upsampling="nearest"),
+    "code_transposed": RedrawerConfig(upsampling="transposed", code=24, widths=(16, 24, 32)),
+    "code_fine": RedrawerConfig(upsampling="bilinear", code=8, widths=(16, 32), gradient=1.0),
+    "context_nearest": RedrawerConfig(kind="context", upsampling="nearest"),
+    "context_shuffle": RedrawerConfig(kind="context", upsampling="shuffle", code=16, widths=(12, 24, 48)),
+    "context_bilinear": RedrawerConfig(kind="context", upsampling="bilinear", code=16, adversarial=0.05),
+    "detail_shuffle": RedrawerConfig(kind="detail", upsampling="shuffle", detail=4, widths=(16, 32)),
+    "detail_transposed": RedrawerConfig(kind="detail", upsampling="transposed", detail=2, widths=(12, 24), adversarial=0.05),
+}
+
+
+@dataclass(frozen=True)
+class SelfRenderedConfig:
+    """How a network learns from real faces and their self-rendered twins (`learn/self_rendered.py`)."""
+
+    twins: str = "self_rendered"  # or "self_blended" (Shiohara & Yamasaki 2022), built the same way: the rival
+    redrawers: tuple[str, ...] = tuple(REDRAWERS)
+    degraded_share: float = 0.7  # of the pairs that go through H.264, both at one rate
+    val_crf: int = 40  # of the second view of the validation faces; the first is as it is
+
+
 # ---- Experiments: what is varied around the comparison, one change each, with folders of their own ----------------------
 
 
