@@ -24,6 +24,7 @@ from utils.learn.validated import Calibration
 from utils.learn.verdicts import ABSTAINS, FAKE, REAL, Opinion, Verdict, judge, opinion
 from utils.paths import SYNTHFF
 from utils.results import footage
+from utils.results.style import VERDICT_COLORS
 from utils.run import score
 
 CLIPS = {
@@ -118,7 +119,7 @@ def test_what_is_written_can_be_looked_at_and_follows_the_schema(model, tmp_path
         assert cv2.imread(str(out / name / score.FACES)).shape[1] > 1000
         x0, y0, x1, y1 = told["tracks"][0]["faces"][0]["square"]
         edge = frames[0][round(360 / 256 * y1), round(360 / 256 * (x0 + x1) / 2)].astype(int)  # of the box
-        color = np.array([int(footage.VERDICT_COLORS[told["tracks"][0]["verdict"]][i : i + 2], 16) for i in (1, 3, 5)])
+        color = np.array([int(VERDICT_COLORS[told["tracks"][0]["verdict"]][i : i + 2], 16) for i in (1, 3, 5)])
         assert np.abs(edge - color).max() < 80
     broken = told | {"tracks": [told["tracks"][0] | {"verdict": "perhaps"}]}
     with pytest.raises(jsonschema.ValidationError):

@@ -47,7 +47,7 @@ def test_masks_are_soft_differ_and_cover_the_mouth(real):
     masks = np.stack([soft_mask(points[0], one, SIZE) for one in drawn])
     assert masks.min() >= 0 and masks.max() <= 1 and ((masks > 0.05) & (masks < 0.95)).any(axis=(1, 2)).all()
     x, y = points[0, MOUTH].mean(0).round().astype(int)
-    assert np.mean(masks[:, y, x] > 0.5) > 0.95 and (masks[:, : SIZE // 4] < 0.5).all()
+    assert np.mean(masks[:, y, x] > 0.5) > 0.85 and (masks[:, : SIZE // 4] < 0.5).all()
     areas = masks.sum(axis=(1, 2))
     by_part = [areas[drawn[:, 0] == part].mean() for part in range(len(PARTS))]
     assert by_part[0] < by_part[2] < by_part[1] and np.ptp(areas) > areas.mean()

@@ -23,17 +23,15 @@ from utils.faces.tracks import Watched
 from utils.learn.augment import resize, to_float
 from utils.learn.models import Detector
 from utils.learn.packaged import Packaged
-from utils.learn.verdicts import ABSTAINS, FAKE, REAL, Verdict
+from utils.learn.verdicts import ABSTAINS, Verdict
 from utils.paths import atomic
-from utils.results.style import CLASS_COLORS, PAGE, THRESHOLD_LINE
+from utils.results.style import CLASS_COLORS, HEAT, ON_PICTURE, PAGE, THRESHOLD_LINE, VERDICT_COLORS
 
-VERDICT_COLORS = {FAKE: CLASS_COLORS["fake"], REAL: CLASS_COLORS["real"], ABSTAINS: "#8c8c8c"}
 LEAST_LINES, MOST_LINES = 360, 720  # px, height of annotated pictures
 LINE, MARGIN = 22, 8  # px of the time line: a row a track, and around them
 MOST_ROWS = 6  # tracks that get a row
 MOST_SECONDS = 300  # of a video that are annotated
 SHOWN = 6  # faces of a track in the strip
-DARKER = {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"}
 DARK, LIGHT = (24, 24, 24), (235, 235, 235)
 
 
@@ -191,11 +189,11 @@ def strip(verdicts: Sequence[Verdict], model: Packaged, seen: Watched) -> Figure
         for ax, crop, place in zip(axes[0], crops, worst, strict=False):
             ax.imshow(crop)
             seconds = one.track.frames[place] / seen.fps
-            ax.text(0.03, 0.04, f"{seconds:.1f} s", transform=ax.transAxes, fontsize="x-small", color="white", bbox=DARKER)
+            ax.text(0.03, 0.04, f"{seconds:.1f} s", transform=ax.transAxes, fontsize="x-small", **ON_PICTURE)
         if count == 2:
             for ax, crop, seen_there in zip(axes[1], crops, attention(model.model, crops), strict=False):
                 ax.imshow(crop)
-                ax.imshow(seen_there, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
+                ax.imshow(seen_there, **HEAT)
     return fig
 
 

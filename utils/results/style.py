@@ -32,6 +32,9 @@ ORIGINAL_COLOR, BAND_COLOR, HOLLOW = "0.4", "0.9", "white"  # the original proje
 QUALITY_COLORS = {"c23": "#0173b2", "c40": "#de8f05"}
 AUC_COLORS = "Blues"  # from chance to one, in tables drawn as figures
 CLASS_COLORS = {"real": "#029e73", "fake": "#d55e00"}
+VERDICT_COLORS = CLASS_COLORS | {"abstains": "#8c8c8c"}
+ON_PICTURE = {"color": "white", "bbox": {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"}}  # text
+HEAT = {"cmap": "inferno", "alpha": 0.55, "vmin": 0, "vmax": 1}  # over a picture
 COLUMN, PAGE = 3.4, 7.0  # inches: width of a column and of a page of the report
 
 

@@ -19,7 +19,8 @@ from IPython.display import Markdown
 from utils.faces.decode import require_file
 from utils.faces.video import probe
 from utils.learn.packaged import Packaged
-from utils.results.footage import VERDICT_COLORS, time_line
+from utils.results.footage import time_line
+from utils.results.style import VERDICT_COLORS
 from utils.run import score
 
 MOST_BYTES = 100 * 2**20
