@@ -53,7 +53,7 @@ def test_bad_videos_fail_with_one_clear_line(tmp_path, clip):
     empty.touch()
     for path in (damaged, empty):
         for read in (video.read_frames, video.probe):
-            with pytest.raises(ValueError, match=f"cannot read .*{path.name}.*again"):
+            with pytest.raises(ValueError, match=rf"(cannot read .*)?{path.name}.*again"):
                 read(path)
     with pytest.raises(ValueError, match="at least 1"):
         video.read_frames(clip, step=0)

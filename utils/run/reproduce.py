@@ -24,6 +24,7 @@ from utils.config import PROFILES, Profile, get_profile
 from utils.results import store
 from utils.run import notebooks
 
+FIRST = ("01", "02")  # notebooks before the networks are trained: data and faces
 READY = ".ready"  # the Makefile's mark in an environment that is complete
 
 
@@ -56,7 +57,8 @@ def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = (), r
     """Run the steps in order and return the exit code; `strict` fails for a repeated result outside of what seeds give."""
     began, codes = time.monotonic(), []
     book = ("utils.run.notebooks", "--profile", profile, "--only")
-    codes.append(step(*book, "01", "02"))
+    later = [path.name[:2] for path in notebooks.find_notebooks() if path.name[:2] not in FIRST]
+    codes.append(step(*book, *FIRST))
     if codes[-1] in (0, notebooks.PARTIAL) and not notebooks.too_little(get_profile(profile), "03"):
         chosen = ("--seeds", *map(str, seeds)) if seeds else ()
         codes.append(step("utils.run.grid", "--profile", profile, "--groups", "main", *chosen))
@@ -64,7 +66,7 @@ def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = (), r
         codes.append(step("utils.run.extract", "--profile", "study-small"))
         codes.append(step("utils.run.pilot", "--owner", profile, "--only", "small", "--seeds", "0"))
     if codes[-1] in (0, notebooks.PARTIAL):
-        codes.append(step(*book, "03", "04", "05", "06", "07", "08"))
+        codes.append(step(*book, *later))
     if codes[-1] == 0 and profile == "repeat":
         codes.append(step("utils.run.compare", *(["--strict"] if strict else []), *(["--record"] if record else [])))
     seconds = time.monotonic() - began
