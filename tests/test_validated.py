@@ -30,7 +30,7 @@ def scored(rng, pairs=60, shift=1.0, slope=2.0):
 def test_calibration_moves_the_border_by_quality_and_better_than_scores_do():
     rng = np.random.default_rng(0)
     scores, crf, labels, pairs = scored(rng)
-    found = Calibration.fit(scores, crf, labels, pairs)
+    found = Calibration.fit(scores, crf, labels, pairs, 2 * len(set(pairs)))
     assert found.weights.shape[1] == 4 and len(found.weights) > 150
     others, crf_of, truth, _ = scored(np.random.default_rng(1), 400)
     p = np.array([found(np.array([score]), quality)[0] for score, quality in zip(others, crf_of, strict=True)])
@@ -42,25 +42,25 @@ def test_calibration_moves_the_border_by_quality_and_better_than_scores_do():
 
 def test_nobody_is_surer_than_the_people_who_calibrated_can_vouch_for():
     scores, crf, labels, pairs = scored(np.random.default_rng(2), 20)
-    found = Calibration.fit(scores, crf, labels, pairs)
+    found = Calibration.fit(scores, crf, labels, pairs, 2 * len(set(pairs)))
     assert found(np.array([1.0]), 23.0)[0] == pytest.approx(41 / 42)
     assert found(np.array([0.0]), 23.0)[0] == pytest.approx(1 / 42)
 
 
 def test_prior_shifts_the_log_odds_and_draws_give_an_interval():
     scores, crf, labels, pairs = scored(np.random.default_rng(2))
-    found = Calibration.fit(scores, crf, labels, pairs)
+    found = Calibration.fit(scores, crf, labels, pairs, 2 * len(set(pairs)))
     even, rare = (found(np.full(201, 0.7), 23.0, prior) for prior in (0.5, 0.01))
     assert logit(even[0]) - logit(rare[0]) == pytest.approx(logit(0.5) - logit(0.01))
     assert np.quantile(even[1:], 0.025) < even[0] < np.quantile(even[1:], 0.975)
-    few = Calibration.fit(scores[:40], crf[:40], labels[:40], pairs[:40])(np.full(201, 0.7), 23.0)
+    few = Calibration.fit(scores[:40], crf[:40], labels[:40], pairs[:40], 20)(np.full(201, 0.7), 23.0)
     assert np.ptp(np.quantile(few[1:], [0.025, 0.975])) > np.ptp(np.quantile(even[1:], [0.025, 0.975]))
 
 
 def test_classes_weigh_the_same_however_many_there_are_of_each():
     scores, crf, labels, pairs = scored(np.random.default_rng(3), 200)
     keep = (labels == 0) | (np.arange(len(labels)) // 4 % 4 == 0)  # few fakes
-    even, uneven = (Calibration.fit(scores[part], crf[part], labels[part], pairs[part]) for part in (labels >= 0, keep))
+    even, uneven = (Calibration.fit(scores[part], crf[part], labels[part], pairs[part], 400) for part in (labels >= 0, keep))
     assert uneven(np.array([0.5]), 23.0)[0] == pytest.approx(even(np.array([0.5]), 23.0)[0], abs=0.12)
 
 

@@ -60,6 +60,12 @@ class FaceSet:
         """Return the crops of some positions as uint8 (B, 3, S, S)."""
         return _images(self.pixels, self._rows[np.asarray(items)])
 
+    @staticmethod
+    def joined(parts: list[FaceSet]) -> FaceSet:
+        """Return the faces of several sets in one, their pixels copied."""
+        pixels = np.concatenate([part.pixels[part.index["row"]] for part in parts])
+        return FaceSet(pd.concat([part.index for part in parts], ignore_index=True).assign(row=range(len(pixels))), pixels)
+
     def hide_labels(self, seed: int) -> UnlabelledFaces:
         """Return the same faces as a pool without labels; the clips are numbered in an order drawn with `seed`."""
         return UnlabelledFaces(_views(self.index, seed)[0], self.pixels)

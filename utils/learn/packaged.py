@@ -192,10 +192,10 @@ def package(
     model = model.cpu().eval()
     train, val = (look_at(model, gauge, faces.select(split=split)) for split in ("train", "val"))
     clips, held = val.clips(), faces.select(split="val")
-    labels, pairs = held.labels.numpy(), held.index["pair"]
+    labels, pairs, people = held.labels.numpy(), held.index["pair"], held.index["target"].nunique()
     calibration = {
-        "face": Calibration.fit(val.scores, val.crf, labels, pairs),
-        "clip": Calibration.fit(clips["scores"], clips["crf"], clips["label"], clips["pair"]),
+        "face": Calibration.fit(val.scores, val.crf, labels, pairs, people),
+        "clip": Calibration.fit(clips["scores"], clips["crf"], clips["label"], clips["pair"], people),
     }
     domain = Domain.fit(train.styles, val.styles, clips["styles"])
     ranges = {"crf": clips["crf"], "side": sides(held)}
@@ -209,7 +209,7 @@ def package(
         "format": FORMAT, "name": name, "network": model.name, "px": model.px, "faces": asdict(profile.faces),
         "trained_on": trained_on,
         "validated": {
-            "on": profile.data.name, "people": 2 * len(held.pairs), "clips": len(clips["label"]),
+            "on": profile.data.name, "people": people, "clips": len(clips["label"]),
             "faces_of_a_clip": round(len(held) / len(clips["label"]), 1),
             **{what: [round(float(end), 1) for end in np.quantile(values, ENDS)] for what, values in ranges.items()},
         },

@@ -191,28 +191,42 @@ def with_twins(real: FaceSet, make: TwinMaker, points: np.ndarray, crf: int, see
     return FaceSet(stacked.assign(row=range(len(stacked))), pixels)
 
 
+def twin_maker(profile: Profile, faces: FaceSet, seed: int, settings: SelfRenderedConfig) -> TwinMaker:
+    """Return what makes twins for a profile: redrawers trained on its real training faces, or read where they are there."""
+    if settings.twins != PHASE:
+        return TwinMaker()
+    train = originals(faces, "train", profile.data.qualities[0])
+    folder = profile.workspace.runs / "redrawers" / f"s{seed}"
+    return TwinMaker(load_redrawers(folder, train, landmarks_of(train, profile), settings.redrawers, seed))
+
+
+def faces_with_twins(
+    profile: Profile, faces: FaceSet, split: str, make: TwinMaker, settings: SelfRenderedConfig, seed: int
+) -> FaceSet:
+    """Return the real faces of a split and a twin of each, in both views: to validate and to measure on."""
+    real = originals(faces, split, profile.data.qualities[0])
+    return with_twins(real, make, landmarks_of(real, profile), settings.val_crf, seed)
+
+
 def self_rendered(
     profile: Profile, faces: FaceSet, seed: int = 0, settings: SelfRenderedConfig | None = None, name: str | None = None
 ) -> Detector:
     """Train a network on the real faces of the split train alone, validated on those of val and their twins."""
     settings, name = settings or SelfRenderedConfig(), name or profile.student_model
-    best, scale = profile.data.qualities[0], profile.faces.scale
-    train, val = (originals(faces, split, best) for split in ("train", "val"))
-    points, val_points = (_landmarks(part, scale) for part in (train, val))
+    train = originals(faces, "train", profile.data.qualities[0])
+    make = twin_maker(profile, faces, seed, settings)
+    judged = faces_with_twins(profile, faces, "val", make, settings, seed)
     folder = profile.workspace.runs / checkpoints.run_name(PHASE, name, seed)
-    names = settings.redrawers if settings.twins == PHASE else ()
-    redrawers = load_redrawers(folder.parent / "redrawers" / f"s{seed}", train, points, names, seed)
-    make = TwinMaker(redrawers)
-    judged = with_twins(val, make, val_points, settings.val_crf, seed)
     config = replace(profile.model(name, PHASE), twins=False, clean_first=0.0)
+    points = landmarks_of(train, profile)
     objective = partial(AgainstTwins, make=make, points=points, settings=settings)
-    about = {"phase": PHASE, "self_rendered": asdict(settings), "redrawers": _digest(redrawers)}
+    about = {"phase": PHASE, "self_rendered": asdict(settings), "redrawers": _digest(make.redrawers)}
     model = create_model(name, config, seed)
     return fit(model, train, judged, config, profile.train, folder, seed=seed, make_objective=objective, about=about)
 
 
-def _landmarks(faces: FaceSet, scale: float) -> np.ndarray:
-    return landmarks(faces.images(np.arange(len(faces))).permute(0, 2, 3, 1).numpy(), scale)
+def landmarks_of(faces: FaceSet, profile: Profile) -> np.ndarray:
+    return landmarks(faces.images(np.arange(len(faces))).permute(0, 2, 3, 1).numpy(), profile.faces.scale)
 
 
 def _digest(redrawers: Sequence[Redrawer]) -> str:

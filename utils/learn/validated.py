@@ -60,8 +60,10 @@ class Calibration(Arrays):
     people: np.ndarray  # ()
 
     @classmethod
-    def fit(cls, scores: np.ndarray, crf: np.ndarray, labels: np.ndarray, pairs: Sequence[str], seed: int = 0) -> Calibration:
-        """Fit scores (N,) of clips or faces, their CRF and labels; `pairs` (N,) are drawn together."""
+    def fit(
+        cls, scores: np.ndarray, crf: np.ndarray, labels: np.ndarray, pairs: Sequence[str], people: int, seed: int = 0
+    ) -> Calibration:
+        """Fit scores (N,) of clips or faces of so many people, their CRF and labels; `pairs` (N,) are drawn together."""
         x, (_, pair) = cls._inputs(scores, crf), np.unique(pairs, return_inverse=True)
         rng, count = np.random.default_rng(seed), pair.max() + 1
         rows = [np.ones(len(pair)), *(weight[pair] for weight in rng.multinomial(count, np.full(count, 1 / count), RESAMPLES))]
@@ -70,7 +72,7 @@ class Calibration(Arrays):
             if np.unique(labels[weight > 0]).size == 2:
                 fitted = LogisticRegression(max_iter=1000).fit(x, labels, sample_weight=weight * _even(labels, weight))
                 found.append([*fitted.coef_[0], *fitted.intercept_])
-        return cls(np.array(found), np.asarray(2 * count))
+        return cls(np.array(found), np.asarray(people))
 
     @staticmethod
     def _inputs(scores: np.ndarray, crf: np.ndarray) -> np.ndarray:

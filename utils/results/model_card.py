@@ -25,7 +25,7 @@ def opinions(model: Packaged, faces: FaceSet) -> pd.DataFrame:
         items = part.index.to_numpy()
         crops = faces.images(items).permute(0, 2, 3, 1).numpy()
         found = opinion(crops, sides(FaceSet(part, faces.pixels)), model)
-        about = dict(zip(CLIP, key, strict=True)) | {"label": part["label"].iloc[0], "verdict": found.verdict}
+        about = dict(zip(CLIP, key, strict=True)) | part.iloc[0][["label", "target"]].to_dict() | {"verdict": found.verdict}
         numbers = {name: getattr(found, name) for name in ("score", "probability", "low", "high", "crf", "distance")}
         rows.append(about | numbers | {"reasons": "; ".join(found.reasons)})
     return pd.DataFrame(rows)
@@ -43,7 +43,7 @@ def measured(said: pd.DataFrame, resamples: int = 2000) -> list[dict]:
         part = said[(said["split"] == row.split) & (said["quality"] == row.quality)]
         fake = part["label"] == 1
         rows.append({
-            "split": row.split, "quality": row.quality, "people": 2 * row.n_pairs, "real": int((~fake).sum()),
+            "split": row.split, "quality": row.quality, "people": part["target"].nunique(), "real": int((~fake).sum()),
             "fake": int(fake.sum()), "auc": [round(value, 3) for value in (row.auc, row.auc_lo, row.auc_hi)],
             "answered": int((part["verdict"] != ABSTAINS).sum()),
             "accused": int(((part["verdict"] == FAKE) & ~fake).sum()), "passed": int(((part["verdict"] == REAL) & fake).sum()),
