@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from utils.config import RedrawerConfig
 from utils.faces.landmarks import draw_masks, mouth_box, soft_mask
+from utils.synthff.neural_textures import PatchDiscriminator, upsampler
 
 PATCH = 64  # px, side of the mouth as they draw it
 CRITIC_LR = 4e-4
@@ -36,7 +37,7 @@ class Redrawer(nn.Module):
         self.around = _encoder(4, config.widths) if config.kind == "context" else None
         self.up, channels = nn.ModuleList(), config.code
         for width, skip in zip((*config.widths[-2::-1], config.widths[0]), self._skips(), strict=True):
-            up, mix = _upsampler(config.upsampling, channels), nn.Conv2d(channels + skip, width, 3, 1, 1)
+            up, mix = upsampler(config.upsampling, channels), nn.Conv2d(channels + skip, width, 3, 1, 1)
             self.up.append(nn.Sequential(up, mix, nn.SiLU()))
             channels = width
         self.last = nn.Conv2d(channels, 3, 3, 1, 1)
@@ -82,29 +83,6 @@ def _down(encoder: nn.ModuleList, x: torch.Tensor) -> list[torch.Tensor]:
     return maps
 
 
-def _upsampler(kind: str, channels: int) -> nn.Module:
-    """Return what doubles the side of maps; each kind leaves traces of its own (Odena et al. 2016)."""
-    if kind == "transposed":
-        return nn.ConvTranspose2d(channels, channels, 4, 2, 1)
-    if kind == "shuffle":
-        return nn.Sequential(nn.Conv2d(channels, 4 * channels, 1), nn.PixelShuffle(2))
-    return nn.Upsample(scale_factor=2, mode=kind, align_corners=False if kind == "bilinear" else None)
-
-
-class Critic(nn.Module):
-    """Tells real from redrawn patches (Isola et al. 2017)."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 24, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(24, 48, 4, 2, 1), nn.GroupNorm(4, 48), nn.LeakyReLU(0.2),
-            nn.Conv2d(48, 1, 4, 1, 1),
-        )  # fmt: skip
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
-
-
 # ---- training -------------------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +96,7 @@ def train_redrawer(
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        redrawer, critic = Redrawer(config), Critic()
+        redrawer, critic = Redrawer(config), PatchDiscriminator()
     steps, optimiser = config.steps, torch.optim.AdamW(redrawer.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=steps, pct_start=0.1)
     judging = torch.optim.AdamW(critic.parameters(), lr=CRITIC_LR, betas=(0.5, 0.9))

@@ -46,7 +46,7 @@ class UNet(nn.Module):
         self.middle = _block(four, four)
         self.up = nn.ModuleList([_block(four + three, three), _block(three + two, two), _block(two + one, one)])
         self.to_rgb = nn.Conv2d(one, 3, 3, 1, 1)
-        self.larger = nn.ModuleList(_upsampler(config.upsampling, channels) for channels in (four, three, two))
+        self.larger = nn.ModuleList(upsampler(config.upsampling, channels) for channels in (four, three, two))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, C, S, S) -> (B, 3, S, S)
         skips = []
@@ -59,7 +59,7 @@ class UNet(nn.Module):
         return torch.sigmoid(self.to_rgb(x))
 
 
-def _upsampler(kind: str, channels: int) -> nn.Module:
+def upsampler(kind: str, channels: int) -> nn.Module:
     """Return what doubles the side of feature maps; each kind leaves traces of its own (Odena et al. 2016)."""
     if kind == "transposed":
         return nn.ConvTranspose2d(channels, channels, 4, 2, 1)
