@@ -551,7 +551,7 @@ PROFILES["study-smoke-unseen"] = replace(
 )
 # The network that comes with the repository: all of SynthFF's labels, faces found in every sampled frame, as in anybody's video
 # (`faces/tracks.py`), in float32.
-SHIPPED, SHIPPED_NETWORK = "synthff-lite0", "efficientnet-lite0"  # its folder in data/models/
+SHIPPED = "synthff-lite0"  # its folder in data/models/
 PROFILES["shipped"] = replace(
     PROFILES["synthff"],
     name="shipped",

@@ -73,16 +73,16 @@ def require_file(path: Path | str) -> Path:
     """Return a path to a regular file; FileNotFoundError where there is none, ValueError where something else is there."""
     path = Path(path)
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except FileNotFoundError:
         raise FileNotFoundError(f"no video {path}") from None
     except (OSError, ValueError) as error:  # a loop of links, a name that is too long, a null byte in it
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"cannot read {str(path)!r} ({reason}): give a video file") from None
-    if not stat.S_ISREG(mode):
-        kind = next((name for name, test in _KINDS.items() if test(mode)), "special file")
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for name, test in _KINDS.items() if test(found.st_mode)), "special file")
         raise ValueError(f"{path} is a {kind}: give a video file")
-    if not path.stat().st_size:
+    if not found.st_size:
         raise ValueError(f"{path} is empty: download or build it again")
     return path
 

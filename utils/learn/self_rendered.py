@@ -144,18 +144,19 @@ def originals(faces: FaceSet, split: str, quality: str) -> FaceSet:
 
 
 def load_redrawers(
-    folder: Path, faces: FaceSet, points: np.ndarray, names: Sequence[str], seed: int
+    folder: Path, faces: FaceSet, scale: float, names: Sequence[str], seed: int
 ) -> tuple[Redrawer, ...]:
     """Return redrawers by name, trained on some real faces; those that the folder has of the same faces are read."""
-    made = []
-    crops = None
+    made, crops, points = [], None, None
     for name in names:
         config = REDRAWERS[name]
         asked = {"config": asdict(config), "faces": faces.fingerprint(), "seed": seed}
         path = folder / f"{name}.safetensors"
         about = path.with_suffix(".json")
         if not (path.is_file() and about.is_file() and read_json(about) == _plain(asked)):
-            crops = faces.images(np.arange(len(faces))).permute(0, 2, 3, 1).numpy() if crops is None else crops
+            if crops is None:
+                crops = faces.images(np.arange(len(faces))).permute(0, 2, 3, 1).numpy()
+                points = landmarks(crops, scale)
             redrawer, _ = train_redrawer(crops, points, config, seed, name)
             with atomic(path) as temporary:
                 save_file(redrawer.state_dict(), temporary)
@@ -197,7 +198,7 @@ def twin_maker(profile: Profile, faces: FaceSet, seed: int, settings: SelfRender
         return TwinMaker()
     train = originals(faces, "train", profile.data.qualities[0])
     folder = profile.workspace.runs / "redrawers" / f"s{seed}"
-    return TwinMaker(load_redrawers(folder, train, landmarks_of(train, profile), settings.redrawers, seed))
+    return TwinMaker(load_redrawers(folder, train, profile.faces.scale, settings.redrawers, seed))
 
 
 def faces_with_twins(

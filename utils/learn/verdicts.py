@@ -91,19 +91,22 @@ def opinion(
     kind = "clip" if len(scores) >= CLIP_FROM else "face"
     distance = float(model.domain(styles.mean(axis=0, keepdims=True))[0])
     limit = float(model.domain.limits[int(kind == "clip")])
-    probability, low, high = _probability(scores, crf, model, kind, prior)
+    score = float(over_clip(scores, np.zeros(len(scores), dtype=int))[0])
+    probability, low, high = _probability(score, scores, crf, model, kind, prior)
     reasons = [*reasons, *_unlike(model, crf, side, distance, limit)]
     if not reasons and low <= 0.5 <= high:
         reasons = [f"undecided: the interval {low:.2f} to {high:.2f} holds even chance"]
-    score = float(over_clip(scores, np.zeros(len(scores), dtype=int))[0])
     return Opinion(scores, score, probability, low, high, crf, side, distance, limit, tuple(reasons))
 
 
-def _probability(scores: np.ndarray, crf: float, model: Packaged, kind: str, prior: float) -> tuple[float, float, float]:
+def _probability(
+    score: float, scores: np.ndarray, crf: float, model: Packaged, kind: str, prior: float
+) -> tuple[float, float, float]:
     """Return P(fake) of a track and its interval, over its faces and over the people who calibrated the network."""
     rng = np.random.default_rng(len(scores))
-    drawn = scores[rng.integers(len(scores), size=(DRAWS, len(scores)))].mean(axis=1)
-    found = model.calibration[kind](np.append(scores.mean(), drawn), crf, prior)
+    picked = scores[rng.integers(len(scores), size=DRAWS * len(scores))]
+    drawn = over_clip(picked, np.arange(DRAWS).repeat(len(scores)))
+    found = model.calibration[kind](np.append(score, drawn), crf, prior)
     return float(found[0]), *(float(end) for end in np.quantile(found[1:], INTERVAL))
 
 

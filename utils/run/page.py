@@ -16,7 +16,6 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import Markdown
 
-from utils.faces.decode import require_file
 from utils.faces.video import probe
 from utils.learn.packaged import Packaged
 from utils.results.footage import time_line
@@ -66,7 +65,7 @@ def _answer(name: str, content: bytes, model: Packaged, prior: float, folder: Pa
         raise ValueError(f"{name} has {len(content) / 2**20:.0f} MB: give one of at most {MOST_BYTES // 2**20}")
     path = folder / (Path(name).name[-100:].replace("\0", "") or "video")
     path.write_bytes(content)
-    if (seconds := probe(require_file(path))["seconds"]) > MOST_SECONDS:
+    if (seconds := probe(path)["seconds"]) > MOST_SECONDS:
         raise ValueError(f"{name} lasts {seconds / 60:.0f} minutes: give one of at most {MOST_SECONDS // 60}")
     seen, verdicts = score.score(path, model, prior, MOST_PICTURES)
     out = folder / "out"

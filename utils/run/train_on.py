@@ -19,20 +19,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.config import CRF, SHIPPED_NETWORK, FacesConfig, Profile, SelfRenderedConfig, get_profile
+from utils.config import CRF, FacesConfig, Profile, SelfRenderedConfig, get_profile
 from utils.faces import crops
 from utils.faces.ffpp import ORIGINAL
 from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet
 from utils.learn.self_rendered import PHASE, faces_with_twins, self_rendered, twin_maker
 from utils.paths import PACKAGED, WORK, Workspace
-from utils.run.package import about_run, finish, whole
+from utils.run.package import GAUGE_VIDEOS, about_run, finish, whole
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv"}
 PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}  # of the people
 LEAST_PEOPLE = 6
 FRAMES = 16  # of a video, spread over it
-GAUGE_VIDEOS = 80
 
 
 @dataclass(frozen=True)
@@ -108,12 +107,12 @@ def train_on(
         print(f"left out: {failure.error}", file=sys.stderr)
     index = index[~index["video_id"].isin(failures["video_id"])]
     faces = FaceSet(*crops.load_crops(profile))
-    model = self_rendered(profile, faces, seed, settings, SHIPPED_NETWORK)
+    model = self_rendered(profile, faces, seed, settings)
     make = twin_maker(profile, faces, seed, settings)
     parts = {split: faces_with_twins(profile, faces, split, make, settings, seed) for split in PARTS}
     videos = [Path(path) for path in index.loc[index["split"] == "train", "path"].iloc[:GAUGE_VIDEOS]]
     gauge = packaged.fit_gauge(model, videos, profile.faces, own=None, jobs=jobs)
-    run = profile.workspace.runs / checkpoints.run_name(PHASE, SHIPPED_NETWORK, seed)
+    run = profile.workspace.runs / checkpoints.run_name(PHASE, profile.student_model, seed)
     shown = table.loc[table["status"] == crops.FOUND, "target"].nunique()
     trained_on = f"{shown} real people in {len(index)} videos of {profile.data.name}, and no fake"
     both = FaceSet.joined([parts["train"], parts["val"]])
