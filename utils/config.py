@@ -624,6 +624,58 @@ class SelfRenderedConfig:
     val_crf: int = 40  # of the second view of the validation faces; the first is as it is
 
 
+@dataclass(frozen=True)
+class FakelessArm:
+    """One way to learn without fakes, or a rival that is given some; all else is equal."""
+
+    label: str
+    learns: str = "twins"  # real faces and their twins; "labels": real faces and fakes, as they are labelled
+    everybody: bool = True  # learns from all of train, else from those whom a teacher of the profile has labels of
+    qualities: tuple[str, ...] = ("c23",)  # of what it learns from; c23 goes through H.264 besides, as the settings say
+    settings: SelfRenderedConfig = field(default_factory=SelfRenderedConfig)
+    start: str = "imagenet"  # or the arm whose weights it goes on from, under the noise of a student
+    pool: bool = False  # sees the other people of train, real and fake, with what the arm it goes on from says of them
+
+
+def _some(label: str, kept: Sequence[str]) -> FakelessArm:
+    return FakelessArm(label, settings=SelfRenderedConfig(redrawers=tuple(kept)))
+
+
+_KINDS = {"autoencoder": "a narrow code", "context": "a code and the face around", "detail": "all but detail"}
+_BLENDED = SelfRenderedConfig(twins="self_blended")
+WITHOUT_FAKES: dict[str, FakelessArm] = {
+    "labels_66": FakelessArm("fakes, 66 people", learns="labels", everybody=False),
+    "labels_66_c40": FakelessArm("fakes, 66 people, c40 too", learns="labels", everybody=False, qualities=("c23", "c40")),
+    "labels_200": FakelessArm("fakes, 200 people", learns="labels"),
+    "self_rendered": FakelessArm("self-rendered, 200 people"),
+    "self_rendered_66": FakelessArm("self-rendered, 66 people", everybody=False),
+    "self_blended": FakelessArm("self-blended, 200 people", settings=_BLENDED),
+    "self_blended_66": FakelessArm("self-blended, 66 people", everybody=False, settings=_BLENDED),
+    # Each goes on from one of these, with and without the videos of others.
+    "labels_66_longer": FakelessArm("fakes, longer", learns="labels", everybody=False, start="labels_66"),
+    "labels_66_student": FakelessArm("fakes, student", learns="labels", everybody=False, start="labels_66", pool=True),
+    "self_rendered_66_longer": FakelessArm("self-rendered, longer", everybody=False, start="self_rendered_66"),
+    "self_rendered_66_student": FakelessArm("self-rendered, student", everybody=False, start="self_rendered_66", pool=True),
+    # What the redrawers are worth: one kind alone, and all but one.
+    **{f"only_{kind}": _some(f"only {text}", [name for name, one in REDRAWERS.items() if one.kind == kind])
+       for kind, text in _KINDS.items()},
+    **{f"without_{left}": _some(f"without {left}", [name for name in REDRAWERS if name != left]) for left in REDRAWERS},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WithoutFakesConfig:
+    """The numbers of the comparison of `WITHOUT_FAKES` (`learn/without_fakes.py`); other settings are those of `shipped`."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    fewer_seeds: int = 3  # the first, of the arms that differ in their redrawers alone
+    steps: int = 300  # of the arms that start from ImageNet's weights
+    student_steps: int = 300  # of those that go on
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        return self.seeds[: self.fewer_seeds] if arm.startswith(("only_", "without_")) else self.seeds
+
+
 # ---- Experiments: what is varied around the comparison, one change each, with folders of their own ----------------------
 
 

@@ -87,13 +87,17 @@ class UnlabelledStep(Noised):
 
     def draw(self) -> Plan:
         x = next(self.batches_x)
-        u = {view: self.items[view][next(batches)] for view, batches in self.batches_u.items()}
+        u = self.next_u()
         crops_x = self.draw_degraded(x) if self.student.degrade_labelled else Crops(x.numpy())
         clean = u.get(self.inputs_u.qualities[0], ())
         strengths = self.draw_strengths(len(clean))
         noise_x = self.draw_noise(len(x) // 2 if self.config.twins else len(x))
         noise_u = self.draw_noise(sum(map(len, u.values())))
         return Plan(Part(crops_x, noise_x), tuple(self.parts_u(u, strengths, noise_u)))
+
+    def next_u(self) -> dict[str, torch.Tensor]:
+        """Draw the next items of the pool, view by view."""
+        return {view: self.items[view][next(batches)] for view, batches in self.batches_u.items()}
 
     def parts_u(self, u: dict[str, torch.Tensor], strengths: np.ndarray, noise_u: Noise) -> Iterator[Part]:
         """Yield the unlabelled images of each view; clean ones are all degraded."""
@@ -155,6 +159,16 @@ def student_objective(
     if student.mu == 0:
         return NoisedLabels(*labelled, student=student, clean=inputs_u.qualities[0])
 
+    pseudo = labelled_once(folder, teacher, inputs_u, student, seed, val, shared)
+    return StudentStep(*labelled, inputs_u=inputs_u, pseudo=pseudo, student=student)
+
+
+def labelled_once(
+    folder: Path, teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentConfig, seed: int, val: FaceSet | None,
+    shared: TrainConfig,
+) -> PseudoLabels:  # fmt: skip
+    """Return what a teacher says of the pool; what it said is kept in the run folder, for a run that goes on."""
+
     def label() -> dict:
         pseudo = label_pool(teacher, inputs_u, student, seed, val, shared.precision, shared.scorer)
         save_pseudo_labels(folder, pseudo)
@@ -162,7 +176,7 @@ def student_objective(
 
     with distributed.main_first():
         said = checkpoints.once(folder, label)
-    return StudentStep(*labelled, inputs_u=inputs_u, pseudo=PseudoLabels(inputs_u.clip, **said), student=student)
+    return PseudoLabels(inputs_u.clip, **said)
 
 
 def noise(

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from utils.config import RedrawerConfig
 from utils.faces.landmarks import draw_masks, mouth_box, soft_mask
+from utils.learn.precision import pick_device
 from utils.synthff.neural_textures import PatchDiscriminator, upsampler
 
 PATCH = 64  # px, side of the mouth as they draw it
@@ -91,19 +92,20 @@ def train_redrawer(
 ) -> tuple[Redrawer, float]:
     """Train a redrawer on face crops, uint8 RGB (N, S, S, 3), with landmarks (N, 68, 2); return it and its last L1 loss.
 
-    The loss is L1 within the mask, of edges with the weight `config.gradient`, and with `config.adversarial` a critic's.
+    The loss is L1 within the mask, of edges with the weight `config.gradient`, and with `config.adversarial` a critic's. It
+    learns on a GPU where there is one, and is returned on the CPU.
     """
-    rng = np.random.default_rng(seed)
+    rng, device = np.random.default_rng(seed), pick_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        redrawer, critic = Redrawer(config), PatchDiscriminator()
+        redrawer, critic = Redrawer(config).to(device), PatchDiscriminator().to(device)
     steps, optimiser = config.steps, torch.optim.AdamW(redrawer.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=steps, pct_start=0.1)
     judging = torch.optim.AdamW(critic.parameters(), lr=CRITIC_LR, betas=(0.5, 0.9))
     losses = []
     for _ in tqdm(range(steps), desc=name, leave=False, disable=not name or bool(os.environ.get("TQDM_DISABLE"))):
         items = rng.integers(len(crops), size=config.batch)
-        real, mask = patches(crops[items], points[items], draw_masks(len(items), rng))
+        real, mask = (each.to(device) for each in patches(crops[items], points[items], draw_masks(len(items), rng)))
         if rng.random() < 0.5:
             real, mask = real.flip(3), mask.flip(3)
         drawn = real * (1 - mask) + redrawer(real, mask) * mask
@@ -121,8 +123,8 @@ def train_redrawer(
             judging.zero_grad()
             judged.backward()
             judging.step()
-        losses.append(float(l1.detach()))
-    return redrawer.eval().requires_grad_(False), float(np.mean(losses[-20:]))
+        losses.append(l1.detach())
+    return redrawer.cpu().eval().requires_grad_(False), float(torch.stack(losses[-20:]).mean())
 
 
 def _edges(drawn: torch.Tensor, real: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

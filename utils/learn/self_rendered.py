@@ -19,13 +19,23 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from utils.config import CRF, REDRAWERS, ModelConfig, Profile, RedrawerConfig, SelfRenderedConfig, TrainConfig
+from utils.config import (
+    CRF,
+    REDRAWERS,
+    ModelConfig,
+    NoisyStudentConfig,
+    Profile,
+    RedrawerConfig,
+    SelfRenderedConfig,
+    TrainConfig,
+)
 from utils.faces.landmarks import draw_masks, landmarks
 from utils.learn import checkpoints
 from utils.learn.augment import degradation
 from utils.learn.dataset import FaceSet, endless_batches
 from utils.learn.models import Detector, create_model
-from utils.learn.plans import Crops, Part, Plan
+from utils.learn.noisy_student import StudentStep
+from utils.learn.plans import Crops, Objective, Part, Plan
 from utils.learn.redrawers import Redrawer, redraw, train_redrawer
 from utils.learn.training import Supervised, fit
 from utils.paths import atomic, read_json, write_json
@@ -98,15 +108,20 @@ class TwinCrops(Crops):
 
 
 class AgainstTwins(Supervised):
-    """Cross-entropy on originals and their twins, side by side, under the same noise; labels of `train` are not looked at."""
+    """Cross-entropy on originals and their twins, side by side, under the same noise; labels of `train` are not looked at.
+
+    With `student` the noise is that of a student: the control of `StudentOfTwins`.
+    """
 
     how = "h264"
 
     def __init__(
         self, train: FaceSet, config: ModelConfig, shared: TrainConfig, generator: torch.Generator, *,
-        make: TwinMaker, points: np.ndarray, settings: SelfRenderedConfig,
+        make: TwinMaker, points: np.ndarray, settings: SelfRenderedConfig, student: NoisyStudentConfig | None = None,
     ):  # fmt: skip
         self.make, self.points, self.settings = make, points, settings
+        if student:
+            self.operations, self.magnitude = student.randaugment_n, student.randaugment_m
         super().__init__(train, config, shared, generator)
 
     def __post_init__(self):
@@ -121,7 +136,9 @@ class AgainstTwins(Supervised):
         crops = TwinCrops(x.numpy().repeat(2), degraded=degraded, strengths=both, drawn=drawn)
         return Plan(Part(crops, self.draw_noise(len(x))))
 
-    def _read(self, crops: TwinCrops) -> torch.Tensor:
+    def _read(self, crops: Crops) -> torch.Tensor:
+        if crops.view:  # of the pool
+            return Objective._read(self, crops)
         items = crops.items[::2]
         real = self.train.images(items).permute(0, 2, 3, 1).numpy()
         twins = self.make(real, self.points[items], crops.drawn)
@@ -134,6 +151,25 @@ class AgainstTwins(Supervised):
         return torch.arange(len(plan.x), device=device) % 2
 
 
+class StudentOfTwins(AgainstTwins, StudentStep):
+    """A Noisy Student that has originals and their twins in the place of labelled faces.
+
+    Arguments: those of AgainstTwins, and `inputs_u`, `pseudo` and `student` of StudentStep.
+    """
+
+    def __init__(self, *labelled, make: TwinMaker, points: np.ndarray, settings: SelfRenderedConfig, **pool):
+        self.make, self.points, self.settings = make, points, settings
+        StudentStep.__init__(self, *labelled, **pool)
+
+    def draw(self) -> Plan:
+        x = super().draw().x
+        u = self.next_u()
+        strengths = self.draw_strengths(len(u.get(self.inputs_u.qualities[0], ())))
+        return Plan(x, tuple(self.parts_u(u, strengths, self.draw_noise(sum(map(len, u.values()))))))
+
+    compare = StudentStep.compare
+
+
 # ---- from one end to the other --------------------------------------------------------------------------------------------
 
 
@@ -144,20 +180,18 @@ def originals(faces: FaceSet, split: str, quality: str) -> FaceSet:
 
 
 def load_redrawers(
-    folder: Path, faces: FaceSet, scale: float, names: Sequence[str], seed: int
+    folder: Path, faces: FaceSet, profile: Profile, names: Sequence[str], seed: int
 ) -> tuple[Redrawer, ...]:
     """Return redrawers by name, trained on some real faces; those that the folder has of the same faces are read."""
-    made, crops, points = [], None, None
+    made, crops = [], None
     for name in names:
         config = REDRAWERS[name]
         asked = {"config": asdict(config), "faces": faces.fingerprint(), "seed": seed}
         path = folder / f"{name}.safetensors"
         about = path.with_suffix(".json")
         if not (path.is_file() and about.is_file() and read_json(about) == _plain(asked)):
-            if crops is None:
-                crops = faces.images(np.arange(len(faces))).permute(0, 2, 3, 1).numpy()
-                points = landmarks(crops, scale)
-            redrawer, _ = train_redrawer(crops, points, config, seed, name)
+            crops = _crops(faces) if crops is None else crops
+            redrawer, _ = train_redrawer(crops, landmarks_of(faces, profile), config, seed, name)
             with atomic(path) as temporary:
                 save_file(redrawer.state_dict(), temporary)
             write_json(about, _plain(asked))
@@ -180,7 +214,7 @@ def _plain(value: dict) -> dict:
 def with_twins(real: FaceSet, make: TwinMaker, points: np.ndarray, crf: int, seed: int) -> FaceSet:
     """Return faces and a twin of each, as they are (c23) and behind H.264 at `crf` (c40): to validate on."""
     generator = torch.Generator().manual_seed(seed)
-    crops = real.images(np.arange(len(real))).permute(0, 2, 3, 1).numpy()
+    crops = _crops(real)
     twins = make(crops, points, make.draw(len(crops), generator))
     plain = np.concatenate([crops, twins])
     coarse = degradation("h264").of_bytes(torch.from_numpy(plain).permute(0, 3, 1, 2), np.full(len(plain), crf))
@@ -198,7 +232,7 @@ def twin_maker(profile: Profile, faces: FaceSet, seed: int, settings: SelfRender
         return TwinMaker()
     train = originals(faces, "train", profile.data.qualities[0])
     folder = profile.workspace.runs / "redrawers" / f"s{seed}"
-    return TwinMaker(load_redrawers(folder, train, profile.faces.scale, settings.redrawers, seed))
+    return TwinMaker(load_redrawers(folder, train, profile, settings.redrawers, seed))
 
 
 def faces_with_twins(
@@ -221,16 +255,31 @@ def self_rendered(
     config = replace(profile.model(name, PHASE), twins=False, clean_first=0.0)
     points = landmarks_of(train, profile)
     objective = partial(AgainstTwins, make=make, points=points, settings=settings)
-    about = {"phase": PHASE, "self_rendered": asdict(settings), "redrawers": _digest(make.redrawers)}
+    about = {"phase": PHASE, "self_rendered": asdict(settings), "redrawers": redrawers_digest(make.redrawers)}
     model = create_model(name, config, seed)
     return fit(model, train, judged, config, profile.train, folder, seed=seed, make_objective=objective, about=about)
 
 
 def landmarks_of(faces: FaceSet, profile: Profile) -> np.ndarray:
-    return landmarks(faces.images(np.arange(len(faces))).permute(0, 2, 3, 1).numpy(), profile.faces.scale)
+    """Return the landmarks (N, 68, 2) of some faces, found once: they are kept beside the profile's faces."""
+    path = profile.workspace.faces / f"landmarks-{faces.fingerprint()}.npy"
+    try:
+        found = np.load(path)
+        if found.shape == (len(faces), 68, 2) and np.isfinite(found).all():
+            return found
+    except (OSError, ValueError, EOFError):  # missing, or not what was written
+        pass
+    found = landmarks(_crops(faces), profile.faces.scale)
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, found)
+    return found
 
 
-def _digest(redrawers: Sequence[Redrawer]) -> str:
+def _crops(faces: FaceSet) -> np.ndarray:
+    return faces.images(np.arange(len(faces))).permute(0, 2, 3, 1).numpy()
+
+
+def redrawers_digest(redrawers: Sequence[Redrawer]) -> str:
     """Return a hash of the weights of some redrawers."""
     found = hashlib.sha256()
     for redrawer in redrawers:

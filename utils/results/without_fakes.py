@@ -1,0 +1,129 @@
+"""What is learned without fakes, in tables: the comparison of `config.WITHOUT_FAKES`, from its committed scores.
+
+AUC over clips of people whom nobody learned from, means over seeds, intervals over identity pairs and seeds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from utils.config import REDRAWERS, WITHOUT_FAKES
+from utils.paths import FAKELESS, read_json
+from utils.results.metrics import VIDEO, Evaluation, difference, draws, estimate, evaluate
+from utils.results.unlabelled import CLIP, digest
+
+COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
+TEXT = dict.fromkeys(("arm", *CLIP), str)
+SCORES, TWINS_TABLE, RECORD = "scores.csv.gz", "twins.csv", "record.json"
+LEVEL = "video"
+CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
+    ("self_rendered", "labels_66"),
+    ("self_rendered", "self_blended"),
+    ("self_rendered_66", "self_blended_66"),
+    ("self_rendered_66", "labels_66"),
+    ("self_rendered", "labels_66_c40"),
+    ("self_rendered_66_student", "self_rendered_66_longer"),
+    ("self_rendered_66_student", "labels_66_longer"),
+    ("self_rendered_66_student", "labels_66_student"),
+    ("labels_66_student", "labels_66_longer"),
+)
+
+
+def load_scores(folder: Path = FAKELESS) -> pd.DataFrame:
+    """Read the committed scores; no rows where there are none.
+
+    Raises ValueError, naming the file, where they are not what was written, or have other columns, arms or scores than can be.
+    """
+    path = folder / SCORES
+    if not path.is_file():
+        return pd.DataFrame(columns=list(COLUMNS))
+    table, record = pd.read_csv(path, dtype=TEXT), read_json(folder / RECORD)
+    problems = {
+        "changed since it was scored": record["sha256"][SCORES] != digest(path),
+        "other columns": tuple(table.columns) != COLUMNS,
+        "an unknown arm": "arm" in table and not table["arm"].isin(WITHOUT_FAKES).all(),
+        "scores outside [0, 1]": "score" in table and not table["score"].between(0, 1).all(),
+        "a clip that is scored twice": bool(table.duplicated([name for name in COLUMNS[:7] if name in table]).any()),
+    }
+    for problem, is_there in problems.items():
+        if is_there:
+            raise ValueError(f"{path}: {problem}: take it from git again (`git checkout`)")
+    return table
+
+
+def measured(scores: pd.DataFrame, resamples: int) -> Evaluation:
+    """Measure every run on every split and quality."""
+    named = scores.assign(run=_run(scores["arm"], scores["seed"]), model="", phase=scores["arm"], frame=0)
+    return evaluate(named[[*VIDEO, "frame", "score"]], resamples, levels=(LEVEL,), wanted=("auc",), threshold=0.5)
+
+
+def _run(arm, seed):
+    return arm + " s" + seed.astype(str)
+
+
+def keys(evaluation: Evaluation, arm: str, split: str, quality: str) -> list[tuple]:
+    """Return the keys of an arm's measurements, one a seed."""
+    rows = evaluation.table[(evaluation.table["phase"] == arm) & (evaluation.table["split"] == split)]
+    rows = rows[rows["quality"] == quality].sort_values("seed")
+    return [(run, split, quality, LEVEL) for run in rows["run"]]
+
+
+def tables(resamples: int, folder: Path = FAKELESS) -> dict[str, pd.DataFrame]:
+    """Return every table of the comparison by name; none where it was not scored."""
+    scores = load_scores(folder)
+    if scores.empty:
+        return {}
+    found = measured(scores, resamples)
+    return {
+        "fakeless_arms": arms_table(found),
+        "fakeless_contrasts": contrasts_table(found),
+        "fakeless_redrawers": redrawers_table(found, pd.read_csv(folder / TWINS_TABLE)),
+    }
+
+
+def arms_table(found: Evaluation) -> pd.DataFrame:
+    """Return one row an arm, split and quality: the mean AUC over seeds, with its interval."""
+    rows = []
+    for arm, about in WITHOUT_FAKES.items():
+        for split in ("val", "test", "test_hard"):
+            for quality in ("c23", "c40"):
+                if some := keys(found, arm, split, quality):
+                    values = draws(found, some, "auc")
+                    row = {"arm": arm, "label": about.label, "split": split, "quality": quality, "seeds": len(some)}
+                    rows.append(row | estimate(values[0], values[1:]))
+    return pd.DataFrame(rows)
+
+
+def contrasts_table(found: Evaluation) -> pd.DataFrame:
+    """Return one row a contrast, split and quality: the difference of mean AUCs, paired by people and seeds."""
+    rows = []
+    for place, (this, that) in enumerate(CONTRASTS):
+        for split in ("test", "test_hard"):
+            for quality in ("c23", "c40"):
+                these, those = (keys(found, arm, split, quality) for arm in (this, that))
+                if these and len(these) == len(those):
+                    row = {"these": this, "those": that, "split": split, "quality": quality, "primary": place == 0}
+                    rows.append(row | {"seeds": len(these)} | difference(found, these, those))
+    return pd.DataFrame(rows)
+
+
+def redrawers_table(found: Evaluation, twins: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a redrawer and quality: what twins by it are worth, and whether one who never saw them finds them.
+
+    `without`: what `self_rendered` loses on NeuralTextures (test) where it is left out, with interval; `left_out`, `known`:
+    mean AUC of validation people against its twins, by networks that did not, and that did, learn from them.
+    """
+    rows = []
+    for name in REDRAWERS:
+        for quality in ("c23", "c40"):
+            these, those = (keys(found, arm, "test", quality) for arm in (f"without_{name}", "self_rendered"))
+            if not these or len(these) != len(those):
+                continue
+            part = twins[(twins["redrawer"] == name) & (twins["quality"] == quality)]
+            known, left = (part.loc[part["arm"] == arm, "auc"].mean() for arm in ("self_rendered", f"without_{name}"))
+            change = {f"without{end}": value for end, value in zip(("", "_lo", "_hi"), difference(found, these, those).values(),
+                                                                 strict=True)}  # fmt: skip
+            rows.append({"redrawer": name, "quality": quality, "known": known, "left_out": left} | change)
+    return pd.DataFrame(rows)
