@@ -128,8 +128,8 @@ def measure_index(folder: Path) -> dict:
 
 def measure(profiles: list[str], models: list[str], device: torch.device) -> pd.DataFrame:
     """Return the rows of this machine."""
-    wanted = {(name, get_profile(profile).model(name).px): get_profile(profile).model(name) for profile in profiles
-              for name in models}  # fmt: skip
+    found = [get_profile(profile).models for profile in profiles]
+    wanted = {(name, known[name].px): known[name] for known in found for name in models if name in known}
     rows = []
     for (name, px), config in tqdm(wanted.items(), unit="network"):
         rows += measure_network(name, px, max(LEAST, PIXELS // px**2) if device.type == CPU else config.batch_size, device)

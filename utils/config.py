@@ -668,12 +668,17 @@ class WithoutFakesConfig:
     """The numbers of the comparison of `WITHOUT_FAKES` (`learn/without_fakes.py`); other settings are those of `shipped`."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    fewer_seeds: int = 3  # the first, of the arms that differ in their redrawers alone
     steps: int = 300  # of the arms that start from ImageNet's weights
     student_steps: int = 300  # of those that go on
+    redrawer_seeds: tuple[int, ...] = (0, 1, 2)  # of the stage `redrawers`
 
-    def seeds_of(self, arm: str) -> tuple[int, ...]:
-        return self.seeds[: self.fewer_seeds] if arm.startswith(("only_", "without_")) else self.seeds
+    def stages(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Return the arms and seeds of each stage, which is trained and scored as a whole."""
+        parts: dict[str, list] = {"arms": [], "redrawers": []}
+        for arm in WITHOUT_FAKES:
+            stage = "redrawers" if arm.startswith(("only_", "without_")) else "arms"
+            parts[stage] += [(arm, seed) for seed in (self.redrawer_seeds if stage == "redrawers" else self.seeds)]
+        return {stage: tuple(cells) for stage, cells in parts.items()}
 
 
 # ---- Experiments: what is varied around the comparison, one change each, with folders of their own ----------------------

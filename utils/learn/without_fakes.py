@@ -51,12 +51,15 @@ CLEAN, VARIANT = "c23", "without_fakes"
 TWINS = "twins.csv"  # of a run folder: how well twins by each redrawer are told from originals
 
 
-def fakeless_profile(steps: int | None = None) -> Profile:
-    """Return the profile of the comparison: `shipped`, the last weights of so many steps kept (None: as in `config.py`)."""
+def fakeless_profile(steps: int | None = None, workers: int | None = None) -> Profile:
+    """Return the profile of the comparison: `shipped`, the last weights of so many steps kept (None: as in `config.py`).
+
+    `workers` processes read ahead; results don't depend on them.
+    """
     base, numbers = get_profile("shipped"), WithoutFakesConfig()
     models = {name: replace(model, steps=steps or numbers.steps) for name, model in base.models.items()}
     variant = VARIANT + (f"/{steps}_steps" if steps and steps != numbers.steps else "")
-    return replace(base, variant=variant, models=models)
+    return replace(base, variant=variant, models=models, train=replace(base.train, workers=workers))
 
 
 def people_of(profile: Profile, faces: FaceSet, arm: FakelessArm, seed: int) -> FaceSet:

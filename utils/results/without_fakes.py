@@ -16,7 +16,7 @@ from utils.results.unlabelled import CLIP, digest
 
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
 TEXT = dict.fromkeys(("arm", *CLIP), str)
-SCORES, TWINS_TABLE, RECORD = "scores.csv.gz", "twins.csv", "record.json"
+RECORD = "record.json"  # of how each stage was scored, and the hashes of its tables
 LEVEL = "video"
 CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
     ("self_rendered", "labels_66"),
@@ -31,26 +31,51 @@ CONTRASTS = (  # a difference that the protocol names: these minus those; the fi
 )
 
 
+def scores_file(stage: str) -> str:
+    return f"{stage}.csv.gz"
+
+
+def twins_file(stage: str) -> str:
+    return f"{stage}_twins.csv"
+
+
 def load_scores(folder: Path = FAKELESS) -> pd.DataFrame:
-    """Read the committed scores; no rows where there are none.
+    """Read the committed scores of all stages; no rows where there are none.
 
     Raises ValueError, naming the file, where they are not what was written, or have other columns, arms or scores than can be.
     """
-    path = folder / SCORES
-    if not path.is_file():
-        return pd.DataFrame(columns=list(COLUMNS))
-    table, record = pd.read_csv(path, dtype=TEXT), read_json(folder / RECORD)
-    problems = {
-        "changed since it was scored": record["sha256"][SCORES] != digest(path),
-        "other columns": tuple(table.columns) != COLUMNS,
-        "an unknown arm": "arm" in table and not table["arm"].isin(WITHOUT_FAKES).all(),
-        "scores outside [0, 1]": "score" in table and not table["score"].between(0, 1).all(),
-        "a clip that is scored twice": bool(table.duplicated([name for name in COLUMNS[:7] if name in table]).any()),
-    }
-    for problem, is_there in problems.items():
-        if is_there:
-            raise ValueError(f"{path}: {problem}: take it from git again (`git checkout`)")
-    return table
+    found = [pd.DataFrame(columns=list(COLUMNS))]
+    for stage, record in _record(folder).items():
+        path = folder / scores_file(stage)
+        table = _whole(path, record)
+        key = [name for name in COLUMNS[:7] if name in table]
+        problems = {
+            "other columns": tuple(table.columns) != COLUMNS,
+            "an unknown arm": "arm" in table and not table["arm"].isin(WITHOUT_FAKES).all(),
+            "scores outside [0, 1]": "score" in table and not table["score"].between(0, 1).all(),
+            "a clip that is scored twice": bool(table.duplicated(key).any()),
+        }
+        for problem, is_there in problems.items():
+            if is_there:
+                raise ValueError(f"{path}: {problem}: take it from git again (`git checkout`)")
+        found.append(table)
+    return pd.concat(found[1:] or found, ignore_index=True)
+
+
+def load_twins(folder: Path = FAKELESS) -> pd.DataFrame:
+    """Read the committed AUCs of twins by each redrawer, all stages; raise ValueError where they are not what was written."""
+    found = [_whole(folder / twins_file(stage), record) for stage, record in _record(folder).items()]
+    return pd.concat(found, ignore_index=True)
+
+
+def _record(folder: Path) -> dict:
+    return read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+
+
+def _whole(path: Path, record: dict) -> pd.DataFrame:
+    if not path.is_file() or record["sha256"][path.name] != digest(path):
+        raise ValueError(f"{path}: not what was written when it was scored: take it from git again (`git checkout`)")
+    return pd.read_csv(path, dtype=TEXT)
 
 
 def measured(scores: pd.DataFrame, resamples: int) -> Evaluation:
@@ -79,7 +104,7 @@ def tables(resamples: int, folder: Path = FAKELESS) -> dict[str, pd.DataFrame]:
     return {
         "fakeless_arms": arms_table(found),
         "fakeless_contrasts": contrasts_table(found),
-        "fakeless_redrawers": redrawers_table(found, pd.read_csv(folder / TWINS_TABLE)),
+        "fakeless_redrawers": redrawers_table(found, load_twins(folder)),
     }
 
 

@@ -1,12 +1,13 @@
 """Trains and scores the comparison of what is learned without fakes (arms: `config.WITHOUT_FAKES`), resumably.
 
     python -m utils.run.extract --profile shipped      # first: the faces of data/synthff
-    python -m utils.run.without_fakes [--seeds 0 1] [--arms self_rendered ...] [--steps 300] [--jobs 2]
-    python -m utils.run.without_fakes --score [--protocol COMMIT] [--out FOLDER]
+    python -m utils.run.without_fakes [--stages arms redrawers] [--seeds 0 1] [--arms self_rendered ...] [--jobs 2]
+    python -m utils.run.without_fakes --stages arms --score [--protocol COMMIT] [--out FOLDER]
 
 Redrawers come first, then the arms that start from ImageNet's weights, then those that go on from them: each by one process,
-on a GPU where there is one. Validation is scored with every arm; the tests by `--score` alone, once, after
-`report/protocol_without_fakes.md` is committed. A machine without the repository's history is told that commit.
+on a GPU where there is one. Validation is scored with every arm; the tests by `--score` alone, a stage at a time, once, after
+`report/protocol_without_fakes.md` is committed. A machine without the repository's history is told that commit. With `--steps`
+it is a pilot: other steps, a folder of its own, and no tests.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import joblib
@@ -40,14 +40,16 @@ from utils.learn.without_fakes import (
     score_twins,
     train_arm,
 )
-from utils.paths import FAKELESS, FAKELESS_PROTOCOL, atomic, write_json
+from utils.paths import FAKELESS, FAKELESS_PROTOCOL, atomic, read_json, write_json
 from utils.results.metrics import video_scores
-from utils.results.without_fakes import COLUMNS, RECORD, SCORES, TWINS_TABLE, digest
+from utils.results.without_fakes import COLUMNS, RECORD, digest, scores_file, twins_file
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_protocol
 
+Cells = Sequence[tuple[str, int]]  # arms and seeds
 VAL_SCORES, TEST_SCORES = "scores.csv.gz", "test_scores.csv.gz"  # of a run folder
 TESTS = tuple(split for split in HELD_OUT if split != "val")
+MOST_HELPERS = 4  # processes that read ahead for one that trains on a GPU
 
 
 def run_redrawers(profile_name: str, task: tuple) -> list[str]:
@@ -59,8 +61,8 @@ def run_redrawers(profile_name: str, task: tuple) -> list[str]:
 
 def run_arm(profile_name: str, task: tuple) -> list[str]:
     """Train an arm, score the people who validate, and the tests if asked; return a line."""
-    arm, seed, steps, splits = task
-    profile, began = fakeless_profile(steps), time.monotonic()
+    arm, seed, steps, splits, helpers = task
+    profile, began = fakeless_profile(steps, helpers), time.monotonic()
     faces = load_faces(profile)
     train_arm(profile, arm, faces, seed)
     scored = score_arm(profile, arm, faces, seed, ("val",), VAL_SCORES)
@@ -86,56 +88,55 @@ def aucs_of(scored: pd.DataFrame) -> dict[str, float]:
     return {quality: roc_auc_score(some["label"], some["score"]) for quality, some in clips.groupby("quality")}
 
 
-def run_all(seeds: Sequence[int], arms: Sequence[str], steps: int | None, jobs: int, splits: Sequence[str] = ()) -> None:
-    """Train and score arms over seeds; what is there is read. Raises TaskFailed."""
-    needed = [WITHOUT_FAKES[arm] for arm in (*arms, *(WITHOUT_FAKES[arm].start for arm in arms)) if arm in WITHOUT_FAKES]
-    wanted = {one.everybody for one in needed if one.learns == "twins"} | {True}
-    redrawers = [(everybody, seed, (name,), steps) for seed in seeds for everybody in wanted for name in REDRAWERS]
-    first, later = ([arm for arm in arms if (WITHOUT_FAKES[arm].start == "imagenet") == new] for new in (True, False))
-    stages = [("redrawers", run_redrawers, redrawers)]
-    for some in (first, later):
-        cells = [(arm, seed) for arm in some for seed in WithoutFakesConfig().seeds_of(arm) if seed in seeds]
-        stages.append(("arms", run_arm, [(*cell, steps, tuple(splits)) for cell in cells]))
-    for title, run, tasks in stages:
+def run_all(cells: Cells, steps: int | None, jobs: int, splits: Sequence[str] = ()) -> None:
+    """Train and score arms under seeds; what is there is read. Raises TaskFailed."""
+    twins = [(WITHOUT_FAKES[arm], seed) for arm, seed in cells if WITHOUT_FAKES[arm].learns == "twins"]
+    needed = {(arm.everybody, seed) for arm, seed in twins if arm.settings.twins == PHASE}
+    helpers = min(MOST_HELPERS, max(1, os.cpu_count() // jobs)) if torch.cuda.is_available() else None
+    todo = [("redrawers", run_redrawers, [(*who, (name,), steps) for who in sorted(needed) for name in REDRAWERS])]
+    for new in (True, False):
+        some = [(*cell, steps, tuple(splits), helpers) for cell in cells if (WITHOUT_FAKES[cell[0]].start == "imagenet") == new]
+        todo.append(("arms" if new else "arms that go on", run_arm, some))
+    for title, run, tasks in todo:
         if tasks:
             calls = (joblib.delayed(run_task)("shipped", task, 1, run) for task in tasks)
             with tqdm(total=len(tasks), desc=title, disable=None) as bar:
-                in_processes(max(1, min(jobs, len(tasks))), calls, lambda lines, bar=bar: bar.update())
+                in_processes(max(1, min(jobs, len(tasks))), calls, lambda lines, bar=bar: bar.update(len(lines)))
 
 
-def scores_table(profile: Profile, arms: Sequence[str]) -> pd.DataFrame:
-    """Return the scores of all arms, validation and tests, one row a clip, in the columns of `results/without_fakes.py`."""
-    pairs = load_faces(profile).index.drop_duplicates(["method", "video_id"]).set_index("video_id")["pair"]
-    pairs, tables = pairs[~pairs.index.duplicated()], []
-    for arm in arms:
-        for seed in WithoutFakesConfig().seeds_of(arm):
-            folder = profile.workspace.runs / run_of(profile, arm, seed)
-            both = pd.concat([read_scores(folder / file) for file in (VAL_SCORES, TEST_SCORES)], ignore_index=True)
-            clips = video_scores(both).rename(columns={"frames": "faces"})
-            tables.append(clips.assign(arm=arm, seed=seed, pair=clips["video_id"].map(pairs)))
+def scores_table(profile: Profile, cells: Cells) -> pd.DataFrame:
+    """Return the scores of some arms and seeds, validation and tests, one row a clip, in COLUMNS."""
+    pairs = load_faces(profile).index.drop_duplicates("video_id").set_index("video_id")["pair"]
+    tables = []
+    for arm, seed in cells:
+        folder = profile.workspace.runs / run_of(profile, arm, seed)
+        both = pd.concat([read_scores(folder / file) for file in (VAL_SCORES, TEST_SCORES)], ignore_index=True)
+        clips = video_scores(both).rename(columns={"frames": "faces"})
+        tables.append(clips.assign(arm=arm, seed=seed, pair=clips["video_id"].map(pairs)))
     return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 
 
-def gather(profile: Profile, arms: Sequence[str], out: Path, protocol: str) -> None:
-    """Write the tables of the comparison, and the record of how they were made."""
-    write_scores(out / SCORES, scores_table(profile, arms))
-    tables = [
-        pd.read_csv(path) for arm in arms for seed in WithoutFakesConfig().seeds_of(arm)
-        if (path := profile.workspace.runs / run_of(profile, arm, seed) / TWINS).is_file()
-    ]  # fmt: skip
-    with atomic(out / TWINS_TABLE) as path:
-        pd.concat(tables, ignore_index=True).to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_kind()
-    record = {"protocol": protocol, "on": time.strftime("%Y-%m-%d"), "device": device, "torch": torch.__version__,
-              "python": platform.python_version(), "numbers": asdict(WithoutFakesConfig()),
-              "sha256": {name: digest(out / name) for name in (SCORES, TWINS_TABLE)}}  # fmt: skip
+def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str) -> None:
+    """Write the tables of a stage, and the record of how they were made."""
+    write_scores(out / scores_file(stage), scores_table(profile, cells))
+    paths = [profile.workspace.runs / run_of(profile, *cell) / TWINS for cell in cells]
+    with atomic(out / twins_file(stage)) as path:
+        twins = pd.concat([pd.read_csv(each) for each in paths if each.is_file()], ignore_index=True)
+        twins.to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
+    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+    record[stage] = {
+        "protocol": protocol, "on": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_kind(),
+        "sha256": {name: digest(out / name) for name in (scores_file(stage), twins_file(stage))},
+    }  # fmt: skip
     write_json(out / RECORD, record)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    numbers = WithoutFakesConfig()
+    stages = WithoutFakesConfig().stages()
     parser = argparse.ArgumentParser(prog="python -m utils.run.without_fakes", description="Learning without fakes, measured.")
-    parser.add_argument("--seeds", nargs="+", type=int, default=numbers.seeds)
+    parser.add_argument("--stages", nargs="+", choices=tuple(stages), default=tuple(stages))
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: all of the stage")
     parser.add_argument("--arms", nargs="+", choices=tuple(WITHOUT_FAKES), default=tuple(WITHOUT_FAKES))
     parser.add_argument("--steps", type=int, help="another number, for a pilot on validation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
@@ -143,16 +144,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--protocol", default="", help="its commit, where git can't be asked")
     parser.add_argument("--out", type=Path, default=FAKELESS, help="where the tables are written")
     arguments = parser.parse_args(argv)
+    wanted = {stage: [(arm, seed) for arm, seed in stages[stage] if arm in arguments.arms
+                      and (arguments.seeds is None or seed in arguments.seeds)] for stage in arguments.stages}  # fmt: skip
     try:
-        if not arguments.score:
-            run_all(arguments.seeds, arguments.arms, arguments.steps, arguments.jobs)
-            return
-        if arguments.steps or set(arguments.arms) != set(WITHOUT_FAKES) or tuple(arguments.seeds) != numbers.seeds:
-            raise Refused("the tests are scored once, with all arms and seeds and the committed numbers")
-        made = [arguments.out / name for name in (SCORES, TWINS_TABLE)]
-        protocol = arguments.protocol or require_protocol([*made, FAKELESS / SCORES], protocol=FAKELESS_PROTOCOL)
-        run_all(arguments.seeds, arguments.arms, None, arguments.jobs, TESTS)
-        gather(fakeless_profile(), tuple(WITHOUT_FAKES), arguments.out, protocol)
+        for stage, cells in wanted.items():
+            if not arguments.score:
+                run_all(cells, arguments.steps, arguments.jobs)
+                continue
+            if arguments.steps or tuple(cells) != stages[stage]:
+                raise Refused("the tests are scored once, with all arms and seeds of a stage and the committed numbers")
+            made = [folder / scores_file(stage) for folder in (arguments.out, FAKELESS)]
+            protocol = arguments.protocol or require_protocol(made, protocol=FAKELESS_PROTOCOL)
+            run_all(cells, None, arguments.jobs, TESTS)
+            gather(fakeless_profile(), stage, cells, arguments.out, protocol)
     except (ValueError, OSError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")
 
