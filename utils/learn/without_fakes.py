@@ -108,7 +108,8 @@ def train_arm(profile: Profile, name: str, faces: FaceSet, seed: int) -> Detecto
     model = create_model(profile.student_model, config, seed)
     if before is not None:
         model.load_state_dict(before.state_dict())
-        about |= {"student": asdict(student), "starts_from": checkpoints.run_hash(profile, arm.start, model.name, seed)}
+        about["starts_from"] = checkpoints.run_hash(profile, arm.start, profile.student_model, seed)
+        about["student"] = asdict(student)
     return fit(model, train, val, config, profile.train, folder, seed=seed, make_objective=objective, about=about)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
@@ -49,7 +50,7 @@ from utils.run.study import Refused, require_protocol
 Cells = Sequence[tuple[str, int]]  # arms and seeds
 VAL_SCORES, TEST_SCORES = "scores.csv.gz", "test_scores.csv.gz"  # of a run folder
 TESTS = tuple(split for split in HELD_OUT if split != "val")
-MOST_HELPERS = 4  # processes that read ahead for one that trains on a GPU
+HELPERS = (2, 4)  # processes that read ahead for one that trains on a GPU: at least, at most
 
 
 def run_redrawers(profile_name: str, task: tuple) -> list[str]:
@@ -92,7 +93,7 @@ def run_all(cells: Cells, steps: int | None, jobs: int, splits: Sequence[str] = 
     """Train and score arms under seeds; what is there is read. Raises TaskFailed."""
     twins = [(WITHOUT_FAKES[arm], seed) for arm, seed in cells if WITHOUT_FAKES[arm].learns == "twins"]
     needed = {(arm.everybody, seed) for arm, seed in twins if arm.settings.twins == PHASE}
-    helpers = min(MOST_HELPERS, max(1, os.cpu_count() // jobs)) if torch.cuda.is_available() else None
+    helpers = int(np.clip(os.cpu_count() // jobs, *HELPERS)) if torch.cuda.is_available() else None
     todo = [("redrawers", run_redrawers, [(*who, (name,), steps) for who in sorted(needed) for name in REDRAWERS])]
     for new in (True, False):
         some = [(*cell, steps, tuple(splits), helpers) for cell in cells if (WITHOUT_FAKES[cell[0]].start == "imagenet") == new]

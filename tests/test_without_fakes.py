@@ -1,0 +1,232 @@
+"""The comparison of what is learned without fakes: who learns from what, students of twins, tests that are scored once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fake_faces import make_faces, small_network, tiny_profile
+
+from utils.config import REDRAWERS, WITHOUT_FAKES, FacesConfig, ModelConfig, RedrawerConfig, TrainConfig, WithoutFakesConfig
+from utils.learn import checkpoints, self_rendered
+from utils.learn import without_fakes as ours
+from utils.learn.dataset import FaceSet
+from utils.learn.pseudo_labels import PseudoLabels
+from utils.learn.self_rendered import AgainstTwins, StudentOfTwins, TwinMaker
+from utils.paths import FAKELESS, FAKELESS_PROTOCOL, ROOT, read_json
+from utils.results import without_fakes as results
+from utils.run import without_fakes as run
+
+SIZE, STAGES = 48, WithoutFakesConfig().stages()
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """Return a tiny profile whose arms have a tiny network and redrawers of two steps, and where landmarks are made up."""
+    torch.set_num_threads(1)
+    tiny = tiny_profile(tmp_path / "work", align=True, teacher_view="c23", student_views=("c23", "c40"), degrade="h264")
+    tiny = replace(tiny, train=replace(tiny.train, precision="fp32", keep="last", scorer="torch"), faces=FacesConfig(size=SIZE))
+    quick = {name: RedrawerConfig(steps=2, batch=2) for name in REDRAWERS}
+    points = np.random.default_rng(0).uniform(0.55, 0.85, (68, 2)).astype(np.float32) * SIZE
+    for module in (self_rendered, run):
+        monkeypatch.setattr(module, "REDRAWERS", quick)
+    monkeypatch.setattr(self_rendered, "landmarks", lambda crops, scale: np.repeat(points[None], len(crops), 0))
+    monkeypatch.setattr(ours, "create_model", lambda name, config, seed: small_network(seed=seed, px=16))
+    monkeypatch.setattr(checkpoints, "create_model", lambda name, config, seed=0: small_network(px=16))
+    monkeypatch.setattr(ours, "get_profile", lambda name: tiny)
+    monkeypatch.setattr(ours, "WithoutFakesConfig", lambda: WithoutFakesConfig(steps=2, student_steps=2))
+    return ours.fakeless_profile()
+
+
+@pytest.fixture
+def faces():
+    return make_faces(train=4, val=2, test=2, frames=2, size=SIZE, test_hard=2)
+
+
+def test_every_arm_is_in_one_stage_and_goes_on_from_one_of_the_same_people():
+    cells = [cell for stage in STAGES.values() for cell in stage]
+    assert {arm for arm, _ in cells} == set(WITHOUT_FAKES) and len(cells) == len(set(cells))
+    for arm in WITHOUT_FAKES.values():
+        if arm.start == "imagenet":
+            assert not arm.pool
+        else:
+            before = WITHOUT_FAKES[arm.start]
+            assert before.start == "imagenet" and (before.everybody, before.learns) == (arm.everybody, arm.learns)
+    kinds = {name: one.kind for name, one in REDRAWERS.items()}
+    for kind in set(kinds.values()):
+        assert {kinds[name] for name in WITHOUT_FAKES[f"only_{kind}"].settings.redrawers} == {kind}
+    for name in REDRAWERS:
+        assert set(REDRAWERS) - set(WITHOUT_FAKES[f"without_{name}"].settings.redrawers) == {name}
+        assert run.judging(f"without_{name}") == [name]
+    assert run.judging("self_rendered") == list(REDRAWERS) and run.judging("self_blended") == run.judging("labels_66") == []
+
+
+@pytest.mark.parametrize("arm", ["self_rendered", "self_rendered_66", "self_blended"])
+def test_who_learns_without_fakes_is_given_none(profile, faces, monkeypatch, arm):
+    given = {}
+
+    def watched(model, train, val, *rest, **options):
+        given.update(train=train, val=val, about=options["about"])
+        return model
+
+    monkeypatch.setattr(ours, "fit", watched)
+    ours.train_arm(profile, arm, faces, 0)
+    assert set(given["train"].index["label"]) == {0} and set(given["train"].index["quality"]) == {"c23"}
+    assert set(given["train"].index["split"]) == {"train"}
+    assert set(given["val"].index["method"]) == {"original", "self_rendered"}
+    assert len(given["train"].pairs) == (2 if arm.endswith("66") else 4)
+
+
+def test_a_student_of_twins_sees_the_other_people_and_its_control_does_not(profile, faces, monkeypatch):
+    seen, fit = {}, ours.fit
+
+    def watched(model, train, val, config, shared, folder, **options):
+        found = options["make_objective"](train, config, shared, torch.Generator().manual_seed(0))
+        seen[folder.name] = (train, found)
+        return fit(model, train, val, config, shared, folder, **options)
+
+    monkeypatch.setattr(ours, "fit", watched)
+    for arm in ("self_rendered_66_longer", "self_rendered_66_student"):
+        assert ours.train_arm(profile, arm, faces, 0) is not None
+    names = {arm: ours.run_of(profile, arm, 0) for arm in WITHOUT_FAKES}
+    (train, before), (_, longer), (_, student) = (seen[names[f"self_rendered_66{end}"]] for end in ("", "_longer", "_student"))
+    assert type(before) is type(longer) is AgainstTwins and type(student) is StudentOfTwins
+    assert before.operations == 0 < longer.operations == student.operations
+    other = faces.select(split="train", pairs=faces.select(split="train").pairs - train.pairs)
+    assert len(student.inputs_u) == len(other) // 2 and student.inputs_u.qualities == ["c23", "c40"]
+    kept = student.pseudo.p["c23"].argmax(1)
+    assert 0 < kept.float().mean() < 1  # half of the clips are called fake
+    config = checkpoints.read_json(profile.workspace.runs / names["self_rendered_66_student"] / "config.json")
+    assert config["starts_from"] == checkpoints.run_hash(profile, "self_rendered_66", profile.student_model, 0)
+
+
+def test_a_step_of_a_student_of_twins_has_twins_pool_and_goes_on_from_its_state(profile, faces):
+    student = ours.student_of(profile)
+    real = self_rendered.originals(faces, "train", "c23")
+    pool = faces.select(split="train").hide_labels(0)
+    p = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).repeat(len(pool) // 2 + 1, 1)[: len(pool)]
+    pseudo = PseudoLabels(pool.clip, dict.fromkeys(pool.qualities, p), dict.fromkeys(pool.qualities, torch.arange(len(pool))))
+    points = np.repeat(np.random.default_rng(0).uniform(20, 40, (1, 68, 2)).astype(np.float32), len(real), 0)
+
+    def made(seed=0):
+        return StudentOfTwins(
+            real, ModelConfig(px=32, batch_size=4), TrainConfig(), torch.Generator().manual_seed(seed), make=TwinMaker(),
+            points=points, settings=WITHOUT_FAKES["self_rendered"].settings, inputs_u=pool, pseudo=pseudo, student=student,
+        )  # fmt: skip
+
+    one, two = made(), made(5)
+    plan = one.plan()
+    assert plan.x.twins and len(plan.x) == 4 and sum(map(len, plan.u)) == student.mu * 4
+    pixels = one.read(plan.crops)
+    images = one.noise(plan, pixels, 32, CPU)
+    assert images.shape == (4 + student.mu * 4, 3, 32, 32) and images.isfinite().all()
+    logits = torch.tensor([[1.0, -1.0], [-1.0, 1.0]] * 2 + [[0.0, 0.0]] * (student.mu * 4), requires_grad=True)
+    losses = one.compare(plan, logits)
+    assert losses["Lx"].item() == pytest.approx(np.log1p(np.exp(-2))) and losses["Lu"].item() == pytest.approx(np.log(2))
+    assert losses["loss"].item() == pytest.approx((losses["Lx"] + student.lambda_u * losses["Lu"]).item())
+    two.load_state_dict(plan.after)
+    after, again = one.plan(), two.plan()
+    for a, b in zip(after.crops, again.crops, strict=True):
+        assert np.array_equal(a.items, b.items) and np.array_equal(a.strengths, b.strengths)
+    assert np.array_equal(after.x.crops.drawn, again.x.crops.drawn)
+
+
+def test_labels_beside_twins_go_through_as_much_compression(profile, faces, monkeypatch):
+    given = {}
+    monkeypatch.setattr(ours, "fit", lambda model, train, *rest, **options: given.update(train=train, **options) or model)
+    ours.train_arm(profile, "labels_66", faces, 0)
+    found = given["make_objective"](given["train"], ModelConfig(px=16, batch_size=4), TrainConfig(), torch.Generator())
+    assert found.how == "h264" and found.student.degraded_share == WITHOUT_FAKES["labels_66"].settings.degraded_share
+    assert found.operations == 0 and set(given["train"].index["label"]) == {0, 1} and given["train"].qualities == ["c23"]
+    ours.train_arm(profile, "labels_66_c40", faces, 0)
+    assert given["train"].qualities == ["c23", "c40"]
+
+
+@pytest.fixture
+def small(profile, faces, monkeypatch):
+    """Let the command run on the tiny profile, with two arms a stage and in this process."""
+    monkeypatch.setattr(run, "load_faces", lambda profile: faces)
+    stages = {"arms": (("labels_66", 0), ("self_rendered", 0)), "redrawers": (("without_code_fine", 0),)}
+    monkeypatch.setattr(run, "WithoutFakesConfig", lambda: type("Few", (), {"stages": lambda self: stages})())
+    monkeypatch.setattr(run, "in_processes", lambda jobs, calls, told: [told(call[0](*call[1])) for call in calls])
+    return stages
+
+
+def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path, capsys):
+    out = tmp_path / "tables"
+    asked = ["--stages", "arms", "--score", "--protocol", "abc", "--out", str(out)]
+    run.main(asked)
+    found = results.load_scores(out)
+    assert set(found["split"]) == {"val", "test", "test_hard"} and set(found["arm"]) == {"labels_66", "self_rendered"}
+    assert not found["pair"].isna().any() and found.groupby(["arm", "split"])["label"].nunique().eq(2).all()
+    assert read_json(out / results.RECORD)["arms"]["protocol"] == "abc"
+    tables = results.tables(20, out)
+    assert set(tables) == {"fakeless_arms", "fakeless_contrasts", "fakeless_redrawers"}
+    assert tables["fakeless_contrasts"].iloc[0][["these", "those", "primary"]].tolist() == ["self_rendered", "labels_66", True]
+    twins = results.load_twins(out)
+    assert set(twins["redrawer"]) == set(REDRAWERS) and twins["auc"].between(0, 1).all()
+    run.main(["--stages", "redrawers", "--score", "--protocol", "abc", "--out", str(out)])
+    assert set(results.load_scores(out)["arm"]) == {"labels_66", "self_rendered", "without_code_fine"}
+    assert results.tables(20, out)["fakeless_redrawers"]["redrawer"].tolist() == ["code_fine"] * 2
+    with pytest.raises(SystemExit):
+        run.main([*asked, "--seeds", "1"])
+    assert "scored once, with all arms and seeds" in capsys.readouterr().err
+
+
+def test_scores_that_were_edited_are_refused(small, tmp_path):
+    out = tmp_path / "tables"
+    run.main(["--stages", "arms", "--score", "--protocol", "abc", "--out", str(out)])
+    (path,) = out.glob("arms.csv.gz")
+    pd.read_csv(path).assign(score=0.5).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="arms.csv.gz: not what was written.*git checkout"):
+        results.load_scores(out)
+    assert results.load_scores(tmp_path).empty and results.tables(20, tmp_path) == {}
+
+
+def test_the_protocol_says_the_numbers_of_the_code():
+    rows = dict(re.findall(r"^\| ([\w ]+) \| ([\w.]+) \|$", FAKELESS_PROTOCOL.read_text(), re.MULTILINE))
+    numbers, profile = WithoutFakesConfig(), ours.fakeless_profile()
+    model, settings = profile.model(profile.student_model), WITHOUT_FAKES["self_rendered"].settings
+    assert rows.pop("number") == "value" and rows == {
+        "seeds": str(len(numbers.seeds)), "seeds of the stage redrawers": str(len(numbers.redrawer_seeds)),
+        "steps": str(model.steps), "student_steps": str(numbers.student_steps), "redrawers": str(len(settings.redrawers)),
+        "degraded_share": str(settings.degraded_share), "px": str(model.px), "batch_size": str(model.batch_size),
+        "precision": profile.train.precision,
+    }  # fmt: skip
+    for arm in WITHOUT_FAKES:
+        assert f"`{arm}`" in FAKELESS_PROTOCOL.read_text() or arm.startswith(("only_", "without_")) or arm.endswith(
+            ("_longer", "_student")
+        )
+
+
+def test_the_protocol_is_older_than_the_committed_scores():
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("needs the repository's whole history")
+    for stage, record in (read_json(FAKELESS / results.RECORD) if (FAKELESS / results.RECORD).is_file() else {}).items():
+        name = (FAKELESS / results.scores_file(stage)).relative_to(ROOT).as_posix()
+        brought = git("log", "-1", "--diff-filter=A", "--format=%H", "--", name).stdout.strip()
+        assert git("merge-base", "--is-ancestor", record["protocol"], brought).returncode == 0 and brought != record["protocol"]
+        changed = git("log", "-1", "--format=%H", "--", FAKELESS_PROTOCOL.relative_to(ROOT).as_posix()).stdout.strip()
+        assert changed == record["protocol"]
+
+
+def test_a_faces_landmarks_are_found_once(profile, faces, monkeypatch):
+    real, calls = self_rendered.originals(faces, "val", "c23"), []
+    found = self_rendered.landmarks
+    monkeypatch.setattr(self_rendered, "landmarks", lambda *given: calls.append(1) or found(*given))
+    one, two = (self_rendered.landmarks_of(real, profile) for _ in range(2))
+    assert np.array_equal(one, two) and len(calls) == 1
+    (path,) = profile.workspace.faces.glob("landmarks-*.npy")
+    path.write_bytes(path.read_bytes()[:100])  # damaged: found again
+    assert np.array_equal(self_rendered.landmarks_of(real, profile), one) and len(calls) == 2
+    other = FaceSet(real.index.iloc[:2], real.pixels)
+    assert self_rendered.landmarks_of(other, profile).shape == (2, 68, 2) and len(calls) == 3
