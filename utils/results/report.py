@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
 from utils.paths import REPORT, ROOT, atomic
 from utils.protocol import STUDIES
-from utils.results import claims, prose, store, study, tables, unlabelled
+from utils.results import claims, prose, store, study, tables, unlabelled, without_fakes
 from utils.results.metrics import Evaluation, evaluate
 from utils.results.plots import RESULT_FIGURES, transfer
 from utils.results.study import Study, load_study
@@ -35,6 +35,7 @@ from utils.results.study_plots import STUDY_FIGURES
 from utils.results.style import LABELS, MODELS, write_figures
 from utils.results.unlabelled import Unlabelled, load_unlabelled
 from utils.results.unlabelled_plots import UNLABELLED_FIGURES
+from utils.results.without_fakes_plots import FAKELESS_FIGURES
 
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"  # of the README
 
@@ -49,6 +50,7 @@ class Results:
     study: Study | None
     transfer: pd.DataFrame  # from one manipulation method to another, where a tree has several
     unlabelled: Unlabelled | None = None  # what unlabelled video is worth: beside the committed results alone
+    fakeless: dict[str, pd.DataFrame] = field(default_factory=dict)  # the tables of what is learned without fakes, likewise
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every table of the report by name."""
@@ -66,6 +68,7 @@ class Results:
             **store.load_measured(self.profile),
             **({"transfer": self.transfer} if len(self.transfer) else {}),
             **unlabelled.tables(self.unlabelled),
+            **self.fakeless,
             "instrument": tables.instrument_table(),
         }
 
@@ -78,7 +81,9 @@ class Results:
         drawn |= {"transfer": partial(transfer, self.transfer, name)} | (studied if self.study else nothing)
         name = get_profile("study").data.name
         asked = {key: partial(draw, self.unlabelled, name) for key, draw in UNLABELLED_FIGURES.items()}
-        return drawn | (asked if self.unlabelled else dict.fromkeys(UNLABELLED_FIGURES, lambda: None))
+        name = get_profile("shipped").data.name
+        without = {key: partial(draw, self.fakeless, name) for key, draw in FAKELESS_FIGURES.items()}
+        return drawn | (asked if self.unlabelled else dict.fromkeys(UNLABELLED_FIGURES, lambda: None)) | without
 
 
 def load_results(profile: Profile) -> Results:
@@ -86,8 +91,10 @@ def load_results(profile: Profile) -> Results:
     predictions = store.load_predictions(profile)
     compared = store.of_comparison(predictions)
     measured, moved = evaluate(compared, profile.bootstrap), tables.transfer_table(predictions, profile.bootstrap)
-    asked = load_unlabelled(get_profile("study")) if profile.workspace.root == ROOT else None
-    return Results(profile, compared, measured, load_study(profile, predictions), moved, asked)
+    ours = profile.workspace.root == ROOT
+    asked = load_unlabelled(get_profile("study")) if ours else None
+    without = without_fakes.tables(profile.bootstrap) if ours else {}
+    return Results(profile, compared, measured, load_study(profile, predictions), moved, asked, without)
 
 
 def build(profile: Profile) -> Results:

@@ -31,6 +31,7 @@ THRESHOLD_LINE = {"color": "0.2", "linewidth": 1, "linestyle": "--"}
 ORIGINAL_COLOR, BAND_COLOR, HOLLOW = "0.4", "0.9", "white"  # the original project; what counts as chance; hollow dots
 QUALITY_COLORS = {"c23": "#0173b2", "c40": "#de8f05"}
 AUC_COLORS = "Blues"  # from chance to one, in tables drawn as figures
+FAKELESS_COLORS = {"labels": "#949494", "self_rendered": "#0173b2", "self_blended": "#cc78bc"}  # what is learned from
 CLASS_COLORS = {"real": "#029e73", "fake": "#d55e00"}
 VERDICT_COLORS = CLASS_COLORS | {"abstains": "#8c8c8c"}
 ON_PICTURE = {"color": "white", "bbox": {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"}}  # text
