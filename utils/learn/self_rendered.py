@@ -70,13 +70,12 @@ def self_blended(crop: np.ndarray, points: np.ndarray, seed: float) -> np.ndarra
     """Return a self-blended image (Shiohara & Yamasaki 2022) of a crop, uint8 RGB (S, S, 3): the face over itself.
 
     One of the two copies is re-coloured, made softer or sharper, and moved by a few px; the mask is the hull of the landmarks,
-    deformed and blurred; it is blended in by a part or wholly.
+    deformed and blurred; it is blended in by a part or wholly. Numbers are those of the authors' released code.
     """
     rng, size = np.random.default_rng(int(seed)), crop.shape[1]
-    changed = crop.astype(np.float32) + rng.uniform(-20, 20, 3)
-    hsv = cv2.cvtColor(changed.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2HSV).astype(np.float32)
-    hsv += rng.uniform(-1, 1, 3) * (8, 75, 75) * 0.3
-    changed = cv2.cvtColor(hsv.clip(0, (179, 255, 255)).astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32)
+    changed = crop.astype(np.float32) + (rng.random() < 0.3) * rng.uniform(-20, 20, 3)
+    bright, contrast = rng.uniform(-0.1, 0.1, 2)
+    changed = ((1 + contrast) * changed + 255 * bright).clip(0, 255).astype(np.float32)
     if rng.random() < 0.5:
         small = max(8, size // int(rng.choice([2, 4])))
         changed = cv2.resize(cv2.resize(changed, (small, small), interpolation=cv2.INTER_AREA), (size, size))

@@ -97,6 +97,7 @@ def run_all(cells: Cells, steps: int | None, jobs: int, splits: Sequence[str] = 
     todo = [("redrawers", run_redrawers, [(*who, (name,), steps) for who in sorted(needed) for name in REDRAWERS])]
     for new in (True, False):
         some = [(*cell, steps, tuple(splits), helpers) for cell in cells if (WITHOUT_FAKES[cell[0]].start == "imagenet") == new]
+        some.sort(key=lambda task: (not judging(task[0]), not WITHOUT_FAKES[task[0]].pool))  # what takes longest, first
         todo.append(("arms" if new else "arms that go on", run_arm, some))
     for title, run, tasks in todo:
         if tasks:
