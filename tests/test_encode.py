@@ -57,7 +57,7 @@ def test_twice_is_the_second_time_through_the_first_ones_file(clip, tmp_path):
 
 def test_damage_and_unknown_encoders_are_told(clip, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(ValueError, match="cannot read .*bad.mp4.*download it again"):
+    with pytest.raises(ValueError, match="cannot read .*bad.mp4.*download or build it again"):
         reencode(tmp_path / "bad.mp4", tmp_path / "out.mp4", ENCODINGS["c40"])
     with pytest.raises(ValueError, match="unknown encoder 'mpeg1': choose one of libx264"):
         reencode(clip, tmp_path / "out.mp4", Encoding("mpeg1"))

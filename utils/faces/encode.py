@@ -10,6 +10,7 @@ import joblib
 from tqdm import tqdm
 
 from utils.config import ENCODINGS, Encoding
+from utils.faces.decode import open_video
 from utils.paths import atomic
 
 BEST_FIRST = ("raw", "c0", "c23", "c40")  # from the best that is there
@@ -28,24 +29,17 @@ def reencode(source: Path | str, path: Path, how: Encoding) -> None:
     The same video gives the same bytes. Odd sides lose a row or column, which these codecs can't hold. Raises
     FileNotFoundError, and ValueError for a video that does not decode or an encoder that we have no options for.
     """
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"no video {source}")
     if how.codec not in OPTIONS:
         raise ValueError(f"unknown encoder {how.codec!r}: choose one of {', '.join(OPTIONS)}")
-    try:
-        with atomic(path) as last, tempfile.TemporaryDirectory() as folder:
-            for time in range(how.times):
-                written = last if time == how.times - 1 else Path(folder) / f"{time}.mp4"
-                _encode_once(source, written, how, how.scale if time == 0 else 1.0)
-                source = written
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"cannot read {source} ({error}): download it again") from None
+    with atomic(path) as last, tempfile.TemporaryDirectory() as folder:
+        for time in range(how.times):
+            written = last if time == how.times - 1 else Path(folder) / f"{time}.mp4"
+            _encode_once(source, written, how, how.scale if time == 0 else 1.0)
+            source = written
 
 
 def _encode_once(source: Path | str, path: Path, how: Encoding, scale: float) -> None:
-    with av.open(str(source)) as read, av.open(str(path), "w", format="mp4") as written:
-        video = read.streams.video[0]
-        video.codec_context.thread_count = 1
+    with open_video(source) as (read, video), av.open(str(path), "w", format="mp4") as written:
         options = OPTIONS[how.codec] | {"crf": str(how.crf)}
         stream = written.add_stream(how.codec, rate=video.average_rate or 25, options=options)
         sides = video.codec_context.width, video.codec_context.height
