@@ -18,6 +18,7 @@ PACKAGED = DATA / "models"  # networks that come with the repository, each in a 
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
 PROTOCOL = REPORT / "protocol.md"  # of the study, committed before its test is scored
+REAL_FOOTAGE = PACKAGED / "real_footage.csv"  # what they said of a few clips of filmed people
 FAKELESS_PROTOCOL = REPORT / "protocol_without_fakes.md"  # of the comparison of what is learned without fakes
 FAKELESS = DATA / "without_fakes"  # its committed tables
 BENCHMARKS = ROOT / "benchmarks"  # scripts, and the committed tables that they have written

