@@ -227,7 +227,7 @@ def test_every_figure_of_the_study_is_drawn(profile, found, tmp_path):
     (text,) = ax.texts  # off the scale, so told in numbers
     assert f"{abs(lost):.2f} at c40" in text.get_text() and ax.get_xlim()[0] > lost
     fig = study_plots.iterations(found, "SynthFF")
-    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["teacher", "student 1", "student 2"]
+    assert [text.get_text() for text in fig.axes[0].get_xticklabels()] == ["0", "1", "2"]
 
 
 def test_figures_of_an_older_study_are_not_left_over(profile, tmp_path):

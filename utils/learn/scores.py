@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,21 @@ def over_clip(scores: np.ndarray, clip: np.ndarray) -> np.ndarray:
     total, count = np.zeros((clip.max() + 1, *scores.shape[1:]), scores.dtype), np.bincount(clip)
     np.add.at(total, clip, scores)
     return (total / count.reshape(-1, *[1] * (scores.ndim - 1))).astype(scores.dtype)
+
+
+def _mean_log_odds(scores: np.ndarray) -> float:
+    kept = np.clip(scores, 1e-6, 1 - 1e-6)
+    return float(1 / (1 + np.exp(-np.log(kept / (1 - kept)).mean())))
+
+
+# Other ways for faces to make a clip's score, which are measured beside that one (`results/practice.py`).
+AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {
+    "mean": np.mean,
+    "median": np.median,
+    "highest": np.max,
+    "mean of the three highest": lambda scores: np.sort(scores)[-3:].mean(),
+    "mean of log odds": _mean_log_odds,
+}
 
 
 def equal_scores(these: pd.DataFrame, those: pd.DataFrame, key: list[str], by: list[str]) -> pd.Series:

@@ -182,6 +182,13 @@ def resample_seeds(seeds: int, resamples: int) -> np.ndarray:
     return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
 
 
+def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> float:
+    """Return the expected calibration error of scores (n,) in [0, 1] over bins of equal width (Guo et al. 2017)."""
+    labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
+    place = np.minimum((scores * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(place, scores - labels, bins)).sum() / len(scores))
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95 % percentile interval of bootstrap values (Efron & Tibshirani 1993, chapter 13)."""
     low, high = np.nanquantile(values, [0.025, 0.975])

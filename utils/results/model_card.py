@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from utils.learn.dataset import FaceSet
 from utils.learn.packaged import CARD, Packaged, sides
 from utils.learn.verdicts import ABSTAINS, FAKE, REAL, opinion
 from utils.paths import atomic
-from utils.results.metrics import evaluate
+from utils.results.metrics import calibration_error, evaluate
 from utils.results.prose import Estimate
 
 CLIP = ["split", "quality", "method", "video_id"]
@@ -47,16 +46,9 @@ def measured(said: pd.DataFrame, resamples: int = 2000) -> list[dict]:
             "fake": int(fake.sum()), "auc": [round(value, 3) for value in (row.auc, row.auc_lo, row.auc_hi)],
             "answered": int((part["verdict"] != ABSTAINS).sum()),
             "accused": int(((part["verdict"] == FAKE) & ~fake).sum()), "passed": int(((part["verdict"] == REAL) & fake).sum()),
-            "calibration_error": round(calibration_error(part["probability"], fake), 3),
+            "calibration_error": round(calibration_error(fake, part["probability"]), 3),
         })  # fmt: skip
     return rows
-
-
-def calibration_error(probability: pd.Series, fake: pd.Series, bins: int = 10) -> float:
-    """Return the expected calibration error (Naeini et al. 2015) of probabilities (N,), in bins of equal width."""
-    place = np.minimum((probability.to_numpy() * bins).astype(int), bins - 1)
-    gaps = pd.DataFrame({"p": probability.to_numpy(), "fake": fake.to_numpy(dtype=float)}).groupby(place).agg(["mean", "size"])
-    return float(((gaps["p"]["mean"] - gaps["fake"]["mean"]).abs() * gaps["p"]["size"]).sum() / len(place))
 
 
 def write_card(model: Packaged, folder: Path) -> Path:

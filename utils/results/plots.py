@@ -23,7 +23,6 @@ from utils.results.metrics import (
 )
 from utils.results.style import (
     AUC_COLORS,
-    CLASS_COLORS,
     COLORS,
     COLUMN,
     HOLLOW,
@@ -33,7 +32,6 @@ from utils.results.style import (
     PAGE,
     QUALITY_COLORS,
     REFERENCE_LINE,
-    THRESHOLD_LINE,
     dots_with_intervals,
     known_methods,
     method_label,
@@ -50,44 +48,16 @@ def roc_by_quality(predictions: pd.DataFrame, evaluation: Evaluation, name: str)
         return None
     videos = video_scores(predictions.query("split == 'test'"))
     qualities = sorted(table["quality"].unique())
-    fig, axes = quality_panels(qualities, name, 3.2)
+    fig, axes = quality_panels(qualities, name, 3.6)
     for ax, quality in zip(axes, qualities, strict=True):
         for row in table[table["quality"] == quality].itertuples():
             part = videos[(videos["run"] == row.run) & (videos["quality"] == quality)]
             fpr, tpr, _ = roc_curve(part["label"], part["score"], drop_intermediate=False)
             ax.plot(fpr, tpr, color=COLORS[row.model], label=f"{method_label(row)}: {row.auc:.3f}")
         ax.plot([0, 1], [0, 1], **REFERENCE_LINE)
-        ax.set(xlabel="false alarms on real videos", aspect="equal")
-        ax.legend(title="AUC", loc="lower right")
+        ax.set(xlabel="false alarms on real videos")
+        ax.legend(title="AUC", loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize="x-small", ncols=2)
     axes[0].set_ylabel("fake videos found")
-    return fig
-
-
-def _videos_by_model(predictions: pd.DataFrame, evaluation: Evaluation) -> tuple:
-    """Return the video rows of `one_run_a_model`, the test videos' scores, and the models and qualities of the panels."""
-    table = one_run_a_model(evaluation).query("level == 'video'")
-    videos = video_scores(predictions.query("split == 'test'"))
-    return table, videos, list(dict.fromkeys(table["model"])), sorted(table["quality"].unique())
-
-
-def score_histograms(predictions: pd.DataFrame, evaluation: Evaluation, name: str) -> Figure | None:
-    """Scores of real and fake test videos, with the threshold chosen on validation."""
-    table, videos, models, qualities = _videos_by_model(predictions, evaluation)
-    if table.empty:
-        return None
-    fig, axes = plt.subplots(
-        len(models), len(qualities), figsize=(PAGE, 0.6 + 0.8 * len(models)), squeeze=False, sharex=True, sharey="row"
-    )
-    for row in table.itertuples():
-        ax = axes[models.index(row.model), qualities.index(row.quality)]
-        part = videos[(videos["run"] == row.run) & (videos["quality"] == row.quality)]
-        for label, (kind, color) in enumerate(CLASS_COLORS.items()):
-            ax.hist(part.loc[part["label"] == label, "score"], bins=np.linspace(0, 1, 21), color=color, alpha=0.6, label=kind)
-        ax.axvline(row.threshold, **THRESHOLD_LINE, label="threshold")
-        ax.set_title(f"{MODELS[row.model]}, {row.quality}")
-    outside_legend(fig, axes[0, 0])
-    fig.supxlabel(f"score (probability of fake), {name} test videos", fontsize="small")
-    fig.supylabel("videos", fontsize="small")
     return fig
 
 
@@ -185,7 +155,6 @@ RESULT_FIGURES: dict[str, Callable[[pd.DataFrame, Evaluation, str], Figure | Non
     function.__name__: function
     for function in (
         roc_by_quality,
-        score_histograms,
         frame_to_video,
         validation_minus_test,
         robustness,

@@ -27,9 +27,10 @@ from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
 from utils.paths import REPORT, ROOT, atomic
 from utils.protocol import STUDIES
-from utils.results import claims, prose, store, study, tables, unlabelled, without_fakes
+from utils.results import claims, practice, prose, store, study, tables, unlabelled, without_fakes
 from utils.results.metrics import Evaluation, evaluate
 from utils.results.plots import RESULT_FIGURES, transfer
+from utils.results.practice_plots import PRACTICE_FIGURES
 from utils.results.study import Study, load_study
 from utils.results.study_plots import STUDY_FIGURES
 from utils.results.style import LABELS, MODELS, write_figures
@@ -51,6 +52,7 @@ class Results:
     transfer: pd.DataFrame  # from one manipulation method to another, where a tree has several
     unlabelled: Unlabelled | None = None  # what unlabelled video is worth: beside the committed results alone
     fakeless: dict[str, pd.DataFrame] = field(default_factory=dict)  # the tables of what is learned without fakes, likewise
+    practice: dict[str, pd.DataFrame] = field(default_factory=dict)  # the tables of calibration, aggregation and groups
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every table of the report by name."""
@@ -69,12 +71,14 @@ class Results:
             **({"transfer": self.transfer} if len(self.transfer) else {}),
             **unlabelled.tables(self.unlabelled),
             **self.fakeless,
+            **self.practice,
             "instrument": tables.instrument_table(),
         }
 
     def figures(self) -> dict[str, Callable[[], Figure | None]]:
         """Return what draws each figure, by name; one that has nothing to show returns None."""
         name = self.profile.data.name
+        practised = {key: partial(draw, self.practice, name) for key, draw in PRACTICE_FIGURES.items()}
         drawn = {key: partial(draw, self.predictions, self.evaluation, name) for key, draw in RESULT_FIGURES.items()}
         nothing = dict.fromkeys(STUDY_FIGURES, lambda: None)  # so that those of an older study are removed
         studied = {key: partial(draw, self.study, name) for key, draw in STUDY_FIGURES.items()}
@@ -83,7 +87,7 @@ class Results:
         asked = {key: partial(draw, self.unlabelled, name) for key, draw in UNLABELLED_FIGURES.items()}
         name = get_profile("shipped").data.name
         without = {key: partial(draw, self.fakeless, name) for key, draw in FAKELESS_FIGURES.items()}
-        return drawn | (asked if self.unlabelled else dict.fromkeys(UNLABELLED_FIGURES, lambda: None)) | without
+        return drawn | (asked if self.unlabelled else dict.fromkeys(UNLABELLED_FIGURES, lambda: None)) | without | practised
 
 
 def load_results(profile: Profile) -> Results:
@@ -94,7 +98,8 @@ def load_results(profile: Profile) -> Results:
     ours = profile.workspace.root == ROOT
     asked = load_unlabelled(get_profile("study")) if ours else None
     without = without_fakes.tables(profile.bootstrap) if ours else {}
-    return Results(profile, compared, measured, load_study(profile, predictions), moved, asked, without)
+    practised = practice.tables(compared, profile.student_model, Path(profile.data.root), profile.bootstrap)
+    return Results(profile, compared, measured, load_study(profile, predictions), moved, asked, without, practised)
 
 
 def build(profile: Profile) -> Results:

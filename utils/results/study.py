@@ -15,7 +15,7 @@ import pandas as pd
 from utils.config import ABLATIONS, ARMS, COMPARED, CONTROL, LABELLED_PEOPLE, TEACHERS, Profile, labels_variant
 from utils.learn.scores import FACE, equal_scores
 from utils.results import store
-from utils.results.metrics import Evaluation, difference, draws, estimate, evaluate
+from utils.results.metrics import Evaluation, calibration_error, difference, draws, estimate, evaluate
 
 CONTRASTS = (  # who against whom
     ("student_compression", "student_classic"),
@@ -42,7 +42,6 @@ TARGETS = (  # of the compression student: against whom, where, least difference
     ("teacher_c23", "c23", -0.01, False),
 )
 GAP_TARGET = 0.8  # of the way from its teacher to the oracle, at c40
-BINS = np.linspace(0, 1, 11)  # of P(fake), in the calibration of pseudo-labels
 LEVEL = "video"
 
 
@@ -278,21 +277,9 @@ def pseudo_labels_table(study: Study) -> pd.DataFrame:
                 rows.append(dict(
                     student=student, iteration=iteration, seed=seed, right=part["right"].sum() / part["frames"].sum(),
                     kept=(part["copies"] > 0).mean(), right_learned=part["copies_right"].sum() / part["copies"].sum(),
-                    ece=calibration_error(part), log_loss=-np.log(np.where(label == 1, p, 1 - p)).mean(),
+                    ece=calibration_error(label, part["p_fake"]), log_loss=-np.log(np.where(label == 1, p, 1 - p)).mean(),
                 ))  # fmt: skip
     return pd.DataFrame(rows, columns=["student", "iteration", "seed", "right", "kept", "right_learned", "ece", "log_loss"])
-
-
-def reliability(clips: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a bin of P(fake) that has clips: mean P(fake), share of fakes, number of clips."""
-    bins = np.digitize(clips["p_fake"], BINS[1:-1])
-    return clips.groupby(bins).agg(p_fake=("p_fake", "mean"), fakes=("label", "mean"), clips=("label", "size"))
-
-
-def calibration_error(clips: pd.DataFrame) -> float:
-    """Return the expected calibration error of P(fake) over clips."""
-    bins = reliability(clips)
-    return float((bins["clips"] * (bins["p_fake"] - bins["fakes"]).abs()).sum() / bins["clips"].sum())
 
 
 def tables(study: Study | None) -> dict[str, pd.DataFrame]:

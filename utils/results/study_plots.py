@@ -17,11 +17,12 @@ from utils.results.style import (
     PAGE,
     QUALITY_COLORS,
     REFERENCE_LINE,
+    band,
     dots_by_quality,
     dots_with_intervals,
     outside_legend,
     quality_panels,
-    shade,
+    setting_label,
 )
 
 FAR = 0.15  # of AUC lost: off the scale of the ablation figure
@@ -35,7 +36,7 @@ def noisy_student(study: Study, name: str) -> Figure | None:
     if not rows:
         return None
     qualities = sorted(table["quality"].unique())
-    fig, axes = quality_panels(qualities, name, 0.9 + 0.25 * len(rows), sharex=True)
+    fig, axes = quality_panels(qualities, name, 0.9 + 0.25 * len(rows))  # each quality on its own scale
     for ax, quality in zip(axes, qualities, strict=True):
         dots_with_intervals(ax, table[table["quality"] == quality], rows, color=QUALITY_COLORS.get(quality))
         ax.locator_params(axis="x", nbins=5)
@@ -45,7 +46,8 @@ def noisy_student(study: Study, name: str) -> Figure | None:
 
 def contrasts(study: Study, name: str) -> Figure | None:
     """Who beats whom: paired differences in AUC on test videos."""
-    table = tables.contrasts_table(study).query("split == 'test' and phase in @ARMS")
+    table = tables.contrasts_table(study).query("split == 'test'")
+    table = table[table["phase"].isin(ARMS)]
     if table.empty:
         return None
     table = table.assign(row=[f"{LABELS[row.phase]} − {LABELS[row.versus]}" for row in table.itertuples()])
@@ -55,27 +57,24 @@ def contrasts(study: Study, name: str) -> Figure | None:
 
 
 def labels(study: Study, name: str) -> Figure | None:
-    """What labels are worth, and what self-training adds to them, at c40."""
+    """What labels are worth at c40, and what is added to them by noise and longer training, and by pseudo-labels, in bands."""
     table = tables.labels_table(study).query("quality == 'c40'")
     if table["people"].nunique() < 2:
         return None
     fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.9))
     order = {people: place for place, people in enumerate(sorted(table["people"].unique()))}
-    table = table.assign(place=table["people"].map(order))
-    shown = [phase for phase in ARMS if phase in set(table["phase"])]
-    for index, phase in enumerate(shown):
-        _line(left, table[table["phase"] == phase], 0.05 * (index - len(shown) / 2), ARM_COLORS[phase], LABELS[phase])
-    for index, student in enumerate(TEACHERS):
-        label = f"{LABELS[student]} − {LABELS[TEACHERS[student]]}"
-        _line(right, table[table["phase"] == f"gain_{student}"], 0.08 * (index - 0.5), ARM_COLORS[student], label)
-    _line(left, table[table["phase"] == "control"], 0.2, ARM_COLORS["control"], LABELS["control"])
-    _line(right, table[table["phase"] == "over_control"], 0.12, ARM_COLORS["control"], "compression student 1 − control")
+    table = table.assign(place=table["people"].map(order)).sort_values("place")
+    for phase in ("teacher_both", "control", "student_compression", "oracle"):
+        band(left, table[table["phase"] == phase], ARM_COLORS[phase], LABELS[phase])
+    gains = {"gain_control": ("control", "noise and longer training: control − teacher"),
+             "over_control": ("student_compression", "pseudo-labels: first student − control")}  # fmt: skip
+    for phase, (arm, text) in gains.items():
+        band(right, table[table["phase"] == phase], ARM_COLORS[arm], text)
     right.axhline(0, **REFERENCE_LINE)
-    for ax, what in ((left, f"AUC, {name}, c40, test videos"), (right, "gain in AUC over the teacher")):
+    for ax, what in ((left, f"AUC, {name}, c40, test videos"), (right, "what is added to the AUC")):
         ax.set_xticks(range(len(order)), list(order))
         ax.set(xlabel="people with labels", ylabel=what)
-    left.legend(fontsize="x-small", loc="lower right")
-    right.legend(fontsize="x-small", loc="upper right")
+        ax.legend(fontsize="x-small", loc="lower right" if ax is left else "upper right")
     return fig
 
 
@@ -97,31 +96,11 @@ def iterations(study: Study, name: str) -> Figure | None:
     if oracle:
         axes[0].axhline(study.mean(oracle)["value"], color=ARM_COLORS["oracle"], linestyle="--", label=LABELS["oracle"])
     last = int(table["iteration"].max())
-    axes[0].set(ylabel=f"AUC, {name}, c40, test videos")
-    axes[0].set_xticks(range(last + 1), ["teacher", *(f"student {i}" for i in range(1, last + 1))], rotation=30)
-    for ax, what in ((axes[1], "pseudo-labels that are right"), (axes[2], "calibration error of pseudo-labels")):
-        ax.set(ylabel=what, xlabel="labels of student")
+    axes[0].set(title=f"AUC, {name}, c40", xlabel="student (0: its teacher)")
+    axes[0].set_xticks(range(last + 1))
+    for ax, what in ((axes[1], "right pseudo-labels"), (axes[2], "their calibration error")):
+        ax.set(title=what, xlabel="labels of student")
         ax.set_xticks(range(1, last + 1))
-    outside_legend(fig, axes[0])
-    return fig
-
-
-def reliability(study: Study, name: str) -> Figure | None:
-    """How often clips that were called fake with some probability were fake, by student and iteration."""
-    if study.pseudo_labels.empty:
-        return None
-    fig, axes = plt.subplots(1, 2, figsize=(PAGE, 2.9), sharey=True)
-    for ax, student in zip(axes, TEACHERS, strict=True):
-        phases = tables.iteration_phases(study, student)
-        for iteration, phase in enumerate(phases, start=1):
-            part = study.pseudo_labels[study.pseudo_labels["phase"] == phase]
-            if len(part):
-                bins = tables.reliability(part)
-                color = shade(iteration - 1, len(phases))
-                ax.plot(bins["p_fake"], bins["fakes"], "o-", color=color, markersize=3.5, label=f"for student {iteration}")
-        ax.plot([0, 1], [0, 1], **REFERENCE_LINE)
-        ax.set(title=LABELS[student], xlabel="P(fake) of clips of the pool")
-    axes[0].set_ylabel(f"share of fakes, {name}")
     outside_legend(fig, axes[0])
     return fig
 
@@ -134,8 +113,8 @@ def ablation(study: Study, name: str) -> Figure | None:
     table = tables.ablation_table(study)
     if table.empty:
         return None
-    text = table["factor"].str.replace("_", " ") + ": " + table["setting"].str.replace("_", " ")
-    table = table.assign(row=text, value=table["change"])
+    table = table.assign(row=[setting_label(*row) for row in zip(table["factor"], table["setting"], strict=True)])
+    table = table.assign(value=table["change"])
     rows = list(dict.fromkeys(table["row"]))
     near, xlabel = table["value"] > -FAR, "change in AUC, 95 % intervals"
     fig = dots_by_quality(table[near], rows, (PAGE * 0.75, 0.9 + 0.22 * len(rows)), 0, xlabel, name)
@@ -158,5 +137,5 @@ def _line(ax: plt.Axes, part: pd.DataFrame, shift: float, color: str, label: str
 
 
 STUDY_FIGURES: dict[str, Callable[[Study, str], Figure | None]] = {
-    function.__name__: function for function in (noisy_student, contrasts, labels, iterations, reliability, ablation)
+    function.__name__: function for function in (noisy_student, contrasts, labels, iterations, ablation)
 }

@@ -26,6 +26,29 @@ ARM_COLORS = {  # in the order of figures: who has least to learn from first, an
     "student_compression": "#0173b2",
     "oracle": "#029e73",
 }
+FACTORS = {  # of the ablation: what is changed, in words
+    "pseudo_labels": "pseudo-labels",
+    "teacher_looks_at": "the teacher looks at",
+    "student_sees": "the student sees",
+    "calibrate": "the teacher is calibrated",
+    "soft": "pseudo-labels are",
+    "clip_level": "one pseudo-label a",
+    "threshold": "pseudo-labels surer than",
+    "balance": "pseudo-labelled classes",
+    "mu": "unlabelled images a labelled one",
+    "randaugment": "RandAugment",
+    "network_noise": "dropout, stochastic depth",
+    "ema": "average of the weights",
+    "start": "the student starts from",
+    "student_network": "the student's network",
+}
+SETTINGS = {
+    "none_but_all_the_noise": "none, all the noise",
+    "1_of_3": "1 operation, magnitude 3",
+    "2_of_9": "2 operations, magnitude 9",
+    "c23_through_h264": "c23 through H.264",
+    "c23_through_jpeg": "c23 through JPEG",
+}
 REFERENCE_LINE = {"color": "0.6", "linewidth": 0.8, "linestyle": ":"}  # chance, zero, equality
 THRESHOLD_LINE = {"color": "0.2", "linewidth": 1, "linestyle": "--"}
 ORIGINAL_COLOR, BAND_COLOR, HOLLOW = "0.4", "0.9", "white"  # the original project; what counts as chance; hollow dots
@@ -33,6 +56,7 @@ QUALITY_COLORS = {"c23": "#0173b2", "c40": "#de8f05"}
 AUC_COLORS = "Blues"  # from chance to one, in tables drawn as figures
 FAKELESS_COLORS = {"labels": "#949494", "self_rendered": "#0173b2", "self_blended": "#cc78bc"}  # what is learned from
 CLASS_COLORS = {"real": "#029e73", "fake": "#d55e00"}
+ERROR_COLORS = {"accused": CLASS_COLORS["real"], "missed": CLASS_COLORS["fake"]}  # by the class that is judged wrongly
 VERDICT_COLORS = CLASS_COLORS | {"abstains": "#8c8c8c"}
 ON_PICTURE = {"color": "white", "bbox": {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"}}  # text
 HEAT = {"cmap": "inferno", "alpha": 0.55, "vmin": 0, "vmax": 1}  # over a picture
@@ -78,6 +102,11 @@ def save_figure(fig: Figure, path: Path | str) -> Path:
 def method_label(row) -> str:
     """Return "network, phase" of a table's row."""
     return f"{MODELS[row.model]}, {LABELS.get(row.phase, row.phase)}"
+
+
+def setting_label(factor: str, setting: str) -> str:
+    """Return an ablation's change in words."""
+    return f"{FACTORS.get(factor, factor)}: {SETTINGS.get(setting, setting.replace('_', ' '))}"
 
 
 def known_methods(table: pd.DataFrame) -> pd.DataFrame:

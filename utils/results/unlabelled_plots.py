@@ -41,7 +41,7 @@ def seeds(found: Unlabelled, name: str) -> Figure | None:
         for place, arm, mean in zip(places, arms_shown, map(found.mean, keys[split]), strict=True):
             ax.vlines(place, mean["lo"], mean["hi"], color=COLORS[arm], linewidth=2)
             ax.plot(place, mean["value"], "o", color=COLORS[arm], markersize=6)
-        ax.set_xticks(places, [ARMS[arm].label for arm in arms_shown])
+        ax.set_xticks(places, [ARMS[arm].label.replace(", ", ",\n") for arm in arms_shown])
         ax.set(title=f"{name}, {split}, c40")
     axes[0, 0].set_ylabel("AUC of clips")
     return fig
