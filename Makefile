@@ -59,7 +59,7 @@ test: $(VENV)/.ready-synthff ## all tests, every notebook under the smoke profil
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready ## check the code's style
-	$(RUN) -m ruff check utils tests benchmarks
+	$(RUN) -m ruff check utils tests benchmarks notebooks
 
 clean: ## remove all that this machine has run, and caches; keep what is committed and the environment
 	rm -rf data/work build/failed .pytest_cache .ruff_cache
