@@ -3,7 +3,7 @@
 Two alternatives to pseudo-labels that are made before training. A *mean teacher*, the running average of the student's own
 weights, labels the clean view (Tarvainen & Valpola 2017; hard labels above a threshold, the student's view being the
 strongly augmented one: FixMatch, Sohn et al. 2020). Or a frozen teacher's *features* of the clean view are what the student's
-features of the degraded view are to become: distillation between qualities, in the spirit of ADD (Woo et al. 2022) and QAD
+features of the degraded view are to become: distillation between qualities, in the spirit of ADD (Le & Woo 2022) and QAD
 (Le & Woo 2023), for which nobody labels the pool, no teacher either.
 """
 

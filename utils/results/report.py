@@ -73,6 +73,7 @@ class Results:
             **self.fakeless,
             **self.practice,
             "instrument": tables.instrument_table(),
+            "field": tables.field_table(),
         }
 
     def figures(self) -> dict[str, Callable[[], Figure | None]]:
@@ -131,10 +132,19 @@ def write_facts(profile: Profile) -> None:
         "test": counts(read["results"].query("level == 'video'")),
         "hard": counts(read["robustness"]),
         "settings": settings_facts(profile),
+        "reproducibility": run_facts(profile),
         "claims": {name: prose.say(name, read) for name in prose.CLAIMS},
     }
     with atomic(profile.workspace.tables / "facts.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def run_facts(profile: Profile) -> dict:
+    """Return how many runs and seeds the scores come from, and with which versions most of them were made."""
+    runs = store.load_runs(profile)
+    found = runs["config"].dropna().map(lambda config: json.dumps(json.loads(config).get("versions", {}))).mode()
+    versions = json.loads(found.iloc[0]) if len(found) else {}
+    return {"runs": len(runs), "seeds": int(runs["seed"].nunique()), "versions": versions}
 
 
 def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -181,6 +191,7 @@ def compile_report(profile: Profile) -> Path:
             (stage / "report").mkdir(exist_ok=True)
             shutil.copy(source, stage / "report")
         shutil.copytree(workspace.tables, stage / "report" / "tables")
+        shutil.copy(ROOT / "CITATION.cff", stage)
         if workspace.figures.is_dir():
             shutil.copytree(workspace.figures, stage / "figures")
         compiler = typst.Compiler(root=stage, ignore_system_fonts=True, sys_inputs=inputs)

@@ -220,6 +220,11 @@ def transfer_table(predictions: pd.DataFrame, resamples: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def field_table() -> pd.DataFrame:
+    """Return published figures on FaceForensics++ itself, as printed there; `key` names the work in the report's references."""
+    return pd.read_csv(REFERENCE / "field.csv", dtype=str).fillna("")
+
+
 def instrument_table() -> pd.DataFrame:
     """Return what the model that comes with the repository was measured to do, a row a split and quality; from its card."""
     rows = read_json(PACKAGED / SHIPPED / "card.json")["measured"]
