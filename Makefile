@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PROFILE := repeat
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce notebooks figures report replace-results synthff pool grid study score app model plan lab test lint clean
+.PHONY: help reproduce notebooks figures report replace-results synthff pool grid study score app model site slides plan lab test lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ score: $(VENV)/.ready ## verdicts on the faces of VIDEO=clip.mp4 (OUT=folder for
 
 app: $(VENV)/.ready ## the same as a page on this machine alone: drop a video, see verdicts, pictures, a time line
 	$(RUN) -m utils.run.app
+
+site: $(VENV)/.ready ## the notebooks, the report, a gallery and a quiz as a small static site, below build/site/
+	$(RUN) -m utils.run.site
+
+slides: $(VENV)/.ready ## ten slides from the same figures: build/slides.pdf
+	$(RUN) -m utils.results.report --slides build/slides.pdf
 
 model: $(VENV)/.ready ## train, calibrate and package anew the network that comes with the repository (half an hour)
 	$(RUN) -m utils.run.extract --profile shipped

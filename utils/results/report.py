@@ -173,8 +173,8 @@ def settings_facts(profile: Profile) -> dict:
     }
 
 
-def compile_report(profile: Profile) -> Path:
-    """Set report.typ with the profile's tables and figures; return the PDF, byte for byte the same for equal input.
+def compile_report(profile: Profile, source: str = "report", out: Path | None = None) -> Path:
+    """Set report.typ, or the `slides`, with the profile's tables and figures; return the PDF, the same bytes for equal input.
 
     Raises FileNotFoundError where the tables are missing and ValueError where Typst refuses the source.
     """
@@ -187,21 +187,22 @@ def compile_report(profile: Profile) -> Path:
     }
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder)
-        for source in [*REPORT.glob("*.typ"), *REPORT.glob("*.bib")]:
+        for file in [*REPORT.glob("*.typ"), *REPORT.glob("*.bib")]:
             (stage / "report").mkdir(exist_ok=True)
-            shutil.copy(source, stage / "report")
+            shutil.copy(file, stage / "report")
         shutil.copytree(workspace.tables, stage / "report" / "tables")
         shutil.copy(ROOT / "CITATION.cff", stage)
         if workspace.figures.is_dir():
             shutil.copytree(workspace.figures, stage / "figures")
         compiler = typst.Compiler(root=stage, ignore_system_fonts=True, sys_inputs=inputs)
         try:
-            pdf = compiler.compile(stage / "report" / "report.typ", format="pdf", timestamp=0)
+            pdf = compiler.compile(stage / "report" / f"{source}.typ", format="pdf", timestamp=0)
         except typst.TypstError as error:
-            raise ValueError(f"report.typ does not compile: {error.message}\n{error.diagnostic}") from error
-    with atomic(workspace.report / "report.pdf") as temporary:
+            raise ValueError(f"{source}.typ does not compile: {error.message}\n{error.diagnostic}") from error
+    path = out or workspace.report / f"{source}.pdf"
+    with atomic(path) as temporary:
         temporary.write_bytes(pdf)
-    return workspace.report / "report.pdf"
+    return path
 
 
 def results_markdown(results: pd.DataFrame, robustness: pd.DataFrame) -> str:
@@ -239,9 +240,13 @@ def update_readme(read: dict[str, pd.DataFrame], path: Path = ROOT / "README.md"
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.results.report", description="Rebuild the report from results.")
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
+    parser.add_argument("--slides", type=Path, metavar="FILE", help="set ten slides of what is there, and rebuild nothing")
     args = parser.parse_args(argv)
     try:
         profile = get_profile(args.profile)
+        if args.slides:
+            print(f"wrote {compile_report(profile, 'slides', args.slides)}")
+            return 0
         build(profile)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,107 @@
+"""Can you tell? A page with clips of test people: its visitor answers, and sees what networks said of the same clips.
+
+    python -m utils.checks.quiz [--out build/site/quiz] [--seed 0]
+
+The page is one file beside its clips, needs no server and loads nothing from elsewhere; answers never leave it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.checks.user_study import load_humans
+from utils.config import Profile, get_profile
+from utils.faces.layout import video_path
+from utils.paths import ROOT, atomic
+from utils.results import store
+from utils.results.metrics import choose_threshold, video_scores
+from utils.results.style import LABELS, MODELS
+
+PAGE = Path(__file__).with_suffix(".html")
+EACH = 5  # clips of each class and quality
+NETWORKS = (("xception", "post_trained"), ("efficientnet-lite0", "student_compression"))
+SPLIT = "test"
+
+
+def draw_clips(clips: pd.DataFrame, seed: int = 0, each: int = EACH) -> pd.DataFrame:
+    """Return clips to show, in order: as many real as fake ones of each quality, each of another person.
+
+    `clips` holds columns method, video_id, quality, label. Raises ValueError where there are too few people.
+    """
+    rng = np.random.default_rng(seed)
+    clips = clips.assign(target=clips["video_id"].str.split("_").str[0]).sort_values(["video_id", "quality"])
+    qualities = sorted(clips["quality"].unique())
+    people = rng.permutation(sorted(clips["target"].unique()))
+    if len(people) < 2 * each * len(qualities):
+        raise ValueError(f"{len(people)} people are too few for {2 * each * len(qualities)} clips")
+    parts = []
+    for place, quality in enumerate(qualities):
+        some = people[2 * each * place : 2 * each * (place + 1)]
+        wanted = pd.DataFrame({"target": some, "label": [0, 1] * each, "quality": quality})
+        one = wanted.merge(clips, on=["target", "label", "quality"]).drop_duplicates(["target", "label"])
+        parts.append(one.sample(frac=1, random_state=rng))
+    return pd.concat(parts, ignore_index=True)
+
+
+def said(predictions: pd.DataFrame, drawn: pd.DataFrame) -> dict[str, list[int]]:
+    """Return what each network of `NETWORKS` that was run says of the clips (1 fake), at its threshold from validation."""
+    answers = {}
+    for model, phase in NETWORKS:
+        runs = predictions[(predictions["model"] == model) & (predictions["phase"] == phase)]
+        scored = video_scores(runs[runs["seed"] == runs["seed"].min()])
+        verdicts = []
+        for clip in drawn.itertuples():
+            part = scored[scored["quality"] == clip.quality]
+            val = part[part["split"] == "val"]
+            one = part[(part["split"] == SPLIT) & (part["video_id"] == clip.video_id) & (part["method"] == clip.method)]
+            if val["label"].nunique() == 2 and len(one) == 1:
+                threshold = choose_threshold(val["label"].to_numpy(), val["score"].to_numpy())
+                verdicts.append(int(one["score"].iloc[0] >= threshold))
+        if len(verdicts) == len(drawn):
+            answers[f"{MODELS[model]}, {LABELS[phase]}"] = verdicts
+    return answers
+
+
+def write_quiz(profile: Profile, out: Path, seed: int = 0) -> Path:
+    """Write the page and its clips into a folder, and return the page. Raises FileNotFoundError where there are no scores."""
+    predictions = store.of_comparison(store.load_predictions(profile))
+    test = predictions[predictions["split"] == SPLIT]
+    drawn = draw_clips(test.drop_duplicates(["method", "video_id", "quality"]), seed)
+    answers, humans = said(predictions, drawn), load_humans().set_index("quality")["accuracy"]
+    clips = []
+    for number, clip in enumerate(drawn.itertuples(), start=1):
+        name = f"clip{number:02d}.mp4"  # tells nothing
+        path = out / "clips" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(video_path(profile.data.root, clip.method, clip.quality, clip.video_id), path)
+        about = {"file": f"clips/{name}", "quality": clip.quality, "label": int(clip.label)}
+        clips.append(about | {"said": [verdicts[number - 1] for verdicts in answers.values()]})
+    qualities = list(dict.fromkeys(drawn["quality"]))
+    quiz = {"clips": clips, "qualities": qualities, "networks": list(answers),
+            "humans": {quality: float(humans[quality]) for quality in qualities if quality in humans}}  # fmt: skip
+    page = PAGE.read_text(encoding="utf-8").replace("/*QUIZ*/null", json.dumps(quiz).replace("</", "<\\/"))
+    with atomic(out / "index.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return out / "index.html"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m utils.checks.quiz", description="Can you tell? As a page.")
+    parser.add_argument("--profile", default="synthff")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "site" / "quiz")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    try:
+        print(write_quiz(get_profile(arguments.profile), arguments.out, arguments.seed))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
