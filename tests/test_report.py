@@ -140,6 +140,26 @@ def test_one_run_is_enough_for_a_report(tmp_path):
     assert "[pseudo labels add: not run here.]" in text and "ResNet-18" in text
 
 
+def test_a_changed_score_reaches_the_page_and_a_claim_that_rests_on_it_fails(tmp_path):
+    """One cell of the predictions is changed: the number in the PDF is another one, and a sentence is no longer told."""
+    profile, run = profile_in(tmp_path), make_run("resnet18", n_pairs=3)
+
+    def number() -> str:
+        results = pd.read_csv(profile.workspace.tables / "results.csv", dtype=str)
+        return results.query("level == 'video' and quality == 'c40'")["auc"].iloc[0]
+
+    before = built_from(profile, run)
+    old = number()
+    told = prose.say("above_chance", prose.read_tables(profile.workspace.tables))
+    cell = run.index[(run["split"] == "test") & (run["quality"] == "c40") & (run["label"] == 1)][0]
+    run.loc[cell, "score"] = 0.0 if run.loc[cell, "score"] > 0.01 else 1.0
+    after = built_from(profile, run)
+    assert number() != old and old in before and number() in after
+    broken = run.assign(score=1 - run["score"])  # and if all of them are turned round, no case is above chance
+    text = built_from(profile, broken)
+    assert not told.startswith("[") and "[above chance: does not hold on these results.]" in text
+
+
 def test_harder_videos_are_reported_where_there_are_some(built, tmp_path):
     text = pdf_of(built)
     robustness = pd.read_csv(built.workspace.tables / "robustness.csv", dtype=str)
