@@ -30,7 +30,7 @@ from utils.paths import NOTEBOOKS, atomic
 from utils.results import store
 
 VOLATILE = ["metadata.papermill", "cell.metadata.papermill", "cell.metadata.execution", "metadata.language_info.version"]
-READ_VIDEOS, READ_FACES, READ_PREDICTIONS = {"01", "02"}, {"03", "04", "05"}, {"06", "07"}
+READ_VIDEOS, READ_FACES, READ_PREDICTIONS = {"01", "02"}, {"03", "04", "05"}, {"06", "07", "11"}
 PARTIAL = 3  # exit code: all that could be done is done, and something was left out
 
 
