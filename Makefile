@@ -71,13 +71,20 @@ clean: ## remove all that this machine has run, and caches; keep what is committ
 	rm -rf data/work build/failed .pytest_cache .ruff_cache
 	find utils tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/.ready: requirements.txt requirements-no-deps.txt pyproject.toml
+# Where the lock file was made, its hashes are checked; elsewhere, or over a PyTorch without CUDA, its versions alone.
+LOCKED = $(RUN) -c 'import sys, platform, importlib.metadata as found; \
+	cpu = [one for one in found.distributions() if one.metadata["Name"] == "torch" and "+cpu" in one.version]; \
+	sys.exit((sys.version_info[:2], sys.platform, platform.machine()) != ((3, 11), "linux", "x86_64") or bool(cpu))'
+
+$(VENV)/.ready: requirements.txt requirements.lock requirements-no-deps.txt pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed: install it, or name it by make PYTHON=..." >&2; exit 1; }
 	@echo "setting up $(VENV) (several minutes, once)"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-no-deps.txt -e .
+	if $(LOCKED); then $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	else $(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt; fi
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-no-deps.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(VENV)/.ready-synthff: requirements-synthff.txt $(VENV)/.ready

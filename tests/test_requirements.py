@@ -92,3 +92,18 @@ def test_everything_needs_no_package_but_the_pinned_ones():
 def test_the_check_finds_a_package_that_is_not_pinned():
     assert missing({"some": "import moderngl"}, "requirements.txt") == {("some", "moderngl")}
     assert not missing({"some": "import cv2, numpy.linalg, os"}, "requirements.txt")
+
+
+def test_the_lock_file_has_every_pin_and_a_hash_for_all_that_is_installed():
+    """And set-up asks for the hashes: a package that is another file than it was is not installed."""
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.findall(r"^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE)
+    locked = {_normal(name): version for name, version, _ in entries}
+    assert len(locked) == len(entries) == len(re.findall(r"^[\w.-]+==", lock, re.MULTILINE)) > 150
+    for file in ("requirements.txt", "requirements-synthff.txt"):
+        pins = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / file).read_text(), re.MULTILINE)
+        assert pins and all(locked.get(_normal(name)) == version for name, version in pins), file
+    apart = (ROOT / "requirements-no-deps.txt").read_text()
+    assert all("--hash=sha256:" in line for line in apart.splitlines() if "==" in line)
+    setup = (ROOT / "Makefile").read_text()
+    assert "--require-hashes -r requirements.lock" in setup and "--require-hashes -r requirements-no-deps.txt" in setup
