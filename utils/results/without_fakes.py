@@ -17,6 +17,7 @@ from utils.results.unlabelled import CLIP, digest
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
 TEXT = dict.fromkeys(("arm", *CLIP), str)
 RECORD = "record.json"  # of how each stage was scored, and the hashes of its tables
+PILOTS, PILOT_COLUMNS = "pilots.csv", ("arm", "seed", "steps", "device", "auc_c23", "auc_c40")  # validation alone
 LEVEL = "video"
 CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
     ("self_rendered", "labels_66"),
@@ -96,12 +97,13 @@ def keys(evaluation: Evaluation, arm: str, split: str, quality: str) -> list[tup
 
 
 def tables(resamples: int, folder: Path = FAKELESS) -> dict[str, pd.DataFrame]:
-    """Return every table of the comparison by name; none where it was not scored."""
+    """Return every table of the comparison by name: where it was not scored, its pilots on validation alone."""
     scores = load_scores(folder)
+    pilots = {"fakeless_pilots": pd.read_csv(folder / PILOTS)} if (folder / PILOTS).is_file() else {}
     if scores.empty:
-        return {}
+        return pilots
     found = measured(scores, resamples)
-    return {
+    return pilots | {
         "fakeless_arms": arms_table(found),
         "fakeless_contrasts": contrasts_table(found),
         "fakeless_redrawers": redrawers_table(found, load_twins(folder)),

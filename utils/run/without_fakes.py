@@ -7,7 +7,7 @@
 Redrawers come first, then the arms that start from ImageNet's weights, then those that go on from them: each by one process,
 on a GPU where there is one. Validation is scored with every arm; the tests by `--score` alone, a stage at a time, once, after
 `report/protocol_without_fakes.md` is committed. A machine without the repository's history is told that commit. With `--steps`
-it is a pilot: other steps, a folder of its own, and no tests.
+it is a pilot: other steps, a folder of its own, and no tests; `--pilot` writes down what was reached on validation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from utils.learn.without_fakes import (
 )
 from utils.paths import FAKELESS, FAKELESS_PROTOCOL, atomic, read_json, write_json
 from utils.results.metrics import video_scores
-from utils.results.without_fakes import COLUMNS, RECORD, digest, scores_file, twins_file
+from utils.results.without_fakes import COLUMNS, PILOT_COLUMNS, PILOTS, RECORD, digest, scores_file, twins_file
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_protocol
 
@@ -128,10 +128,33 @@ def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str)
     record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
     record[stage] = {
         "protocol": protocol, "on": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_kind(),
+        "device": device_name(),
         "sha256": {name: digest(out / name) for name in (scores_file(stage), twins_file(stage))},
     }  # fmt: skip
     write_json(out / RECORD, record)
+
+
+def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
+    """Add what finished arms reach on validation to the table of pilots, in place of older rows of the same kind."""
+    rows, path = [], out / PILOTS
+    for arm, seed in cells:
+        folder = profile.workspace.runs / run_of(profile, arm, seed)
+        if (folder / VAL_SCORES).is_file():
+            aucs = {f"auc_{quality}": auc for quality, auc in aucs_of(read_scores(folder / VAL_SCORES)).items()}
+            steps = read_json(folder / "config.json")["model_config"]["steps"]
+            rows.append({"arm": arm, "seed": seed, "steps": steps, "device": device_name(), **aucs})
+    made = pd.DataFrame(rows, columns=list(PILOT_COLUMNS))
+    if path.is_file():
+        before = pd.read_csv(path)
+        key = list(PILOT_COLUMNS[:4])
+        made = pd.concat([before[~pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(made[key]))], made])
+    with atomic(path) as temporary:
+        made.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
+    return made
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_kind()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -142,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="+", choices=tuple(WITHOUT_FAKES), default=tuple(WITHOUT_FAKES))
     parser.add_argument("--steps", type=int, help="another number, for a pilot on validation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--pilot", action="store_true", help="add what was reached on validation to the committed pilots")
     parser.add_argument("--score", action="store_true", help="score the tests too, once, after the protocol is committed")
     parser.add_argument("--protocol", default="", help="its commit, where git can't be asked")
     parser.add_argument("--out", type=Path, default=FAKELESS, help="where the tables are written")
@@ -152,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for stage, cells in wanted.items():
             if not arguments.score:
                 run_all(cells, arguments.steps, arguments.jobs)
+                if arguments.pilot:
+                    print(gather_pilots(fakeless_profile(arguments.steps), cells, arguments.out).to_string(index=False))
                 continue
             if arguments.steps or tuple(cells) != stages[stage]:
                 raise Refused("the tests are scored once, with all arms and seeds of a stage and the committed numbers")
