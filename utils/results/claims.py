@@ -21,7 +21,8 @@ STUDY = STUDIES["study"]
 README_BLOCKS = {
     "claim": [["pseudo_labels_add", "control_gains"], ["fair_rivals", "validation_people"]],
     "unlabelled": [["unlabelled_answer", "unlabelled_verdict", "unlabelled_elsewhere", "unlabelled_noise"]],
-    "instrument": [["instrument_answers", "instrument_hard"]],
+    "instrument": [["instrument_answers", "instrument_hard", "filmed_people"]],
+    "fakeless": [["fakeless_pilot"]],
     "time": [["main_job"]],
     "speed": [["extraction_speed", "extraction_growth"], ["training_speed", "time_to_auc", "scoring_speed"]],
     "cpu": [["bits"]],
@@ -375,6 +376,20 @@ def _answers(tables, split: str, quality: str) -> Answers:
     row = _one(tables["instrument"], split=split, quality=quality)
     wrong, clips = int(row["accused"] + row["passed"]), int(row["real"] + row["fake"])
     return Answers(int(row["answered"]), wrong, clips)
+
+
+@claim(
+    """Of {count} faces of filmed people in {files} clips and pictures it abstains of {abstains} of {count}, and calls {accused}
+    of {count} fake; had it not abstained, it would call {would} of {count} fake.""",
+    holds=lambda n: n.abstains == n.count and n.accused == 0,
+)
+def filmed_people(tables):
+    rows = tables["real_footage"]
+    faces = rows[rows["face"] > 0]
+    return {
+        "count": len(faces), "files": rows["file"].nunique(), "abstains": int((faces["verdict"] == "abstains").sum()),
+        "accused": int((faces["verdict"] == "fake").sum()), "would": int((faces["score"] >= 0.5).sum()),
+    }  # fmt: skip
 
 
 @claim(

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
-from utils.paths import REPORT, ROOT, atomic
+from utils.paths import REAL_FOOTAGE, REPORT, ROOT, atomic
 from utils.protocol import STUDIES
 from utils.results import claims, practice, prose, store, study, tables, unlabelled, without_fakes
 from utils.results.metrics import Evaluation, evaluate
@@ -74,6 +74,7 @@ class Results:
             **self.practice,
             "instrument": tables.instrument_table(),
             "field": tables.field_table(),
+            "real_footage": pd.read_csv(REAL_FOOTAGE),
         }
 
     def figures(self) -> dict[str, Callable[[], Figure | None]]:
