@@ -30,7 +30,7 @@ from utils.faces import ffpp
 from utils.faces.crops import extract_all
 from utils.faces.video import iter_frames
 from utils.learn.models import create_model
-from utils.learn.precision import cpu_kind, precision_that_runs
+from utils.learn.precision import device_name, precision_that_runs
 from utils.paths import RATES, atomic
 from utils.run.costs import COLUMNS, CPU, CUDA, EXTRACT, INDEX, INFER, TRAIN
 
@@ -137,8 +137,7 @@ def measure(profiles: list[str], models: list[str], device: torch.device) -> pd.
         with tempfile.TemporaryDirectory() as folder:
             config = replace(get_profile("ffpp").faces, detector="hog")
             rows += [measure_extraction(config, Path(folder)), measure_index(Path(folder))]
-    machine = cpu_kind() if device.type == CPU else torch.cuda.get_device_name(device)
-    return pd.DataFrame(rows).fillna({"precision": ""}).assign(machine=machine, device=device.type)
+    return pd.DataFrame(rows).fillna({"precision": ""}).assign(machine=device_name(device), device=device.type)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ from utils.learn.loop import Fit
 from utils.learn.memory import keep_freed_memory
 from utils.learn.noisy_student import NoisedLabels
 from utils.learn.plans import planned, reading_workers
-from utils.learn.precision import PRECISIONS, cpu_kind, pick_device
+from utils.learn.precision import PRECISIONS, device_name, pick_device
 from utils.paths import atomic
 
 STEPS = 2  # optimiser steps of one round
@@ -118,10 +118,6 @@ def on_gpu(name: str, rounds: int, profile: Profile) -> dict:
     row = {"model": name, "px": config.px, "batch": config.batch_size, "precision": fit.shared.precision, "real crops": real}
     row |= {"images/s": STEPS * config.batch_size / seconds, "images/s, data there": STEPS * config.batch_size / least}
     return {**row, "waits": max(0.0, 1 - least / seconds), "device": device_name(device)}
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_kind()
 
 
 def run_of(name: str, label: str, seed: int, every: int, threads: int | None, profile_name: str) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from fake_faces import make_faces, small_network, tiny_profile
+from test_study_run import git, older
 
 from utils.config import REDRAWERS, WITHOUT_FAKES, FacesConfig, ModelConfig, RedrawerConfig, TrainConfig, WithoutFakesConfig
 from utils.learn import checkpoints, self_rendered
@@ -206,16 +206,12 @@ def test_the_protocol_says_the_numbers_of_the_code():
 
 
 def test_the_protocol_is_older_than_the_committed_scores():
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-
-    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+    if git(ROOT, "rev-parse", "--is-shallow-repository").strip() != "false":
         pytest.skip("needs the repository's whole history")
     for stage, record in (read_json(FAKELESS / results.RECORD) if (FAKELESS / results.RECORD).is_file() else {}).items():
         name = (FAKELESS / results.scores_file(stage)).relative_to(ROOT).as_posix()
-        brought = git("log", "-1", "--diff-filter=A", "--format=%H", "--", name).stdout.strip()
-        assert git("merge-base", "--is-ancestor", record["protocol"], brought).returncode == 0 and brought != record["protocol"]
-        changed = git("log", "-1", "--format=%H", "--", FAKELESS_PROTOCOL.relative_to(ROOT).as_posix()).stdout.strip()
+        assert older(ROOT, record["protocol"], name), name
+        changed = git(ROOT, "log", "-1", "--format=%H", "--", FAKELESS_PROTOCOL.relative_to(ROOT).as_posix()).strip()
         assert changed == record["protocol"]
 
 

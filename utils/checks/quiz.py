@@ -55,16 +55,15 @@ def said(predictions: pd.DataFrame, drawn: pd.DataFrame) -> dict[str, list[int]]
     for model, phase in NETWORKS:
         runs = predictions[(predictions["model"] == model) & (predictions["phase"] == phase)]
         scored = video_scores(runs[runs["seed"] == runs["seed"].min()])
-        verdicts = []
-        for clip in drawn.itertuples():
-            part = scored[scored["quality"] == clip.quality]
-            val = part[part["split"] == "val"]
-            one = part[(part["split"] == SPLIT) & (part["video_id"] == clip.video_id) & (part["method"] == clip.method)]
-            if val["label"].nunique() == 2 and len(one) == 1:
-                threshold = choose_threshold(val["label"].to_numpy(), val["score"].to_numpy())
-                verdicts.append(int(one["score"].iloc[0] >= threshold))
-        if len(verdicts) == len(drawn):
-            answers[f"{MODELS[model]}, {LABELS[phase]}"] = verdicts
+        thresholds = {
+            quality: choose_threshold(val["label"].to_numpy(), val["score"].to_numpy())
+            for quality, val in scored[scored["split"] == "val"].groupby("quality") if val["label"].nunique() == 2
+        }  # fmt: skip
+        key = ["method", "video_id", "quality"]
+        scores = drawn[key].merge(scored[scored["split"] == SPLIT], on=key, how="left")["score"]
+        limits = drawn["quality"].map(thresholds)
+        if len(scores) == len(drawn) and scores.notna().all() and limits.notna().all():
+            answers[f"{MODELS[model]}, {LABELS[phase]}"] = (scores >= limits).astype(int).tolist()
     return answers
 
 

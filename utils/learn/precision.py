@@ -27,6 +27,11 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or on a CPU its kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_kind()
+
+
 def precision_that_runs(
     precision: str, device: torch.device, px: int, model: nn.Module | None = None, faces: int = PROBE_FACES
 ) -> str:

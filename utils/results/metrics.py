@@ -189,6 +189,13 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 10) ->
     return float(np.abs(np.bincount(place, scores - labels, bins)).sum() / len(scores))
 
 
+def crossed_share(table: np.ndarray, resamples: int) -> dict[str, float]:
+    """Return the mean of shares (S, G), a row a seed, a column a pair or person, and its interval over both, drawn crossed."""
+    seeds, groups = table.shape
+    some, others = resample_seeds(seeds, resamples), resample_pairs(groups, resamples) / groups
+    return estimate(table.mean(), np.einsum("rs,sp,rp->r", some, table, others))
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95 % percentile interval of bootstrap values (Efron & Tibshirani 1993, chapter 13)."""
     low, high = np.nanquantile(values, [0.025, 0.975])

@@ -18,8 +18,10 @@ from utils.results.metrics import (
     VIDEO,
     calibration_error,
     choose_threshold,
+    crossed_share,
     estimate,
     identity_pairs,
+    measure,
     resample_pairs,
     resample_seeds,
     video_scores,
@@ -128,11 +130,8 @@ def _auc_draws(clips: pd.DataFrame, column: str, resamples: int) -> np.ndarray:
     values = []
     for _, run in clips.groupby("seed"):
         pairs, place = np.unique(run["pair"].to_numpy(), return_inverse=True)
-        weights = np.vstack([np.ones(len(pairs)), resample_pairs(len(pairs), resamples)])[:, place]
-        fake, score = run["label"].to_numpy() == 1, run[column].to_numpy()
-        wins = (score[fake][:, None] > score[~fake]) + 0.5 * (score[fake][:, None] == score[~fake])
-        total = weights[:, fake].sum(1) * weights[:, ~fake].sum(1)
-        values.append(np.einsum("rf,fg,rg->r", weights[:, fake], wins, weights[:, ~fake], optimize=True) / total)
+        weights = np.vstack([np.ones(len(pairs)), resample_pairs(len(pairs), resamples)])
+        values.append(measure(run["label"], run[column], 0.5, place, weights, ("auc",))["auc"])
     values = np.stack(values)
     drawn = resample_seeds(len(values), resamples)
     return np.append(values[:, 0].mean(), np.einsum("rs,sr->r", drawn, values[:, 1:]))
@@ -172,17 +171,10 @@ def groups_table(clips: pd.DataFrame, groups: pd.DataFrame, phase: str, resample
             for error, label in (("accused", 0), ("missed", 1)):
                 of = some[some["label"] == label]
                 if len(of):
+                    errors = of.pivot_table("wrong", "seed", "target").to_numpy(dtype=float)
                     about = {"factor": factor, "group": group, "quality": quality, "error": error}
-                    rows.append(about | {"people": of["target"].nunique()} | _share(of, resamples))
+                    rows.append(about | {"people": of["target"].nunique()} | crossed_share(errors, resamples))
     return pd.DataFrame(rows)
-
-
-def _share(clips: pd.DataFrame, resamples: int) -> dict[str, float]:
-    """Return the share of wrong clips with its interval over people and seeds, drawn crossed."""
-    table = clips.pivot_table("wrong", "seed", "target").to_numpy(dtype=float)
-    seeds, people = table.shape
-    drawn, others = resample_seeds(seeds, resamples), resample_pairs(people, resamples) / people
-    return estimate(table.mean(), np.einsum("rs,sp,rp->r", drawn, table, others))
 
 
 # ---- all of it ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from utils.config import UNSEEN, Profile
@@ -21,12 +20,11 @@ from utils.results.metrics import (
     ALARMS,
     VIDEO,
     Evaluation,
+    crossed_share,
     difference,
     draws,
     estimate,
     evaluate,
-    resample_pairs,
-    resample_seeds,
 )
 
 CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
@@ -271,9 +269,6 @@ def _rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
     out = {"seeds": flagged["seed"].nunique()}
     for name, label in (("tpr", 1), ("fpr", 0)):
         share = flagged[flagged["label"] == label].pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
-        seeds, pairs = share.shape
-        some = resample_seeds(seeds, resamples)
-        others = resample_pairs(pairs, resamples) / pairs
-        found = estimate(share.mean(), np.einsum("rs,sp,rp->r", some, share, others))
+        found = crossed_share(share, resamples)
         out |= {name: found["value"], f"{name}_lo": found["lo"], f"{name}_hi": found["hi"]}
     return out

