@@ -37,7 +37,16 @@ UNSEEN = {  # compression that no training knows: what a practitioner meets afte
     "hevc": Encoding("libx265", crf=38),
     "twice": Encoding(crf=36, times=2),
 }
-ENCODINGS = {quality: Encoding(crf=crf) for quality, crf in CRF.items()} | UNSEEN
+CURVE = UNSEEN | {  # the quality curve: from what c23 leaves down to nothing, by rate, size and codec
+    "crf28": Encoding(crf=28),
+    "crf36": Encoding(crf=36),
+    "crf43": Encoding(crf=43),
+    "crf50": Encoding(crf=50),
+    "quarter": Encoding(crf=28, scale=0.25),
+    "vp9_40": Encoding("libvpx-vp9", crf=40),
+    "hevc_30": Encoding("libx265", crf=30),
+}
+ENCODINGS = {quality: Encoding(crf=crf) for quality, crf in CRF.items()} | CURVE
 
 
 @dataclass(frozen=True)
@@ -560,6 +569,11 @@ PROFILES["shipped"] = replace(
     models={"efficientnet-lite0": replace(FROM_PACKAGE, px=112)},
 )
 PROFILES["repeat"] = replace(PROFILES["synthff"], name="repeat", repeat_of="synthff")  # `make reproduce`
+PROFILES["curve"] = replace(  # the quality curve: test clips of `synthff` at qualities that its tree lacks
+    PROFILES["synthff"],
+    name="curve",
+    data=replace(PROFILES["synthff"].data, qualities=tuple(CURVE), splits=("test",)),
+)
 
 
 def get_profile(name: str) -> Profile:
@@ -679,6 +693,27 @@ class WithoutFakesConfig:
             stage = "redrawers" if arm.startswith(("only_", "without_")) else "arms"
             parts[stage] += [(arm, seed) for seed in (self.redrawer_seeds if stage == "redrawers" else self.seeds)]
         return {stage: tuple(cells) for stage, cells in parts.items()}
+
+
+# ---- What a split keeps together: one network, validated in three ways (`learn/split_rules.py`) --------------------------
+
+SPLIT_RULES = {  # what is dealt to training or validation as a whole -> the columns of the face table that name it
+    "frames": ("method", "video_id", "frame"),
+    "videos": ("method", "video_id"),
+    "pairs": ("pair",),
+}
+
+
+@dataclass(frozen=True)
+class SplitRulesConfig:
+    """The numbers of the comparison of `SPLIT_RULES`; people, parts and quality are those of the original project."""
+
+    people: int = 200  # of the split train: the real videos of one half, the fakes of the other
+    train: float = 0.6  # of what is dealt
+    val: float = 0.2
+    quality: str = "c40"
+    steps: int = 300
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
 
 # ---- Experiments: what is varied around the comparison, one change each, with folders of their own ----------------------

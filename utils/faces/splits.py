@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from utils.paths import FFPP_SPLITS, read_json
@@ -75,6 +77,20 @@ def conversion_of(root: Path | str, splits: Splits) -> Path | None:
     own = [path for path in (Path(root) / "splits" / CONVERSION, Path(root) / CONVERSION) if path.is_file()]
     official = [FFPP_SPLITS / CONVERSION] if splits == _read_splits(FFPP_SPLITS) else []
     return next(iter([*own, *official]), None)
+
+
+def deal(index: pd.DataFrame, columns: Sequence[str], parts: Sequence[float], seed: int | Sequence[int]) -> np.ndarray:
+    """Return the part (N,) that each row of a face table is dealt to, 0 .. len(parts) - 1, or -1 for what is left over.
+
+    Rows that agree in `columns` stay together. `parts` are shares of these groups, shuffled by seed (a number or several).
+    """
+    group = index.groupby(list(columns)).ngroup().to_numpy()
+    count = group.max() + 1
+    ends = np.round(np.cumsum(parts) * count)
+    place = np.empty(count, dtype=int)
+    place[np.random.default_rng(seed).permutation(count)] = np.arange(count)
+    part = np.searchsorted(ends, place, side="right")
+    return np.where(part < len(ends), part, -1)[group]
 
 
 def straddling_sources(splits: Splits, conversion: Path | str) -> pd.DataFrame:

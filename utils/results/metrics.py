@@ -196,6 +196,19 @@ def crossed_share(table: np.ndarray, resamples: int) -> dict[str, float]:
     return estimate(table.mean(), np.einsum("rs,sp,rp->r", some, table, others))
 
 
+def rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
+    """Return `tpr`, `fpr`, each with `_lo` and `_hi`, of clips that are `flagged` or not: intervals over pairs and seeds.
+
+    `flagged` has columns seed, pair, label (1 fake, 0 real) and flagged, and every seed the same clips.
+    """
+    out = {"seeds": flagged["seed"].nunique()}
+    for name, label in (("tpr", 1), ("fpr", 0)):
+        share = flagged[flagged["label"] == label].pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
+        found = crossed_share(share, resamples)
+        out |= {name: found["value"], f"{name}_lo": found["lo"], f"{name}_hi": found["hi"]}
+    return out
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95 % percentile interval of bootstrap values (Efron & Tibshirani 1993, chapter 13)."""
     low, high = np.nanquantile(values, [0.025, 0.975])

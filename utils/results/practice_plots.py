@@ -6,10 +6,15 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from utils.config import ENCODINGS
 from utils.results.style import (
+    ARM_COLORS,
+    COLORS,
     ERROR_COLORS,
     HOLLOW,
     LABELS,
+    MODELS,
+    ORIGINAL_COLOR,
     PAGE,
     QUALITY_COLORS,
     REFERENCE_LINE,
@@ -17,6 +22,7 @@ from utils.results.style import (
     outside_legend,
     quality_panels,
 )
+from utils.results.tables import load_original
 
 PHASE = "student_compression"
 ERRORS = {"accused": "reals called fake", "missed": "fakes called real"}
@@ -61,4 +67,82 @@ def groups(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     return fig
 
 
-PRACTICE_FIGURES = {"calibration": calibration, "groups": groups}
+def split_rules(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
+    """Accuracy that validation promised (hollow) and that unseen people gave (full), by what the split keeps together."""
+    table = tables.get("split_rules")
+    if table is None or table.empty:
+        return None
+    rows = [f"{rule} set aside" for rule in dict.fromkeys(table["rule"])]
+    table = table[table["metric"] == "accuracy"].assign(row=table["rule"] + " set aside")
+    fig, ax = plt.subplots(figsize=(PAGE * 0.75, 2.3))
+    original = load_original()
+    for place, column in ((0.13, "val_acc_all"), (-0.13, "test_acc_all")):  # the 18 cases, no mean of them
+        about = {"color": ORIGINAL_COLOR, "markerfacecolor": HOLLOW if column.startswith("val") else ORIGINAL_COLOR}
+        ax.plot(original[column] / 100, [len(rows) + place] * len(original), "o", markersize=3.5, alpha=0.7, **about)
+    for shift, measure, fill in ((-0.13, "validation", HOLLOW), (0.13, "unseen", QUALITY_COLORS["c40"])):
+        part = table[table["measure"] == measure]
+        dots_with_intervals(ax, part, rows, shift, color=QUALITY_COLORS["c40"], markerfacecolor=fill, label=measure)
+    ax.set_yticks(range(len(rows) + 1), [*rows[::-1], "original project, FF++"])
+    ax.set_ylim(-0.6, len(rows) + 0.6)
+    ax.set(xlabel="accuracy over faces at one half, c40, 95 % intervals")
+    outside_legend(fig, ax, f"{name}; hollow: validation, full: people whom nobody learned from")
+    return fig
+
+
+def quality_curve(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
+    """AUC against measured bit rate: H.264 of the whole picture joined by a line, other codecs and sizes marked."""
+    table = tables.get("quality_curve")
+    if table is None or table.empty:
+        return None
+    kinds = [kind for kind in dict.fromkeys(table["codec"]) if kind != "H.264"]
+    markers = dict(zip(kinds, "svD^P*X", strict=False))
+    fig, ax = plt.subplots(figsize=(PAGE, 3.6))
+    for (phase, model), part in table.groupby(["phase", "model"], sort=False):
+        color = ARM_COLORS.get(phase, COLORS[model])
+        label = LABELS[phase] if phase in ARM_COLORS else f"{MODELS[model]}, {LABELS[phase]}"
+        line = part[part["codec"] == "H.264"]
+        ax.fill_between(line["kbits"], line["lo"], line["hi"], color=color, alpha=0.1, linewidth=0)
+        ax.plot(line["kbits"], line["value"], "o-", color=color, markersize=3.5, label=label)
+        for kind, marker in markers.items():
+            other = part[part["codec"] == kind]
+            ax.plot(other["kbits"], other["value"], marker, color=color, markersize=5, markerfacecolor=HOLLOW)
+    for kind, marker in markers.items():
+        ax.plot([], [], marker, color=ORIGINAL_COLOR, markersize=5, markerfacecolor=HOLLOW, label=kind)
+    rates = table[table["codec"] == "H.264"].drop_duplicates("quality")
+    for row in rates.itertuples():
+        ax.annotate(f"CRF {ENCODINGS[row.quality].crf}", (row.kbits, 0.44), rotation=90, fontsize="x-small", ha="center")
+    ax.axhline(0.5, **REFERENCE_LINE)
+    ax.set(xscale="log", xlabel="measured bit rate, kbit/s", ylabel="AUC over clips, test", ylim=(0.42, 1.01))
+    outside_legend(fig, ax, f"{name}, test; line and band: H.264, 95 % intervals over pairs")
+    return fig
+
+
+def quality_alarms(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
+    """Fakes found and reals accused by one threshold for 5 % false alarms on validation, along the H.264 curve."""
+    table = tables.get("quality_alarms")
+    if table is None or table.empty:
+        return None
+    table = table[(table["alarms"] == 0.05) & (table["phase"].isin(ARM_COLORS))]
+    fig, axes = plt.subplots(1, 2, figsize=(PAGE, 2.8), sharex=True)
+    shown = [quality for quality in dict.fromkeys(table["quality"]) if _whole_h264(quality)]
+    for phase, part in table.groupby("phase", sort=False):
+        line = part.set_index("quality").loc[shown]
+        for ax, rate in zip(axes, ("tpr", "fpr"), strict=True):
+            ax.fill_between(line["kbits"], line[f"{rate}_lo"], line[f"{rate}_hi"], color=ARM_COLORS[phase], alpha=0.1, lw=0)
+            ax.plot(line["kbits"], line[rate], "o-", color=ARM_COLORS[phase], markersize=3.5, label=LABELS[phase])
+    axes[1].axhline(0.05, **REFERENCE_LINE)
+    for ax, label in zip(axes, ("fakes found", "reals accused"), strict=True):
+        ax.set(xscale="log", xlabel="measured bit rate, kbit/s", ylabel=label)
+    outside_legend(fig, axes[0], f"{name}, test, one threshold for 5 % false alarms on validation")
+    return fig
+
+
+def _whole_h264(quality: str) -> bool:
+    how = ENCODINGS[quality]
+    return (how.codec, how.scale, how.times) == ("libx264", 1.0, 1)
+
+
+PRACTICE_FIGURES = {
+    "calibration": calibration, "groups": groups, "split_rules": split_rules, "quality_curve": quality_curve,
+    "quality_alarms": quality_alarms,
+}  # fmt: skip

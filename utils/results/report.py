@@ -27,7 +27,7 @@ from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
 from utils.paths import REAL_FOOTAGE, REPORT, ROOT, atomic
 from utils.protocol import STUDIES
-from utils.results import claims, practice, prose, store, study, tables, unlabelled, without_fakes
+from utils.results import claims, practice, prose, quality_curve, split_rules, store, study, tables, unlabelled, without_fakes
 from utils.results.metrics import Evaluation, evaluate
 from utils.results.plots import RESULT_FIGURES, transfer
 from utils.results.practice_plots import PRACTICE_FIGURES
@@ -52,7 +52,7 @@ class Results:
     transfer: pd.DataFrame  # from one manipulation method to another, where a tree has several
     unlabelled: Unlabelled | None = None  # what unlabelled video is worth: beside the committed results alone
     fakeless: dict[str, pd.DataFrame] = field(default_factory=dict)  # the tables of what is learned without fakes, likewise
-    practice: dict[str, pd.DataFrame] = field(default_factory=dict)  # the tables of calibration, aggregation and groups
+    practice: dict[str, pd.DataFrame] = field(default_factory=dict)  # calibration, aggregation, groups, splits, quality
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every table of the report by name."""
@@ -101,6 +101,8 @@ def load_results(profile: Profile) -> Results:
     asked = load_unlabelled(get_profile("study")) if ours else None
     without = without_fakes.tables(profile.bootstrap) if ours else {}
     practised = practice.tables(compared, profile.student_model, Path(profile.data.root), profile.bootstrap)
+    if profile.base.workspace.root == ROOT:  # what was measured on the committed data alone
+        practised |= split_rules.tables(profile.bootstrap) | quality_curve.tables(profile.bootstrap)
     return Results(profile, compared, measured, load_study(profile, predictions), moved, asked, without, practised)
 
 

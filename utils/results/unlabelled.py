@@ -20,11 +20,11 @@ from utils.results.metrics import (
     ALARMS,
     VIDEO,
     Evaluation,
-    crossed_share,
     difference,
     draws,
     estimate,
     evaluate,
+    rates,
 )
 
 CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
@@ -260,15 +260,5 @@ def alarms_table(found: Unlabelled) -> pd.DataFrame:
                 clips = scored[(scored["split"] == splits[0]) & (scored["quality"] == quality)]
                 if len(clips):
                     flagged = clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))
-                    rows.append({"arm": arm, "quality": quality, "alarms": alarms} | _rates(flagged, found.resamples))
+                    rows.append({"arm": arm, "quality": quality, "alarms": alarms} | rates(flagged, found.resamples))
     return pd.DataFrame(rows)
-
-
-def _rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
-    """Return TPR and FPR with their intervals over identity pairs and seeds, drawn crossed."""
-    out = {"seeds": flagged["seed"].nunique()}
-    for name, label in (("tpr", 1), ("fpr", 0)):
-        share = flagged[flagged["label"] == label].pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
-        found = crossed_share(share, resamples)
-        out |= {name: found["value"], f"{name}_lo": found["lo"], f"{name}_hi": found["hi"]}
-    return out
