@@ -74,7 +74,7 @@ def test_a_notebook_needs_no_package_that_make_reproduce_does_not_install(notebo
 
 
 @pytest.mark.parametrize(
-    "module", ["run.notebooks", "run.grid", "run.extract", "results.report", "run.score", "run.page", "checks.user_study"]
+    "module", ["run.notebooks", "run.grid", "run.extract", "results.report", "run.score", "run.page", "checks.quiz"]
 )
 def test_a_command_needs_no_package_that_make_reproduce_does_not_install(module):
     sources = reached({"command": f"import utils.{module}"})

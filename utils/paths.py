@@ -76,11 +76,6 @@ class Workspace:
         return (ROOT if self.root == WORK / "study" else self.root) / "data" / "study"
 
     @property
-    def user_study(self) -> Path:
-        """Key and empty answer form of the user study; committed for the default profile."""
-        return self.root / "data" / "user_study"
-
-    @property
     def figures(self) -> Path:
         return self.root / "figures"
 

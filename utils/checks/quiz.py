@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.checks.user_study import load_humans
 from utils.config import Profile, get_profile
 from utils.faces.layout import video_path
-from utils.paths import ROOT, atomic
+from utils.paths import REFERENCE, ROOT, atomic
 from utils.results import store
 from utils.results.metrics import choose_threshold, video_scores
 from utils.results.style import LABELS, MODELS
@@ -27,6 +26,11 @@ PAGE = Path(__file__).with_suffix(".html")
 EACH = 5  # clips of each class and quality
 NETWORKS = (("xception", "post_trained"), ("efficientnet-lite0", "student_compression"))
 SPLIT = "test"
+
+
+def load_humans() -> pd.DataFrame:
+    """Return how often the FF++ paper's participants were right: columns quality, accuracy (%), source."""
+    return pd.read_csv(REFERENCE / "humans_ffpp.csv")
 
 
 def draw_clips(clips: pd.DataFrame, seed: int = 0, each: int = EACH) -> pd.DataFrame:

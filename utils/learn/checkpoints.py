@@ -195,17 +195,17 @@ def load_model(folder: Path) -> Detector:
     return model.eval()
 
 
-def load_weights(model: Detector, folder: Path) -> None:
-    """Give a detector the weights of a run; raise Damaged, the detector as it was, where they are not such."""
+def load_weights(model: Detector, folder: Path, remedy: str = "train it again") -> None:
+    """Give a detector the weights of a run; raise Damaged, with the remedy, the detector as it was, where they are not such."""
     path = folder / "model.safetensors"
     try:
         weights = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise Damaged(f"{path} can't be read ({_line(error)}): train it again") from None
+        raise Damaged(f"{path} can't be read ({_line(error)}): {remedy}") from None
     if _shapes(weights) != _shapes(model.state_dict()):
-        raise Damaged(f"{path} holds the weights of another network than {model.name}: train it again")
+        raise Damaged(f"{path} holds the weights of another network than {model.name}: {remedy}")
     if not all(value.isfinite().all() for value in weights.values()):
-        raise Damaged(f"{path} has weights that are no numbers: train it again")
+        raise Damaged(f"{path} has weights that are no numbers: {remedy}")
     model.load_state_dict(weights)
 
 

@@ -7,11 +7,13 @@ of it is code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import stat
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import joblib
@@ -25,10 +27,10 @@ from tqdm import tqdm
 
 from utils.config import NETWORKS, Encoding, FacesConfig, ModelConfig, Profile
 from utils.faces.crops import FOUND, extract_faces
-from utils.faces.decode import require_file
+from utils.faces.detect import DETECTORS
 from utils.faces.encode import reencode
 from utils.learn import checkpoints
-from utils.learn.checkpoints import Damaged
+from utils.learn.checkpoints import Damaged, _line
 from utils.learn.dataset import FaceSet
 from utils.learn.inference import looks
 from utils.learn.models import Detector, create_model
@@ -38,10 +40,19 @@ from utils.paths import PACKAGED, atomic, write_json
 
 FORMAT = 1
 CARD, WEIGHTS, VALIDATED = "card.json", "model.safetensors", "validated.safetensors"
-MOST_CARD = 1_000_000  # bytes; a longer one is none
+MOST_CARD, MOST_TENSORS = 1_000_000, 2**30  # bytes; a longer file is none of these
+MOST_TEXT = 1000  # characters of what a card tells to be printed
+AGAIN = "package the run again"
 GAUGED = (18, 23, 28, 33, 38, 43, 48, 51)  # CRF at which videos are encoded for a gauge
 GAUGE_FACES = 3  # of each of them
 ENDS = (0.01, 0.99)  # quantiles of the validation faces that bound the validated ranges
+WHOLE = {  # settings of `FacesConfig` that are whole numbers: what they may be in a card that anybody may have written
+    "frame_step": range(1, 1001), "max_frames": range(1, 1_000_001), "lines": range(16, 10_001), "size": range(16, 1025),
+    "detect_every": range(1, 1001), "upsample": range(4), "track_patience": range(1, 1001),
+}  # fmt: skip
+REAL = {"least_match": (-1, 1), "scale": (0.5, 5)}  # numbers: from, to
+CHOICE = {"sampling": ("first", "spread"), "detector": DETECTORS, "convert": ("crop", "frame"), "masks": (True, False)}
+OR_NONE = ("max_frames", "lines")
 
 
 @dataclass(frozen=True)
@@ -73,62 +84,106 @@ def packaged_folder(name: str) -> Path:
     Raises FileNotFoundError, with the remedy, where there is none.
     """
     for folder in (Path(name), PACKAGED / name):
-        if (folder / CARD).is_file():
-            return folder
+        with contextlib.suppress(OSError):  # a name that is too long, or where nobody may look
+            if (folder / CARD).is_file():
+                return folder
     known = ", ".join(sorted(path.parent.name for path in PACKAGED.glob(f"*/{CARD}"))) or "none"
     remedy = "package a finished run (`python -m utils.run.package RUN --profile PROFILE`)"
-    raise FileNotFoundError(f"no packaged model {name} (there is {known}): {remedy}, or leave --model out")
+    raise FileNotFoundError(f"no packaged model {name[:MOST_TEXT // 4]} (there is {known}): {remedy}, or leave --model out")
 
 
 def load_packaged(folder: Path) -> Packaged:
     """Read a packaged model; Damaged, naming the file, where anything in it is not what its card says."""
     card = _card(folder / CARD)
     for name in (WEIGHTS, VALIDATED):
-        path = require_file(folder / name)
+        path = _file(folder / name, MOST_TENSORS)
         if _sha256(path) != card["sha256"][name]:
-            raise Damaged(f"{path} is not the file that {CARD} names (SHA-256): package the run again, or take it from git")
-    try:
-        config = ModelConfig(px=card["px"], weights="none")
-        model, faces = create_model(card["network"], config), FacesConfig(**card["faces"])
-    except (TypeError, ValueError) as error:
-        raise Damaged(f"{folder / CARD}: {error}: package the run again") from None
-    checkpoints.load_weights(model, folder)
-    found = Packaged(card, model.eval().requires_grad_(False), faces, *_validated(folder / VALIDATED))
-    blank = np.zeros((1, faces.size, faces.size, 3), np.uint8)
-    try:
-        _, styles = looks(found.model, torch.from_numpy(blank).permute(0, 3, 1, 2))
-        known = [found.gauge(blank, np.ones(1), styles), found.domain(styles), found.calibration["clip"](np.ones(1), 23.0)]
-    except (ValueError, IndexError) as error:
-        raise Damaged(f"{folder / VALIDATED} does not fit {card['network']} ({error}): package the run again") from None
-    if not all(np.isfinite(each).all() for each in known):
-        raise Damaged(f"{folder / VALIDATED} gives what is no number: package the run again")
+            raise Damaged(f"{path} is not the file that {CARD} names (SHA-256): {AGAIN}, or take it from git")
+    model = create_model(card["network"], ModelConfig(px=card["px"], weights="none"))
+    checkpoints.load_weights(model, folder, AGAIN)
+    model = model.eval().requires_grad_(False)
+    found = Packaged(card, model, FacesConfig(**card["faces"]), *_validated(folder / VALIDATED))
+    _try_out(found, folder)
     return found
+
+
+def _try_out(model: Packaged, folder: Path) -> None:
+    """Raise Damaged where a model does not give a number for every face: its parts may be whole and of different networks."""
+    size = model.faces.size
+    crops = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    with np.errstate(all="ignore"):
+        scores, styles = looks(model.model, torch.from_numpy(crops).permute(0, 3, 1, 2))
+        if not np.isfinite(scores).all() or not np.isfinite(styles).all():
+            raise Damaged(f"{folder / WEIGHTS} gives scores that are no numbers: {AGAIN}")
+        try:
+            known = [model.gauge(crops, np.ones(2), styles), model.domain(styles)]
+            known += [each(np.full(3, score), 23.0) for each in model.calibration.values() for score in (0.0, 0.5, 1.0)]
+        except ValueError as error:
+            raise Damaged(f"{folder / VALIDATED} does not fit {model.card['network']} ({_line(error)}): {AGAIN}") from None
+    if not all(np.isfinite(each).all() for each in known):
+        raise Damaged(f"{folder / VALIDATED} gives what is no number: {AGAIN}")
+
+
+def _file(path: Path, most: int) -> Path:
+    """Return the path of a model's file; Damaged where there is none of 1 to `most` bytes."""
+    try:
+        found = path.stat()
+    except OSError as error:  # a loop of links among them
+        raise Damaged(f"{path} can't be read ({error.strerror}): {AGAIN}") from None
+    for problem, there in (
+        ("no file", not stat.S_ISREG(found.st_mode)), ("empty", not found.st_size), ("too long", found.st_size > most)
+    ):  # fmt: skip
+        if there:
+            raise Damaged(f"{path} is {problem}: {AGAIN}")
+    return path
 
 
 def _card(path: Path) -> dict:
     """Return a card, checked for all that is read from it."""
-    if require_file(path).stat().st_size > MOST_CARD:
-        raise Damaged(f"{path} is too long for a card: package the run again")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(_file(path, MOST_CARD).read_text(encoding="utf-8"))
+        json.dumps(card, allow_nan=False)  # of which parts join the record of a score
         problems = {
-            f"format {card['format']!r}, not {FORMAT}": card["format"] != FORMAT,
-            f"unknown network {card['network']!r}": card["network"] not in NETWORKS,
-            "a side that is none": not isinstance(card["px"], int) or not 16 <= card["px"] <= 1024,
+            f"format {str(card['format'])[:9]}, not {FORMAT}": type(card["format"]) is not int or card["format"] != FORMAT,
+            f"unknown network {str(card['network'])[:99]!r}": card["network"] not in NETWORKS,
+            "a side that is none": type(card["px"]) is not int or card["px"] not in WHOLE["size"],
             "validated ranges that are none": not all(_is_range(card["validated"][what]) for what in ("crf", "side")),
             "checksums that are none": {type(card["sha256"][name]) for name in (WEIGHTS, VALIDATED)} != {str},
-            "no text on what it was trained on": not isinstance(card["trained_on"], str) or not isinstance(card["name"], str),
+            "no name in a line": not _is_line(card["name"]),
+            "no line on what it was trained on": not _is_line(card["trained_on"]),
+            **{f"faces with a {name} that is none": not right for name, right in _right_faces(card["faces"]).items()},
         }
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(f"{path} is no card ({type(error).__name__} {error}): package the run again") from None
+    except Damaged:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"{path} is no card ({_line(error)}): {AGAIN}") from None
     for problem, there in problems.items():
         if there:
-            raise Damaged(f"{path}: {problem}: package the run again")
+            raise Damaged(f"{path}: {problem}: {AGAIN}")
     return card
 
 
 def _is_range(value) -> bool:
-    return len(value) == 2 and all(isinstance(end, int | float) for end in value) and -1e6 < value[0] <= value[1] < 1e6
+    return len(value) == 2 and all(type(end) in (int, float) for end in value) and -1e6 < value[0] <= value[1] < 1e6
+
+
+def _is_line(value) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MOST_TEXT and value.isprintable()
+
+
+def _right_faces(settings: dict) -> dict[str, bool]:
+    """Return the settings of `FacesConfig`, and those that are none of it, each with whether a card has it as it may be."""
+    found = dict.fromkeys(settings, False)
+    for name in (field.name for field in fields(FacesConfig)):
+        value = settings[name]
+        if name in WHOLE:
+            right = type(value) is int and value in WHOLE[name]
+        elif name in REAL:
+            right = type(value) in (int, float) and REAL[name][0] <= value <= REAL[name][1]
+        else:
+            right = type(value) is type(CHOICE[name][0]) and value in CHOICE[name]
+        found[name] = right or (value is None and name in OR_NONE)
+    return found
 
 
 def _validated(path: Path) -> tuple[dict[str, Calibration], Gauge, Domain]:
@@ -140,8 +195,8 @@ def _validated(path: Path) -> tuple[dict[str, Calibration], Gauge, Domain]:
             parts.setdefault(part, {})[name] = value
         calibration = {kind: Calibration.of(parts[f"calibration/{kind}"]) for kind in ("face", "clip")}
         return calibration, Gauge.of(parts["gauge"]), Domain.of(parts["domain"])
-    except (OSError, SafetensorError, ValueError, LookupError) as error:
-        raise Damaged(f"{path} can't be read ({type(error).__name__} {error}): package the run again") from None
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path} can't be read ({_line(error)}): {AGAIN}") from None
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import expit, logit
@@ -26,21 +27,31 @@ WITHIN = 0.99  # part of the validated faces, or clips, that count as like thems
 
 
 class Arrays:
-    """Plain arrays with names, that can be written beside weights and read again."""
+    """Plain arrays with names, that can be written beside weights and read again.
+
+    `SHAPES` names the sides of each: equal letters are equal sides.
+    """
+
+    SHAPES: ClassVar[dict[str, tuple[int | str, ...]]]
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray]):
-        """Raise ValueError where arrays are missing, or hold what is no number."""
+        """Raise ValueError where arrays are missing, have other sides than `SHAPES` says, or hold what is no number."""
         missing = [field.name for field in fields(cls) if field.name not in arrays]
         if missing:
             raise ValueError(f"{cls.__name__.lower()} lacks {', '.join(missing)}")
         found = {field.name: np.asarray(arrays[field.name]) for field in fields(cls)}
+        sides: dict[int | str, int] = {}
         for name, value in found.items():
-            if not np.isfinite(value).all():
+            if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
                 raise ValueError(f"{cls.__name__.lower()} has {name} that are no numbers")
+            wanted = [sides.setdefault(side, length) if isinstance(side, str) else side
+                      for side, length in zip(cls.SHAPES[name], value.shape, strict=False)]  # fmt: skip
+            if value.ndim != len(cls.SHAPES[name]) or list(value.shape) != wanted or 0 in wanted:
+                raise ValueError(f"{cls.__name__.lower()} has {name} of shape {value.shape}")
         return cls(**found)
 
 
@@ -58,6 +69,14 @@ class Calibration(Arrays):
 
     weights: np.ndarray
     people: np.ndarray  # ()
+    SHAPES = {"weights": ("R", 4), "people": ()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Calibration:
+        found = super().of(arrays)
+        if found.people < 1:
+            raise ValueError(f"calibration by {found.people} people")
+        return found
 
     @classmethod
     def fit(
@@ -137,6 +156,7 @@ class Gauge(Arrays):
     mean: np.ndarray  # (T + F,)
     weights: np.ndarray  # (T + F,)
     bias: np.ndarray  # ()
+    SHAPES = {"mean": ("M",), "weights": ("M",), "bias": ()}
 
     @classmethod
     def fit(cls, found: np.ndarray, styles: np.ndarray, crf: np.ndarray) -> Gauge:
@@ -165,6 +185,7 @@ class Domain(Arrays):
     mean: np.ndarray  # (F,)
     precision: np.ndarray  # (F, F), inverse covariance
     limits: np.ndarray  # (2,): beyond which a face, and a clip, is unlike those that were validated
+    SHAPES = {"mean": ("F",), "precision": ("F", "F"), "limits": (2,)}
 
     @classmethod
     def fit(cls, styles: np.ndarray, faces: np.ndarray, clips: np.ndarray) -> Domain:

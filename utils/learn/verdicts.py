@@ -84,7 +84,7 @@ def opinion(
 ) -> Opinion:
     """Return what a network thinks of one person's crops, uint8 RGB (n, S, S, 3), cut out of squares of so many px (n,).
 
-    `reasons` are those that speak for abstaining already.
+    `reasons` are those that speak for abstaining already. Raises ValueError where a network's scores are no numbers.
     """
     scores, styles = looks(model.model, torch.from_numpy(crops).permute(0, 3, 1, 2))
     crf, side = float(model.gauge(crops, sides, styles).mean()), float(np.median(sides))
@@ -93,6 +93,8 @@ def opinion(
     limit = float(model.domain.limits[int(kind == "clip")])
     score = float(over_clip(scores, np.zeros(len(scores), dtype=int))[0])
     probability, low, high = _probability(score, scores, crf, model, kind, prior)
+    if not np.isfinite([score, probability, low, high, crf, distance]).all():
+        raise ValueError(f"{model.name} gives scores that are no numbers: package its run again")
     reasons = [*reasons, *_unlike(model, crf, side, distance, limit)]
     if not reasons and low <= 0.5 <= high:
         reasons = [f"undecided: the interval {low:.2f} to {high:.2f} holds even chance"]

@@ -130,6 +130,10 @@ def folders(videos: Sequence[Path], out: Path) -> list[Path]:
     return [out / name for name in names]
 
 
+def _told(error: Exception) -> str:
+    return " ".join(f"error: {error}".split())  # a line, whatever stands in names
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.score", description="Score videos or images, person by person.")
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO")
@@ -147,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = load_packaged(packaged_folder(arguments.model))
     except (ValueError, OSError) as error:
-        parser.exit(UNREADABLE, f"error: {error}\n")
+        parser.exit(UNREADABLE, f"{_told(error)}\n")
     loud, codes = sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE"), []
     for video, folder in zip(arguments.videos, folders(arguments.videos, arguments.out or Path()), strict=True):
         try:
@@ -157,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
             if arguments.out:
                 write(seen, verdicts, model, folder, arguments.prior, loud)
         except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(_told(error), file=sys.stderr, flush=True)
             codes.append(UNREADABLE)
     return next(code for code in (UNREADABLE, SOME_FAKE, ABSTAINED, ALL_REAL) if code in codes)
 
