@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,23 +52,30 @@ PARTS = ("read", "detect", "crop", "write", "together")
 # ---- clips --------------------------------------------------------------------------------------------------------
 
 
-def make_clip(source: str, path: Path, width: int, height: int) -> Path:
-    """Write a clip of `FRAMES` frames: a SynthFF clip there and back again, enlarged, drifting before a noisy background."""
-    rng, frames = np.random.default_rng(0), read_frames(source)[1]
-    there_and_back = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
-    corner = frames[0][:32, :32]
+def make_clip(sources: Sequence[str], path: Path, width: int, height: int, count: int = FRAMES) -> Path:
+    """Write a clip of so many frames: SynthFF clips side by side, there and back again, drifting before a noisy background.
+
+    A single person takes 0.8 of the height, several have an equal part of the width each.
+    """
+    rng, people = np.random.default_rng(0), [read_frames(source)[1] for source in sources]
+    corner = people[0][0][:32, :32]
     back = np.tile(corner, (-(-height // 32), -(-width // 32), 1))[:height, :width].astype(np.float32)
     back = back * 0.5 + 60 + cv2.GaussianBlur(rng.normal(0, 60, back.shape).astype(np.float32), (0, 0), 3)
     grain = rng.normal(0, 2, (2 * height, 2 * width, 1)).astype(np.float32)  # of a sensor
-    side = round(0.8 * height)
+    side = min(round(0.8 * height), width // len(people) // 10 * 8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "23", "preset": "medium"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for number in range(FRAMES):
-            frame, person = back.copy(), frames[there_and_back[number % len(there_and_back)]]
-            x, y = (round((size - side) / 2 * (1 + 0.2 * np.sin(number / 40))) for size in (width, height))
-            frame[y : y + side, x : x + side] = cv2.resize(person, (side, side), interpolation=cv2.INTER_CUBIC)
+        for number in range(count):
+            frame = back.copy()
+            for place, frames in enumerate(people):
+                there_and_back = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+                person = frames[there_and_back[number % len(there_and_back)]]
+                part = width // len(people)
+                x, y = (round((size - side) / 2 * (1 + 0.2 * np.sin(number / 40))) for size in (part, height))
+                x += place * part
+                frame[y : y + side, x : x + side] = cv2.resize(person, (side, side), interpolation=cv2.INTER_CUBIC)
             dy, dx = rng.integers(0, (height, width))
             frame = (frame + grain[dy : dy + height, dx : dx + width]).clip(0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -81,7 +88,7 @@ def made_clips(folder: Path) -> list[Path]:
     index = ffpp.load_index(get_profile("synthff")).query("split == 'test' and label == 0 and quality == 'c23'")
     jobs = [(path, size) for size in SIZES for path in index["path"][:PEOPLE]]
     return [
-        make_clip(path, folder / f"{size[0]}x{size[1]}" / Path(path).name, *size)
+        make_clip([path], folder / f"{size[0]}x{size[1]}" / Path(path).name, *size)
         for path, size in tqdm(jobs, desc="clips", unit="clip")
     ]
 

@@ -71,6 +71,17 @@ def test_scores_are_compared_in_turns(run):
     assert table.loc["openvino fp32", "P apart"] < 1e-4 and table.loc["openvino fp32", "flipped"] == 0
 
 
+def test_the_instrument_is_timed_on_one_person_and_on_two(run, monkeypatch):
+    instrument = importlib.import_module("instrument")
+    monkeypatch.setattr(instrument, "CLIPS", {(640, 360): (1, 2)})
+    table = run("instrument", "--rounds", "1", "--seconds", "0.6")
+    assert table["what"].tolist() == ["verdicts", "verdicts and files"] * 2
+    assert table["people"].tolist() == [1, 1, 2, 2] and table["faces"].tolist() == [3, 3, 6, 6]
+    assert set(table["size"]) == {"640x360"} and set(table["pictures"]) == {3} and set(table["every"]) == {5}
+    assert table["times_real_time"].to_numpy() == pytest.approx((0.6 / table["seconds"]).to_numpy(), rel=1e-2)
+    assert (table["cpu_seconds"] > 0).all() and (table["threads"] == 1).all() and table["commit"].str.len().ge(40).all()
+
+
 def test_without_a_gpu_the_benchmark_says_why_it_skips(run, capsys):
     if torch.cuda.is_available():
         pytest.skip("a GPU is at hand")

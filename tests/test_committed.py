@@ -14,7 +14,17 @@ from test_report import named_in_the_report, printed, profile_in, text_of
 from utils.config import get_profile
 from utils.learn.checkpoints import digest, settings_digest
 from utils.paths import ROOT
-from utils.results import claims, prose, report, store, unlabelled, without_fakes
+from utils.results import (
+    claims,
+    prose,
+    quality_curve,
+    report,
+    split_rules,
+    store,
+    unlabelled,
+    where_it_looks,
+    without_fakes,
+)
 from utils.run import grid
 
 SYNTHFF = get_profile("synthff")
@@ -125,7 +135,9 @@ def test_tables_and_figures_are_what_the_committed_predictions_give(tmp_path):
     for name in FROM_NOTEBOOKS:
         shutil.copy(SPACE.tables / f"{name}.csv", profile.workspace.tables)
     report.build(profile)
-    beside = unlabelled.tables(unlabelled.load_unlabelled(get_profile("study"))) | without_fakes.tables(profile.bootstrap)
+    beside = unlabelled.tables(unlabelled.load_unlabelled(get_profile("study")))
+    for measured in (without_fakes, split_rules, quality_curve, where_it_looks):
+        beside |= measured.tables(profile.bootstrap)
     for name, table in beside.items():  # the committed results' own
         report.write_table(profile.workspace.tables / f"{name}.csv", table)
     made = sorted(path.name for path in profile.workspace.tables.glob("*.csv"))

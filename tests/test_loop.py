@@ -165,6 +165,38 @@ def test_a_damaged_checkpoint_gives_a_warning_and_a_new_start(faces, tmp_path, m
         assert checkpoints.resume(tmp_path / "run", checkpoints.read_json(tmp_path / "run" / "config.json")["hash"]) is None
 
 
+@pytest.mark.parametrize("part", ["model", "optimiser", "objective", "progress", "random", "all"])
+def test_a_checkpoint_with_another_content_gives_a_warning_and_a_new_start(faces, tmp_path, monkeypatch, part):
+    """As one that an older version of this code has written."""
+    make, run = student_of(faces), tmp_path / "run"
+    fit_tiny(faces, tmp_path / "whole", make_objective=make)
+    stop_at(faces, run, monkeypatch, 3, make_objective=make)
+    saved = torch.load(run / checkpoints.CHECKPOINT, weights_only=True)
+    if part == "all":
+        saved["state"] = {"progress": {"step": 3}}
+    elif part == "random":
+        saved["state"][part] = [{"cpu": torch.zeros(7)}]
+    else:
+        saved["state"][part] = {"step": 3, "other": torch.zeros(2)}
+    torch.save(saved, run / checkpoints.CHECKPOINT)
+    with pytest.warns(UserWarning, match=r"checkpoint.pt: damaged .*training starts anew"):
+        fit_tiny(faces, run, make_objective=make)
+    assert equal(weights(run), weights(tmp_path / "whole"))
+    assert [line["step"] for line in checkpoints.read_log(run)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("damage", ["cut", "text"])
+def test_a_damaged_word_of_a_teacher_is_asked_for_again(tmp_path, damage):
+    said = {"p": {"c40": torch.tensor([[0.1, 0.9]])}}
+    checkpoints.once(tmp_path, lambda: said)
+    path = tmp_path / checkpoints.TAUGHT
+    path.write_bytes(path.read_bytes()[:300] if damage == "cut" else b"nothing\n")
+    with pytest.warns(UserWarning, match=r"taught.pt: damaged .*made again"):
+        again = checkpoints.once(tmp_path, lambda: said)
+    assert torch.equal(again["p"]["c40"], said["p"]["c40"])
+    assert torch.equal(checkpoints.once(tmp_path, lambda: None)["p"]["c40"], said["p"]["c40"])
+
+
 def test_what_a_teacher_said_is_kept_until_the_fit_ends(faces, tmp_path):
     said = [{"p": {"c40": torch.tensor([[0.1234567, 0.8765433]])}}, {"p": {}}]
     first = checkpoints.once(tmp_path, lambda: said[0])

@@ -42,6 +42,21 @@ def test_predictions_have_the_agreed_columns_and_the_models_scores(profile, monk
     assert save_predictions(profile, "trained-resnet18-s0", faces).equals(saved)
 
 
+@pytest.mark.parametrize("damage", ["cut", "bytes", "text"])
+def test_damaged_scores_are_made_again(profile, damage):
+    faces, name = make_faces(), "trained-resnet18-s0"
+    table = save_predictions(profile, name, faces)
+    path = profile.workspace.runs / name / SCORES
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(
+        {"cut": whole[:middle], "bytes": whole[:middle] + bytes(9) + whole[middle + 9 :], "text": b"nothing\n"}[damage]
+    )
+    with pytest.warns(UserWarning, match="score the run again, which is done now"):
+        assert save_predictions(profile, name, faces).equals(table)
+    assert path.read_bytes() == whole
+
+
 def test_harder_videos_are_scored_where_there_are_some(profile):
     faces, name = make_faces(), "trained-resnet18-s0"
     before = save_predictions(profile, name, faces)

@@ -62,6 +62,7 @@ def test_the_first_page_tells_what_was_found_and_asks_what_the_notebooks_ask(bui
         title, asked = site.question(notebook)
         assert title and asked.endswith("?") and len(asked) > 20, notebook
     assert all(caption and not caption.endswith(",") for caption in site.captions().values())
+    assert {"gallery.jpg", "where_it_looks.svg"} <= set(site.captions())
 
 
 def test_slides_are_ten(built):

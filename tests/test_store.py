@@ -239,6 +239,18 @@ def test_comparing_what_repeats_nothing_is_one_clear_line(profile, capsys, monke
     assert "repeats no other" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "load"), [("config.json", store.load_runs), ("log.jsonl", store.load_curves)])
+def test_a_damaged_run_of_this_machine_is_named(profile, name, load):
+    again = repeating(profile)
+    write_run(again, make_run("xception", "trained", 0))
+    path = again.workspace.runs / "trained-xception-s0" / name
+    load(again)
+    path.write_text(path.read_text()[:10])
+    with pytest.raises(ValueError, match=r"trained-xception-s0 is no finished run \(.*\): train it again") as told:
+        load(again)
+    assert "\n" not in str(told.value)
+
+
 def flipped(table):
     return table.assign(score=[1 - table["score"].iloc[0], *table["score"].iloc[1:]])
 

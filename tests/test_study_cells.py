@@ -356,6 +356,13 @@ def test_students_and_controls_start_from_the_same_teacher_and_keep_their_valida
         assert table["video_id"].nunique() == 4 * len(people.val) == 4
     longer = replace(profile, train=replace(profile.train, ema=0.5))
     assert not any(is_finished(longer, cell) for cell in todo)
+    for name in ("config.json", "result.json", "log.jsonl"):
+        path = folder_of(profile, todo[0]) / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])  # cut off: it is trained again
+        assert not is_finished(profile, todo[0])
+        path.write_bytes(whole)
+    assert is_finished(profile, todo[0])
 
 
 def test_every_other_arm_trains_and_a_finished_cell_is_loaded(faces, tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ import itertools
 import json
 import math
 import pickle
+import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +37,14 @@ def fit_tiny(faces, folder, seed=0, **changes):
     train, val = faces.select(split="train"), faces.select(split="val")
     config, shared = changes.pop("config", CONFIG), changes.pop("shared", SHARED)
     return fit(create_model("resnet18", config, seed), train, val, config, shared, folder, seed=seed, **changes)
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+    """Return the folder of a finished run, to be copied."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    fit_tiny(make_faces(), folder)
+    return folder
 
 
 def test_a_run_saves_what_is_needed_to_load_it_again(faces, tmp_path):
@@ -82,9 +92,8 @@ SPOILT = [
 
 @pytest.mark.parametrize(("file", "spoil", "message"), SPOILT)
 @pytest.mark.filterwarnings("ignore:.*train it again, which is done now")
-def test_a_damaged_run_is_one_clear_line_and_is_trained_again(file, spoil, message, faces, tmp_path):
-    folder = tmp_path / "run"
-    whole = fit_tiny(faces, folder).state_dict()
+def test_a_damaged_run_is_one_clear_line_and_is_trained_again(file, spoil, message, faces, a_run, tmp_path):
+    folder, whole = shutil.copytree(a_run, tmp_path / "run"), checkpoints.load_model(a_run).state_dict()
     spoil(folder / file)
     with pytest.raises(checkpoints.Damaged, match=f"{file} .*{message}.*: train it again") as told:
         checkpoints.load_model(folder)
@@ -92,6 +101,50 @@ def test_a_damaged_run_is_one_clear_line_and_is_trained_again(file, spoil, messa
     again = fit_tiny(faces, folder).state_dict()
     assert all(torch.equal(again[key], whole[key]) for key in whole)
     assert checkpoints.load_model(folder).name == "resnet18"
+
+
+def text(value):
+    return lambda path: path.write_text(value)
+
+
+def otherwise(path):
+    """Say in what a run was asked for that it was another network, under the old hash."""
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"model_config": {"px": "none"}}))
+
+
+BROKEN = [
+    *(("result.json", spoil) for spoil in (cut, text("[]"), text('{"val_auc": NaN}'))),
+    *(("config.json", spoil) for spoil in (text("[]"), text("[" * 100_000), otherwise)),
+    *(("log.jsonl", spoil) for spoil in (cut, Path.unlink)),
+    ("model.safetensors", text("")),
+]
+
+
+@pytest.mark.parametrize(("file", "spoil"), BROKEN)
+@pytest.mark.filterwarnings("ignore:.*train it again, which is done now")
+def test_a_run_of_which_a_file_is_broken_is_trained_again(file, spoil, faces, a_run, tmp_path):
+    folder, whole = shutil.copytree(a_run, tmp_path / "run"), checkpoints.load_model(a_run).state_dict()
+    spoil(folder / file)
+    again = fit_tiny(faces, folder).state_dict()
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+    assert checkpoints.load_model(folder).name == "resnet18" and checkpoints.read_log(folder)[-1]["step"] == 3
+    assert checkpoints.finished(folder)["hash"] == checkpoints.finished(a_run)["hash"]
+
+
+def test_a_broken_copy_of_the_chosen_run_is_copied_again(a_run, tmp_path):
+    best, chosen = a_run, tmp_path / "chosen"
+    checkpoints.select(chosen, best, phase="student")
+    whole = {path.name: path.read_bytes() for path in chosen.iterdir()}
+    assert set(whole) == {"config.json", "log.jsonl", "model.safetensors", "result.json"}
+    for name in whole:
+        for spoil in (cut, Path.unlink):
+            spoil(chosen / name)
+            checkpoints.select(chosen, best, phase="student")
+            assert {path.name: path.read_bytes() for path in chosen.iterdir()} == whole
+    before = (chosen / "result.json").stat().st_mtime_ns
+    checkpoints.select(chosen, best, phase="student")
+    assert (chosen / "result.json").stat().st_mtime_ns == before  # what was made from it stays newer
 
 
 def test_the_same_seed_gives_the_same_run(faces, tmp_path):

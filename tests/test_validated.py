@@ -108,3 +108,7 @@ def test_arrays_that_are_missing_or_no_numbers_are_refused():
         Gauge.of({"mean": np.zeros(3), "weights": np.zeros(3)})
     with pytest.raises(ValueError, match="gauge has weights that are no numbers"):
         Gauge.of(gauge.arrays() | {"weights": np.array([1, np.nan, 1])})
+    for name, value in (("weights", np.ones(2)), ("mean", np.ones((3, 1))), ("bias", np.ones(2)), ("mean", np.ones(0))):
+        with pytest.raises(ValueError, match="gauge has (mean|weights|bias) of shape"):
+            Gauge.of(gauge.arrays() | {name: value})
+    assert Gauge.of(gauge.arrays() | {"bias": np.ones(1)}).bias.shape == ()  # as a file has it

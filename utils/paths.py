@@ -19,6 +19,7 @@ NOTEBOOKS = ROOT / "notebooks"
 REPORT = ROOT / "report"
 PROTOCOL = REPORT / "protocol.md"  # of the study, committed before its test is scored
 REAL_FOOTAGE = PACKAGED / "real_footage.csv"  # what they said of a few clips of filmed people
+WHERE_IT_LOOKS = PACKAGED / "where_it_looks.csv"  # Grad-CAM of the one that is shipped, inside and outside of the masks
 FAKELESS_PROTOCOL = REPORT / "protocol_without_fakes.md"  # of the comparison of what is learned without fakes
 FAKELESS = DATA / "without_fakes"  # its committed tables
 SPLIT_RULES_PROTOCOL = REPORT / "protocol_split_rules.md"  # of the comparison of ways to split, likewise

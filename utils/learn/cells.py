@@ -142,15 +142,15 @@ def folder_of(profile: Profile, cell: Cell) -> Path:
 def is_finished(profile: Profile, cell: Cell) -> bool:
     """Tell whether a cell is trained with today's settings, and its validation scored: by its files, without the faces."""
     folder, study, arm = folder_of(profile, cell), study_of(profile), ARMS[cell.arm]
-    if not (folder / "result.json").is_file() or not (folder / SCORES).is_file():
+    config = checkpoints.finished(folder)
+    if config is None or not (folder / SCORES).is_file():
         return False
     settings = model_config(profile, study, cell)
     request = checkpoints.request_of(cell.network, cell.seed, "all", settings, profile.train, **_about(profile, cell))
-    config = checkpoints.read_json(folder / "config.json")
     if config["settings"] != checkpoints.settings_digest(request):
         return False
     teacher = cell.teacher(profile)
-    return not arm.taught or (is_finished(profile, teacher) and config["teacher"] == _hash(profile, teacher))
+    return not arm.taught or (is_finished(profile, teacher) and config.get("teacher") == _hash(profile, teacher))
 
 
 def _about(profile: Profile, cell: Cell) -> dict:

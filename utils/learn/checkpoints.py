@@ -8,8 +8,10 @@ lie below `data/work/`; `results/store.py` gathers them into few tables.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
+import math
 import pickle
 import platform
 import shutil
@@ -32,6 +34,7 @@ from utils.learn.precision import cpu_kind, pick_device
 from utils.learn.scores import JUDGED, SCORES
 from utils.paths import ROOT, atomic, read_json, write_json
 
+UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
 FILES = ("result.json", "log.jsonl", "model.safetensors")
 CHECKPOINT, TAUGHT = "checkpoint.pt", "taught.pt"  # of a fit that is not finished: where it stands, and its pseudo-labels
 PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
@@ -114,15 +117,13 @@ def resume(folder: Path, request: str) -> dict | None:
     if not path.is_file():
         return None
     try:
-        if broken := zipfile.ZipFile(path).testzip():  # torch itself does not look at the checksums
-            raise ValueError(f"checksum of {broken}")
         saved = _read_tensors(path)
         if saved["request"] != request:
             return None
         state = saved["state"]
         lines = read_log(folder, until=state["progress"]["step"])
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        warnings.warn(f"{path}: damaged ({' '.join(str(error).split())[:80]}): training starts anew", stacklevel=2)
+    except UNREADABLE as error:
+        start_anew(path, error)
         return None
     if distributed.is_main():
         with atomic(folder / "log.jsonl") as temporary:
@@ -130,13 +131,25 @@ def resume(folder: Path, request: str) -> dict | None:
     return state
 
 
+def start_anew(path: Path, error: Exception) -> None:
+    """Warn that a checkpoint is of no use."""
+    warnings.warn(f"{path}: damaged ({_line(error)[:80]}): training starts anew", stacklevel=3)
+
+
 def once(folder: Path, make: Callable[[], dict]) -> dict:
-    """Return what `make` gives, made once for a fit however often that is killed and goes on; `start` drops it."""
-    if not (folder / TAUGHT).is_file():
-        made = make()
-        _write_tensors(folder / TAUGHT, made)
-        return made
-    return _read_tensors(folder / TAUGHT)
+    """Return what `make` gives, made once for a fit however often that is killed and goes on; `start` drops it.
+
+    It is made again, with a warning, where the file can't be read.
+    """
+    path = folder / TAUGHT
+    if path.is_file():
+        try:
+            return _read_tensors(path)
+        except UNREADABLE as error:
+            warnings.warn(f"{path}: damaged ({_line(error)}): made again", stacklevel=2)
+    made = make()
+    _write_tensors(path, made)
+    return made
 
 
 def _write_tensors(path: Path, value: dict) -> None:
@@ -145,6 +158,8 @@ def _write_tensors(path: Path, value: dict) -> None:
 
 
 def _read_tensors(path: Path) -> dict:
+    if broken := zipfile.ZipFile(path).testzip():  # torch itself does not look at the checksums
+        raise ValueError(f"checksum of {broken}")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -154,8 +169,12 @@ def select(folder: Path, best: Path, **about) -> None:
     A folder that holds it already is left alone, so that what was made from it stays newer.
     """
     config = read_json(best / "config.json") | {"run": folder.name, "chosen": best.name, **about}
-    if (folder / "result.json").is_file() and read_json(folder / "config.json") == config:
-        return
+    try:
+        same = all(filecmp.cmp(best / name, folder / name, shallow=False) for name in FILES)
+        if same and read_json(folder / "config.json") == config:
+            return
+    except (OSError, ValueError):
+        pass  # missing or damaged
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     for name in ("model.safetensors", "log.jsonl"):
@@ -167,11 +186,21 @@ def select(folder: Path, best: Path, **about) -> None:
 
 def is_finished(folder: Path, request: dict) -> bool:
     """Tell whether this very request has been trained to its end."""
-    files = [folder / name for name in ("config.json", "result.json", "model.safetensors")]
+    config = finished(folder)
+    return config is not None and digest({name: config.get(name) for name in request}) == config["hash"] == digest(request)
+
+
+def finished(folder: Path) -> dict | None:
+    """Return the config of a run that was trained to its end.
+
+    None where a file is missing, or is none of a run: then it is to be trained again. Weights are looked at by who loads them.
+    """
     try:
-        return all(path.is_file() for path in files) and read_json(files[0])["hash"] == digest(request)
-    except (ValueError, LookupError, TypeError):
-        return False  # cut off: it is trained again
+        config, result = (read_json(folder / name) for name in ("config.json", "result.json"))
+        whole = all(isinstance(config[name], str) for name in ("hash", "settings")) and math.isfinite(result["val_auc"])
+        return config if whole and read_log(folder) and (folder / "model.safetensors").is_file() else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 class Damaged(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -94,10 +95,19 @@ class Fit:
         return {**parts, "kept": kept, "objective": plan.after, "progress": asdict(self.progress), "random": random}
 
     def load_state_dict(self, state: dict) -> None:
+        """Go on from a state; raise ValueError, all as it was, where it is none of this fit."""
+        before = copy.deepcopy(self.state_dict(Plan(None, after=self.objective.state_dict())))
+        try:
+            self._load(state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            self._load(before)
+            raise ValueError(f"{type(error).__name__} {error}") from None
+
+    def _load(self, state: dict) -> None:
         for name in _PARTS:
             getattr(self, name).load_state_dict(state[name])
+        self.kept = frozen_copy(self.average) if state["kept"] else None
         if state["kept"]:
-            self.kept = frozen_copy(self.average)
             self.kept.load_state_dict(state["kept"])
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
@@ -130,7 +140,12 @@ def run(
     torch.backends.cudnn.benchmark = device.type == "cuda"  # images of one fit have one size
     fit = Fit(model, objective, config, shared, device)
     if saved:
-        fit.load_state_dict(saved)
+        try:
+            fit.load_state_dict(saved)
+        except ValueError as error:
+            checkpoints.start_anew(folder / checkpoints.CHECKPOINT, error)
+            if distributed.is_main():
+                (folder / "log.jsonl").unlink(missing_ok=True)
     progress, since = fit.progress, time.perf_counter()
     began, every = since - progress.seconds, 60 * shared.checkpoint_minutes if shared.checkpoint_minutes else math.inf
     model.train()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -41,9 +43,12 @@ def save_predictions(
     path, result = folder / file, folder / "result.json"
     held_out = faces.select(split=splits)
     if path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime:
-        table = read_scores(path)
-        if _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since
-            return table
+        try:
+            table = read_scores(path)
+            if _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since
+                return table
+        except ValueError as error:
+            warnings.warn(f"{error}, which is done now", stacklevel=2)
     model = checkpoints.load_model(folder).to(pick_device())
     config = checkpoints.read_json(folder / "config.json")
     scores = predict_faces(model, held_out, profile.train.precision, f"scores of {name}", profile.train.scorer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,10 +75,10 @@ def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS) -> pd.Data
     """Read and check a file of scores; raise ValueError that names the file and what is wrong."""
     try:
         table = pd.read_csv(file, dtype=TEXT)
-    except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{file}: no gzipped CSV ({error}): score the run again") from None
     if tuple(table.columns) != columns:
-        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(columns)}")
+        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(columns)}: score the run again")
     where = [name for name in ("experiment", "run") if name in columns]
     clips = table.groupby([*where, "method", "video_id"], dropna=False)
     problems = {

@@ -29,7 +29,7 @@ WITHIN = 0.99  # part of the validated faces, or clips, that count as like thems
 class Arrays:
     """Plain arrays with names, that can be written beside weights and read again.
 
-    `SHAPES` names the sides of each: equal letters are equal sides.
+    `SHAPES` names the sides of each: equal letters are equal sides. A file has single numbers as arrays of one.
     """
 
     SHAPES: ClassVar[dict[str, tuple[int | str, ...]]]
@@ -48,6 +48,8 @@ class Arrays:
         for name, value in found.items():
             if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
                 raise ValueError(f"{cls.__name__.lower()} has {name} that are no numbers")
+            if not cls.SHAPES[name] and value.size == 1:
+                found[name] = value = value.reshape(())
             wanted = [sides.setdefault(side, length) if isinstance(side, str) else side
                       for side, length in zip(cls.SHAPES[name], value.shape, strict=False)]  # fmt: skip
             if value.ndim != len(cls.SHAPES[name]) or list(value.shape) != wanted or 0 in wanted:

@@ -94,14 +94,14 @@ def _auc(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarra
 
 def _eer(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the equal error rate (R,): where the ROC curve, joined by straight lines, crosses the falling diagonal."""
+    below = [np.cumsum(counts, axis=0).T for counts in (fakes, reals)]  # (G, T): at or below each score
     rates = []
     for rows in np.array_split(weights, max(1, len(weights) * (len(reals) + 1) // CHUNK)):
-        miss = np.cumsum(rows @ fakes.T, axis=1)  # (r, T): fakes at or below each score
-        right = np.cumsum(rows @ reals.T, axis=1)
+        fnr, fpr = (np.zeros((len(rows), len(reals) + 1)) for _ in below)  # before the first score all count as fake
         with np.errstate(invalid="ignore", divide="ignore"):
-            fnr = np.pad(miss / miss[:, -1:], ((0, 0), (1, 0)))  # rises from 0 to 1 with the threshold
-            fpr = 1 - np.pad(right / right[:, -1:], ((0, 0), (1, 0)))
-        gap = fnr - fpr
+            for rate, counted in zip((fnr, fpr), (rows @ each for each in below), strict=True):
+                np.divide(counted, counted[:, -1:], out=rate[:, 1:])  # rises from 0 to 1 with the threshold
+        gap = fnr - np.subtract(1, fpr, out=fpr)
         after = np.clip((gap < 0).sum(axis=1), 1, gap.shape[1] - 1)  # first point where misses outnumber alarms
         row = np.arange(len(rows))
         low, high = gap[row, after - 1], gap[row, after]
@@ -176,10 +176,13 @@ def resample_pairs(n_pairs: int, resamples: int, seed: int = 0) -> np.ndarray:
     return drawn
 
 
+@lru_cache(maxsize=32)
 def resample_seeds(seeds: int, resamples: int) -> np.ndarray:
-    """Return the share that each of `resamples` bootstrap draws gives each seed (R, S); each row sums to one."""
+    """Return the share that each of `resamples` bootstrap draws gives each seed (R, S), read-only; each row sums to one."""
     rng = np.random.default_rng([SEED_STREAM, seeds])
-    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    drawn.flags.writeable = False
+    return drawn
 
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 10) -> float:
@@ -211,11 +214,12 @@ def rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
 
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95 % percentile interval of bootstrap values (Efron & Tibshirani 1993, chapter 13)."""
-    low, high = np.nanquantile(values, [0.025, 0.975])
+    quantile = np.nanquantile if np.isnan(values).any() else np.quantile  # the second is quicker
+    low, high = quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself: what tables and figures both show of it is made once
 class Evaluation:
     """All runs measured.
 
@@ -275,13 +279,12 @@ def _bootstrap(
 
 def _describe(part: pd.DataFrame, key: tuple[str, str, str, str], threshold: float, n_pairs: int) -> dict:
     run, split, quality, level = key
-    first = part.iloc[0]
     fakes = int(part["label"].sum())
     return {
         "run": run,
-        "model": first["model"],
-        "phase": first["phase"],
-        "seed": int(first["seed"]),
+        "model": part["model"].iloc[0],
+        "phase": part["phase"].iloc[0],
+        "seed": int(part["seed"].iloc[0]),
         "split": split,
         "quality": quality,
         "level": level,
@@ -379,6 +382,7 @@ def by_method(evaluation: Evaluation, metric: str = "auc", split: str = "test", 
     return pd.DataFrame(rows, columns=["phase", "model", "quality", "seeds", "value", "lo", "hi"])
 
 
+@lru_cache(maxsize=1)
 def hard_against_test(evaluation: Evaluation, metric: str = "auc", level: str = "video") -> pd.DataFrame:
     """Return what each method loses on `test_hard`: one row a phase, model and quality, none where no run has the split.
 

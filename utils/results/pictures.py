@@ -1,4 +1,4 @@
-"""Figures made of video frames and faces (notebooks 01 and 02): they need the data, those of `plots` predictions."""
+"""Figures made of video frames and faces (notebooks 01, 02 and 06): they need the data, those of `plots` predictions alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image
 
+from utils.learn.dataset import FaceSet
 from utils.paths import atomic
-from utils.results.style import CLASS_COLORS, PAGE, REFERENCE_LINE, outside_legend
+from utils.results.metrics import video_scores
+from utils.results.style import CLASS_COLORS, LABELS, PAGE, REFERENCE_LINE, outside_legend
 
 GAIN = 4  # differences are shown this much stronger
+FACE = 0.9  # inches, side of a face in the gallery
+GALLERY_PHASE, GALLERY_SPLIT = "student_compression", "test"  # whose scores choose the clips of the gallery, and from where
 JPEG = {"pil_kwargs": {"quality": 92, "subsampling": 0}}  # photographs as PNG would be ten times as large
 
 
@@ -134,4 +138,74 @@ def box_sizes(found: pd.DataFrame, stored: int, name: str) -> Figure:
     ax.axvline(stored, **REFERENCE_LINE)
     ax.set(title=name, xlabel="side of the square crop (px)", ylabel="faces")
     ax.legend()
+    return fig
+
+
+# ---- best, worst and most uncertain ---------------------------------------------------------------------------------------
+
+
+def gallery_clips(predictions: pd.DataFrame, quality: str, each: int = 6) -> dict[str, pd.DataFrame]:
+    """Return the clips of the gallery, row by row: columns method, video_id, label and score, a test clip's mean over seeds.
+
+    `predictions` are those of the comparison. A fake is found and a real taken for one from one half upwards; a row has `each`
+    clips, or as many as there are, and among equal scores the first by name. Raises ValueError where nothing was scored.
+    """
+    key = (predictions["phase"] == GALLERY_PHASE) & (predictions["split"] == GALLERY_SPLIT)
+    scored = predictions[key & (predictions["quality"] == quality)]
+    if scored.empty:
+        raise ValueError(f"no scores of {GALLERY_SPLIT} at {quality} by the {LABELS[GALLERY_PHASE]}: run notebook 05")
+    clips = video_scores(scored).groupby(["method", "video_id", "label"], as_index=False)["score"].mean()
+    fake, called, score = clips["label"] == 1, clips["score"] >= 0.5, clips["score"]
+    rows = {  # which clips, and by what: the lowest are taken
+        "fakes found most surely": (fake & called, -score),
+        "fakes missed worst": (fake & ~called, score),
+        "reals passed most surely": (~fake & ~called, score),
+        "reals taken for fakes worst": (~fake & called, -score),
+        "most uncertain": (score.notna(), (score - 0.5).abs()),
+    }
+    return {
+        name: clips.assign(by=by)[some].sort_values(["by", "method", "video_id"], ignore_index=True).head(each)[list(clips)]
+        for name, (some, by) in rows.items()
+    }
+
+
+def face_of(faces: FaceSet, method: str, video_id: str, qualities: Sequence[str]) -> list[np.ndarray | None]:
+    """Return one face of a clip, uint8 RGB (S, S, 3), at each quality, None where it was not found there.
+
+    It is the middle one of the frames that show it at every quality, or of all where none does.
+    """
+    clip = faces.index[(faces.index["method"] == method) & (faces.index["video_id"] == video_id)]
+    rows = clip.pivot(index="frame", columns="quality", values="row").reindex(columns=qualities)
+    whole = rows.dropna()
+    rows = whole if len(whole) else rows
+    if rows.empty:
+        return [None] * len(qualities)
+    return [None if np.isnan(row) else np.asarray(faces.pixels[int(row)]) for row in rows.iloc[len(rows) // 2]]
+
+
+def gallery(predictions: pd.DataFrame, faces: FaceSet, name: str, each: int = 6) -> Figure:
+    """Show what the student was surest of and right, surest of and wrong, and least sure of: a row each, one face a clip.
+
+    The face is shown at the worst quality, whose scores choose, and below it at the others; under it the clip's name, in its
+    true class's colour, and its score. Raises what `gallery_clips` raises.
+    """
+    qualities = faces.qualities[::-1]  # the worst first
+    chosen = gallery_clips(predictions, qualities[0], each)
+    fig = plt.figure(figsize=(each * FACE, 0.3 + len(chosen) * (0.4 + FACE * len(qualities))))
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    below = f", below at {' and '.join(qualities[1:])}" if qualities[1:] else ""
+    scored = f"{LABELS[GALLERY_PHASE]}, mean score over seeds"
+    fig.suptitle(f"{name}, {GALLERY_SPLIT} at {qualities[0]}{below}; {scored}", fontsize="medium")
+    for part, (title, clips) in zip(fig.subfigures(len(chosen), 1), chosen.items(), strict=True):
+        part.suptitle(title if len(clips) else f"{title}: none", x=0.01, ha="left", fontsize="medium")
+        axes = part.subplots(len(qualities), each, squeeze=False)
+        for ax in axes.flat:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        for column, clip in zip(axes.T, clips.itertuples(), strict=False):
+            for ax, face in zip(column, face_of(faces, clip.method, clip.video_id, qualities), strict=True):
+                if face is not None:
+                    ax.imshow(face)
+            color = CLASS_COLORS["fake" if clip.label else "real"]
+            column[-1].set_xlabel(f"{clip.video_id}  {clip.score:.2f}", color=color, fontsize="small")
     return fig

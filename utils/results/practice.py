@@ -111,8 +111,11 @@ def aggregation_table(predictions: pd.DataFrame, network: str, phase: str, resam
     """Return one row a way and quality: validation AUC, test AUC, and its difference from the mean of faces, with interval."""
     faces = predictions[(predictions["model"] == network) & (predictions["phase"] == phase)]
     faces = faces[faces["split"].isin(["val", "test"])]
-    by_clip = faces.sort_values([*VIDEO, *FACE[-1:]]).groupby(VIDEO)["score"]
-    clips = pd.DataFrame({way: by_clip.agg(make) for way, make in AGGREGATIONS.items()}).reset_index()
+    faces = faces.sort_values([*VIDEO, *FACE[-1:]], ignore_index=True)
+    first = np.flatnonzero(~faces.duplicated(VIDEO))
+    parts = np.split(faces["score"].to_numpy(), first[1:])
+    made = {way: [make(part) for part in parts] for way, make in AGGREGATIONS.items()}
+    clips = faces.loc[first, VIDEO].reset_index(drop=True).assign(**made)
     clips["pair"] = clips["video_id"].map(identity_pairs(clips["video_id"].unique().tolist()))
     rows = []
     for quality, part in clips.groupby("quality"):

@@ -27,7 +27,19 @@ from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
 from utils.paths import REAL_FOOTAGE, REPORT, ROOT, atomic
 from utils.protocol import STUDIES
-from utils.results import claims, practice, prose, quality_curve, split_rules, store, study, tables, unlabelled, without_fakes
+from utils.results import (
+    claims,
+    practice,
+    prose,
+    quality_curve,
+    split_rules,
+    store,
+    study,
+    tables,
+    unlabelled,
+    where_it_looks,
+    without_fakes,
+)
 from utils.results.metrics import Evaluation, evaluate
 from utils.results.plots import RESULT_FIGURES, transfer
 from utils.results.practice_plots import PRACTICE_FIGURES
@@ -36,6 +48,7 @@ from utils.results.study_plots import STUDY_FIGURES
 from utils.results.style import LABELS, MODELS, write_figures
 from utils.results.unlabelled import Unlabelled, load_unlabelled
 from utils.results.unlabelled_plots import UNLABELLED_FIGURES
+from utils.results.where_it_looks_plots import WHERE_FIGURES
 from utils.results.without_fakes_plots import FAKELESS_FIGURES
 
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"  # of the README
@@ -80,7 +93,7 @@ class Results:
     def figures(self) -> dict[str, Callable[[], Figure | None]]:
         """Return what draws each figure, by name; one that has nothing to show returns None."""
         name = self.profile.data.name
-        practised = {key: partial(draw, self.practice, name) for key, draw in PRACTICE_FIGURES.items()}
+        practised = {key: partial(draw, self.practice, name) for key, draw in (PRACTICE_FIGURES | WHERE_FIGURES).items()}
         drawn = {key: partial(draw, self.predictions, self.evaluation, name) for key, draw in RESULT_FIGURES.items()}
         nothing = dict.fromkeys(STUDY_FIGURES, lambda: None)  # so that those of an older study are removed
         studied = {key: partial(draw, self.study, name) for key, draw in STUDY_FIGURES.items()}
@@ -103,6 +116,7 @@ def load_results(profile: Profile) -> Results:
     practised = practice.tables(compared, profile.student_model, Path(profile.data.root), profile.bootstrap)
     if profile.base.workspace.root == ROOT:  # what was measured on the committed data alone
         practised |= split_rules.tables(profile.bootstrap) | quality_curve.tables(profile.bootstrap)
+        practised |= where_it_looks.tables(profile.bootstrap)
     return Results(profile, compared, measured, load_study(profile, predictions), moved, asked, without, practised)
 
 

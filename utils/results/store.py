@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,10 +156,26 @@ def _own_folders(profile: Profile) -> dict[tuple[str, str], Path]:
     return {(folder.parent.relative_to(root).as_posix().removeprefix("."), folder.name): folder for folder in folders}
 
 
+def _or_damaged(read: Callable) -> Callable:
+    """Let `read` of a run folder raise ValueError, naming the folder and the remedy, where its files are none of a run's."""
+
+    @wraps(read)
+    def reading(folder: Path, *arguments, **options):
+        try:
+            return read(folder, *arguments, **options)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = " ".join(f"{type(error).__name__} {error}".split())[:100]
+            raise ValueError(f"{folder} is no finished run ({reason}): train it again, by the same command") from None
+
+    return reading
+
+
+@_or_damaged
 def _settings(folder: Path) -> str:
     return read_json(folder / "config.json")["settings"]
 
 
+@_or_damaged
 def _run_of(folder: Path) -> pd.DataFrame:
     return pd.DataFrame([run_row(read_json(folder / "config.json"), read_json(folder / "result.json"))])
 
@@ -176,6 +192,7 @@ def run_row(config: dict, result: dict) -> dict:
     return about | result | {"config": json.dumps(request, sort_keys=True)}
 
 
+@_or_damaged
 def _curve_of(folder: Path) -> pd.DataFrame:
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return pd.DataFrame([json.loads(line) for line in lines]).assign(run=folder.name)

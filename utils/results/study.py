@@ -5,8 +5,10 @@ Everything comes from committed predictions and pseudo-labels: AUC over the vide
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -45,7 +47,7 @@ GAP_TARGET = 0.8  # of the way from its teacher to the oracle, at c40
 LEVEL = "video"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a study is itself: tables that figures show, too, are made of it once
 class Study:
     """The comparison and its experiments, measured.
 
@@ -61,17 +63,22 @@ class Study:
 
     def keys(self, phase: str, quality: str, experiment: str = "", split: str = "test", network: str = "", seeds=None):
         """Return the keys of a phase's results, one a seed, in their order; `experiment` is "" for the comparison."""
-        table = self.evaluation.table
-        wanted = {"experiment": experiment, "phase": phase, "quality": quality, "split": split}
-        keep = np.logical_and.reduce([table[column] == value for column, value in wanted.items()])
-        part = table[keep & (table["model"] == (network or self.network))].sort_values("seed")
-        if seeds is not None:
-            part = part[part["seed"].isin(seeds)]
-        return [(run, split, quality, LEVEL) for run in part["run"]]
+        runs = self._runs.get((experiment, phase, quality, split, network or self.network), ())
+        return [(run, split, quality, LEVEL) for run in runs if seeds is None or self._seed[run] in seeds]
+
+    @cached_property
+    def _runs(self) -> dict[tuple, list[str]]:
+        """The runs of each experiment, phase, quality, split and network, in the order of their seeds."""
+        by = ["experiment", "phase", "quality", "split", "model"]
+        return {key: part.sort_values("seed")["run"].tolist() for key, part in self.evaluation.table.groupby(by, sort=False)}
+
+    @cached_property
+    def _seed(self) -> dict[str, int]:
+        return dict(zip(self.evaluation.table["run"], map(int, self.evaluation.table["seed"]), strict=True))
 
     def seeds(self, keys: Sequence[tuple]) -> list[int]:
-        table = self.evaluation.table.drop_duplicates("run").set_index("run")["seed"]
-        return [int(table[key[0]]) for key in keys]
+        """Return the seeds of some results."""
+        return [self._seed[key[0]] for key in keys]
 
     def contrast(self, these: Sequence[tuple], those: Sequence[tuple]) -> dict[str, float]:
         """Return the difference over the seeds that both have: value, lo, hi, seeds; ValueError where there are none."""
@@ -91,8 +98,8 @@ def load_study(profile: Profile, predictions: pd.DataFrame | None = None) -> Stu
     """Read and measure what is there; None where the comparison was not run."""
     network = profile.student_model
     predictions = store.load_predictions(profile) if predictions is None else predictions
-    phase = predictions["phase"].str.replace(r"_it\d+$", "", regex=True)
-    is_arm = phase.isin(ARMS) & (predictions["model"] == network)
+    arms = [phase for phase in predictions["phase"].unique() if re.sub(r"_it\d+$", "", phase) in ARMS]
+    is_arm = predictions["phase"].isin(arms) & (predictions["model"] == network)
     studied = predictions[(predictions["experiment"] != "") | is_arm]
     runs = store.load_runs(profile).query("experiment == '' and phase == 'teacher_both' and model == @network")
     if not is_arm.any() or runs.empty:
@@ -110,11 +117,13 @@ def _identical(predictions: pd.DataFrame) -> frozenset[str]:
     """Return the ablations that scored every face exactly as the unchanged first student with the same seed did."""
     key = ["model", "seed", *FACE]
     usual = predictions[(predictions["experiment"] == "") & (predictions["phase"] == "student_compression_it1")]
-    changed = predictions[predictions["experiment"].str.startswith("ablation/")]
+    ablations = [name for name in predictions["experiment"].unique() if name.startswith("ablation/")]
+    changed = predictions[predictions["experiment"].isin(ablations)]
     equal = equal_scores(changed, usual, key, ["experiment"])
     return frozenset(equal.index[equal])
 
 
+@lru_cache(maxsize=1)
 def contrasts_table(study: Study) -> pd.DataFrame:
     """Return every difference of CONTRASTS per split and quality.
 
@@ -173,6 +182,7 @@ def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict
     return estimate(share[0], share[1:]) | {"undefined": float(np.isnan(share[1:]).mean())}
 
 
+@lru_cache(maxsize=1)
 def labels_table(study: Study) -> pd.DataFrame:
     """Return AUC against the number of labelled people: columns people, quality, phase, value, lo, hi, seeds.
 
@@ -220,6 +230,7 @@ def targets_table(few_labels: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(rows, columns=columns).sort_values("people", kind="stable", ignore_index=True)
 
 
+@lru_cache(maxsize=1)
 def ablation_table(study: Study) -> pd.DataFrame:
     """Return what each single change does to the first compression student: one row a factor, value and quality.
 
@@ -244,6 +255,7 @@ def ablation_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).rename(columns={"value": "change"})
 
 
+@lru_cache(maxsize=1)
 def iterations_table(study: Study) -> pd.DataFrame:
     """Return AUC by iteration, 0 for the teacher: columns student, iteration, quality, value, lo, hi, seeds."""
     rows = []
@@ -263,6 +275,7 @@ def iteration_phases(study: Study, student: str) -> list[str]:
     return sorted((phase for phase in phases if phase.startswith(f"{student}_it")), key=lambda name: int(name.split("_it")[1]))
 
 
+@lru_cache(maxsize=1)
 def pseudo_labels_table(study: Study) -> pd.DataFrame:
     """Return the worth of the pseudo-labels of each run: columns student, iteration, seed and, as shares of one,
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -71,9 +72,15 @@ def keys(
     evaluation: Evaluation, phase: str, model: str, quality: str, level: str = "video", split: str = "test"
 ) -> list[tuple]:
     """Return the keys of a method's results on a split, one a seed."""
-    runs = evaluation.table.query("phase == @phase and model == @model and split == @split")["run"].unique()
-    wanted = [(run, split, quality, level) for run in runs]
+    wanted = [(run, split, quality, level) for run in _runs(evaluation).get((phase, model, split), ())]
     return [key for key in wanted if key in evaluation.values]
+
+
+@lru_cache(maxsize=1)
+def _runs(evaluation: Evaluation) -> dict[tuple[str, str, str], list[str]]:
+    """Return the runs of each phase, model and split, in the order of their rows."""
+    parts = evaluation.table.groupby(["phase", "model", "split"], sort=False)["run"]
+    return {key: part.unique().tolist() for key, part in parts}
 
 
 def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFrame:
@@ -151,6 +158,7 @@ def load_original() -> pd.DataFrame:
     return pd.read_csv(REFERENCE / "original_results.csv")
 
 
+@lru_cache(maxsize=1)
 def accuracy_gaps(evaluation: Evaluation, name: str) -> pd.DataFrame:
     """Return points of accuracy lost from validation to test, over faces at a threshold of one half.
 
@@ -203,8 +211,9 @@ def transfer_table(predictions: pd.DataFrame, resamples: int) -> pd.DataFrame:
     `store.load_predictions`; those of the experiments `methods/NAME` learned from the fakes of NAME alone, and are compared
     with the same network that learned them all.
     """
-    methods = sorted(set(predictions.loc[predictions["label"] == 1, "method"]))
-    alone = predictions[predictions["experiment"].str.startswith(METHODS_GROUP)]
+    methods = sorted(predictions.loc[predictions["label"] == 1, "method"].unique())
+    each = [name for name in predictions["experiment"].unique() if name.startswith(METHODS_GROUP)]
+    alone = predictions[predictions["experiment"].isin(each)]
     if len(methods) < 2 or alone.empty:
         return pd.DataFrame(columns=TRANSFER)
     of_all = (predictions["experiment"] == "") & predictions["run"].isin(alone["run"])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from utils.config import UNSEEN, Profile
@@ -36,7 +38,7 @@ RECORD = "opened.json"  # beside the scores: after which protocol, when and by w
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a study is itself: tables that figures show, too, are made of it once
 class Unlabelled:
     """The study's scores, one row a clip and cell (`run` names it), and every cell measured on every split and quality."""
 
@@ -55,10 +57,29 @@ class Unlabelled:
 
     def keys(self, cell: Cell, quality: str, split: str) -> list[tuple]:
         """Return the keys of a cell's measurements, one a seed, in their order; none where it was not scored there."""
-        seeds = self.evaluation.table.drop_duplicates("run").set_index("run")["seed"]
-        runs = [run for run in seeds.index if run.rpartition(" s")[0] == name_of(cell)]
-        keys = [(run, split, quality, LEVEL) for run in sorted(runs, key=lambda run: seeds[run])]
+        keys = [(run, split, quality, LEVEL) for run in self.runs(cell)]
         return [key for key in keys if key in self.evaluation.values]
+
+    def runs(self, cell: Cell) -> list[str]:
+        """Return the runs of a cell, in the order of their seeds."""
+        return self._runs.get(name_of(cell), [])
+
+    @cached_property
+    def _runs(self) -> dict[str, list[str]]:
+        """The runs of each cell by its name, in the order of their seeds."""
+        runs: dict[str, list[str]] = {}
+        for run in self.evaluation.table.drop_duplicates("run").sort_values("seed", kind="stable")["run"]:
+            runs.setdefault(run.rpartition(" s")[0], []).append(run)
+        return runs
+
+    def clips(self, keys: list[tuple]) -> pd.DataFrame:
+        """Return the scores behind some measurements, a row a clip."""
+        rows = np.sort(np.concatenate([self._rows[key[:3]] for key in keys]))
+        return self.scores.iloc[rows]
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str, str], np.ndarray]:
+        return self.scores.groupby(["run", "split", "quality"]).indices
 
     def mean(self, keys: list[tuple]) -> dict[str, float]:
         """Return the mean AUC over a cell's seeds, with its interval."""
@@ -163,6 +184,7 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
     }
 
 
+@lru_cache(maxsize=1)
 def cells_table(found: Unlabelled) -> pd.DataFrame:
     """Return one row a cell, split and quality: its AUC over clips, the mean over seeds."""
     rows = []
@@ -182,9 +204,7 @@ def _about(cell: Cell) -> dict:
 
 def _components(found: Unlabelled, these: list[tuple], those: list[tuple]) -> power.Components:
     def placed(keys: list[tuple]) -> pd.DataFrame:
-        where = pd.MultiIndex.from_tuples([key[:3] for key in keys])
-        part = found.scores[pd.MultiIndex.from_frame(found.scores[["run", "split", "quality"]]).isin(where)]
-        return power.placements(part[["seed", "pair", "label", "score"]])
+        return power.placements(found.clips(keys)[["seed", "pair", "label", "score"]])
 
     return power.components(placed(these), placed(those))
 
@@ -238,9 +258,11 @@ def gains_table(found: Unlabelled) -> pd.DataFrame:
 
 def study_splits(found: Unlabelled) -> list[str]:
     """Return the tests that were scored, the usual one first."""
-    return [split for split in found.study.tests if split in set(found.scores["split"])]
+    scored = set(found.scores["split"].unique())
+    return [split for split in found.study.tests if split in scored]
 
 
+@lru_cache(maxsize=1)
 def alarms_table(found: Unlabelled) -> pd.DataFrame:
     """Return one row an arm, quality and share of false alarms: what one fixed threshold finds on the first test.
 
@@ -252,7 +274,7 @@ def alarms_table(found: Unlabelled) -> pd.DataFrame:
     if len(splits) < 2:
         return pd.DataFrame()
     for arm in dict.fromkeys(cell.arm for cell in found.cells() if cell == found.usual(cell.arm)):
-        scored = found.scores[found.scores["run"].str.rpartition(" s")[0] == name_of(found.usual(arm))]
+        scored = found.scores[found.scores["run"].isin(found.runs(found.usual(arm)))]
         elsewhere = scored[(scored["split"] == splits[1]) & (scored["label"] == 0) & scored["quality"].isin(SEEN)]
         for alarms in ALARMS.values():
             threshold = elsewhere.groupby("seed")["score"].quantile(1 - alarms)

@@ -20,7 +20,15 @@ from tqdm import tqdm
 from utils.checks.quiz import write_quiz
 from utils.config import Profile, get_profile
 from utils.paths import ROOT, atomic
-from utils.results import claims, practice_plots, report, study_plots, unlabelled_plots, without_fakes_plots
+from utils.results import (
+    claims,
+    practice_plots,
+    report,
+    study_plots,
+    unlabelled_plots,
+    where_it_looks_plots,
+    without_fakes_plots,
+)
 from utils.results.plots import RESULT_FIGURES
 from utils.run.notebooks import find_notebooks
 
@@ -31,12 +39,13 @@ FOUND = (
     ("instrument_answers",),
 )  # fmt: skip
 DRAWN = (RESULT_FIGURES, study_plots.STUDY_FIGURES, unlabelled_plots.UNLABELLED_FIGURES, practice_plots.PRACTICE_FIGURES,
-         without_fakes_plots.FAKELESS_FIGURES)  # fmt: skip
-PICTURES = {  # those that notebooks 01, 02 and 09 make
+         where_it_looks_plots.WHERE_FIGURES, without_fakes_plots.FAKELESS_FIGURES)  # fmt: skip
+PICTURES = {  # those that notebooks 01, 02, 06 and 09 make
     "samples.jpg": "Real and fake frames at c23 and c40, their difference (amplified), and the mask of the forgery.",
     "people_test.jpg": "People of the test split.",
     "people_test_hard.jpg": "People of the harder split: other frames, light, motion, and things in front of the face.",
     "synthff_releases.jpg": "The first and the second release of SynthFF.",
+    "gallery.jpg": "Clips that the student is surest of, rightly and wrongly, and those it is least sure of: c40 above c23.",
     "instrument.png": "What makes the instrument say fake: the most suspicious faces of a clip, and Grad-CAM.",
 }
 INTRO = """Can videos without labels improve the detection of faces that NeuralTextures reenacted, above all in low-quality
