@@ -158,7 +158,7 @@ def test_the_check_of_what_is_no_tree_is_one_line(tmp_path, capsys):
 def large(tmp_path_factory):
     """Return a tree of 1,080 small videos by two methods, of which some are gone, damaged or odd, and which."""
     folder = tmp_path_factory.mktemp("large")
-    root = large_tree(folder / "tree", {"train": 74, "val": 8, "test": 8}, folder / "clips")
+    root = large_tree(folder / "tree", {"train": 84, "val": 3, "test": 3}, folder / "clips")
     return root, spoil(root)
 
 
