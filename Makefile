@@ -81,10 +81,11 @@ $(VENV)/.ready: requirements.txt requirements.lock requirements-no-deps.txt pypr
 		|| { echo "error: Python 3.11 or newer is needed: install it, or name it by make PYTHON=..." >&2; exit 1; }
 	@echo "setting up $(VENV) (several minutes, once)"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	if $(LOCKED); then $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
-	else $(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt; fi
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-no-deps.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	if $(LOCKED); then $(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock; \
+	else $(RUN) -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt; fi
+	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-no-deps.txt
+	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -e .
+	$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true # what pip does on one core; some templates are no Python
 	@touch $@
 
 $(VENV)/.ready-synthff: requirements-synthff.txt $(VENV)/.ready
