@@ -72,7 +72,7 @@ def test_slides_are_ten(built):
 
 
 def test_paragraphs_are_escaped():
-    assert site.paragraph("a `b` *c* <script>") == "<p>a <code>b</code> <em>c</em> &lt;script&gt;</p>"
+    assert site.written("a `b` *c* <script>") == "<p>a <code>b</code> <em>c</em> &lt;script&gt;</p>\n"
 
 
 # ---- the quiz -------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
+import mistune
 import nbformat
 from nbconvert import HTMLExporter
 from tqdm import tqdm
@@ -35,7 +36,7 @@ from utils.run.notebooks import find_notebooks
 PAGE = Path(__file__).with_suffix(".html")
 TITLE = "Noisy Student against deepfakes in low-quality video"
 FOUND = (
-    ("pseudo_labels_add", "control_gains"), ("unlabelled_answer", "unlabelled_verdict"), ("validation_to_test",),
+    ("pseudo_labels_add", "control_gains"), ("unlabelled_answer", "unlabelled_verdict"), ("validation_to_test", "split_rules"),
     ("instrument_answers",),
 )  # fmt: skip
 DRAWN = (RESULT_FIGURES, study_plots.STUDY_FIGURES, unlabelled_plots.UNLABELLED_FIGURES, practice_plots.PRACTICE_FIGURES,
@@ -53,13 +54,7 @@ video? A *teacher* learns from the labels of few people and looks at the clean v
 learns what the teacher said of them, under compression as noise."""
 POLICY = "default-src 'self' data: 'unsafe-inline'"  # of a notebook's page: whatever it names elsewhere is not fetched
 DATA = "All numbers are on SynthFF, rendered people in the shape of FaceForensics++, and not on FaceForensics++ itself."
-
-
-def paragraph(text: str, kind: str = "") -> str:
-    """Return a paragraph of HTML of one of Markdown's simplest kind: emphasis and code."""
-    text = html.escape(text, quote=False)
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text))
-    return f"<p{f' class={kind}' if kind else ''}>{text}</p>"
+written = mistune.create_markdown()  # HTML of Markdown, tags escaped
 
 
 def captions() -> dict[str, str]:
@@ -108,8 +103,8 @@ def build(profile: Profile, out: Path) -> Path:
     shutil.copyfile(space.report / "report.pdf", out / "report.pdf")
     report.compile_report(profile, "slides", out / "slides.pdf")
     write_quiz(profile, out / "quiz")
-    found = "".join(paragraph(claims.told(profile, *names)) for names in FOUND)
-    intro = paragraph(" ".join(INTRO.split())) + paragraph(DATA, "note")
+    found = "".join(written(claims.told(profile, *names)) for names in FOUND)
+    intro = written(" ".join(INTRO.split())) + f'<div class="note">{written(DATA)}</div>'
     page = PAGE.read_text(encoding="utf-8").format(
         title=TITLE, intro=intro, found=found, notebooks="".join(rows), gallery="".join(shown)
     )
