@@ -12,7 +12,7 @@ PROFILE = replace(
     name=NAME,
     data=config.DataConfig(pairs_per_split=2, labelled_fraction=0.5),
     faces=config.FacesConfig(max_frames=2, size=24, upsample=0),
-    models={"resnet18": config.ModelConfig(px=16, steps=4, batch_size=4)},
-    student_model="resnet18",
+    models={"mobilenet-v2": config.ModelConfig(px=16, steps=4, batch_size=4)},
+    student_model="mobilenet-v2",
 )
 config.PROFILES[NAME] = PROFILE

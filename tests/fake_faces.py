@@ -54,8 +54,8 @@ class TinyProfile(Profile):
 
 def tiny_profile(folder: Path, **student) -> TinyProfile:
     models = {name: replace(config, px=32, steps=2, batch_size=4) for name, config in SMOKE_MODELS.items()}
-    models["resnet18"] = ModelConfig(px=16, steps=3, batch_size=4)
+    models["mobilenet-v2"] = ModelConfig(px=16, steps=3, batch_size=4)
     train = TrainConfig(eval_every=2, ema=0.5)
     profile = TinyProfile(name=str(folder), data=DataConfig(labelled_fraction=0.5), train=train, models=models)
     settings = replace(profile.student, **{"iterations": 2, "mu": 1, "threshold": 0.5} | student)
-    return replace(profile, student=settings, student_model="resnet18")
+    return replace(profile, student=settings, student_model="mobilenet-v2")

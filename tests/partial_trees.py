@@ -52,7 +52,9 @@ def ffpp_tree(root: Path, pairs: dict[str, int], methods=("NeuralTextures",), qu
 
 
 def small_clip(path: Path, source: Path, frames: int = 40, side: int = 128) -> Path:
-    """Encode the middle of a clip's pictures, where the face is, as a clip that decodes in no time."""
+    """Encode the middle of a clip's pictures, where the face is, as a clip that decodes in no time; once."""
+    if path.is_file():
+        return path
     pictures = read_frames(source, max_frames=frames)[1]
     height, width = pictures.shape[1:3]
     top, left = (height - side) // 2, (width - side) // 2

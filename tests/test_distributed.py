@@ -77,8 +77,8 @@ def test_scores_are_gathered_in_order_and_none_twice(folders):
 def test_phases_go_through_with_two_processes(folders):
     for name in LAUNCHERS:
         profile = tiny_profile(folders[name] / "phases")
-        kept = profile.workspace.runs / "student_compression-resnet18-s0"
-        assert checkpoints.load_model(kept).name == "resnet18"
+        kept = profile.workspace.runs / "student_compression-mobilenet-v2-s0"
+        assert checkpoints.load_model(kept).name == "mobilenet-v2"
         assert not list(profile.workspace.runs.rglob(".*")) and not list(profile.workspace.runs.rglob("*.pt"))
 
 

@@ -51,8 +51,8 @@ def test_ffpp_runs_the_comparison_first_and_the_cases_after_it():
 
 def test_a_failure_names_its_task(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "get_profile", lambda name: tiny_profile(tmp_path))
-    (task, _) = grid.tasks(SYNTHFF, "cases", [3], ["resnet18"])
-    with pytest.raises(grid.TaskFailed, match="^cases: resnet18 seed 3 failed: no faces at"):
+    (task, _) = grid.tasks(SYNTHFF, "cases", [3], ["mobilenet-v2"])
+    with pytest.raises(grid.TaskFailed, match="^cases: mobilenet-v2 seed 3 failed: no faces at"):
         grid.run_grid("tiny", [task], jobs=1)
 
 
@@ -74,20 +74,20 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     one = Experiment("threshold", "0.4", {"threshold": 0.4})
     monkeypatch.setattr(config, "ABLATIONS", (one, Experiment("mu", "1", {"mu": 1})))  # mu = 1 is the profile's own
     groups = ("comparison", "cases", "labels", "ablation")
-    todo = [task for group in groups for task in grid.tasks(profile, group, [0], ["resnet18"])]
+    todo = [task for group in groups for task in grid.tasks(profile, group, [0], ["mobilenet-v2"])]
     lines = grid.run_grid("tiny", todo, jobs=1)
     assert len(lines) == 6 + 3 + 5 + 1 and all(line.endswith(": done") for line in lines)
     space = profile.workspace
     scored = {str(path.parent.relative_to(space.runs)) for path in space.runs.rglob(SCORES)}
     assert len([name for name in scored if "/" not in name]) == 6 + 4 + 3 + 1  # iterations, and the teacher of phase 3
-    assert "labels/people/2/student_classic-resnet18-s0" in scored
-    assert "ablation/threshold/0.4/student_compression-resnet18-s0" in scored
-    control = "labels/people/2/pseudo_labels/none_but_all_the_noise/student_compression-resnet18-s0"
-    assert {control, "labels/people/2/student_compression_it1-resnet18-s0"} <= scored
+    assert "labels/people/2/student_classic-mobilenet-v2-s0" in scored
+    assert "ablation/threshold/0.4/student_compression-mobilenet-v2-s0" in scored
+    control = "labels/people/2/pseudo_labels/none_but_all_the_noise/student_compression-mobilenet-v2-s0"
+    assert {control, "labels/people/2/student_compression_it1-mobilenet-v2-s0"} <= scored
     teacher = read_json(space.runs / control / "config.json")["teacher"]
-    assert teacher == read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0" / "config.json")["hash"]
-    assert not (space.runs / "ablation/threshold/0.4/teacher_both-resnet18-s0").exists()  # the comparison's is used
-    labelled = read_json(space.runs / "labels/people/2/teacher_both-resnet18-s0/config.json")["data"]["pairs"]
+    assert teacher == read_json(space.runs / "labels/people/2/teacher_both-mobilenet-v2-s0" / "config.json")["hash"]
+    assert not (space.runs / "ablation/threshold/0.4/teacher_both-mobilenet-v2-s0").exists()  # the comparison's is used
+    labelled = read_json(space.runs / "labels/people/2/teacher_both-mobilenet-v2-s0/config.json")["data"]["pairs"]
     assert len(labelled) == 1
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in (".gz", ".safetensors")}
     assert grid.run_grid("tiny", todo, jobs=1) == lines

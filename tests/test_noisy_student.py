@@ -169,7 +169,7 @@ def test_students_iterate_and_each_teaches_the_next(faces, tmp_path):
     profile = tiny_profile(tmp_path)
     profile = replace(profile, student=replace(profile.student, later_init="teacher", later_steps_factor=2.0))
     ns.self_train(profile, "student_compression", faces, seed=1)
-    folders = [profile.workspace.runs / f"{phase}-resnet18-s1" for phase in (
+    folders = [profile.workspace.runs / f"{phase}-mobilenet-v2-s1" for phase in (
         "teacher_both", "student_compression_it1", "student_compression_it2"
     )]  # fmt: skip
     configs = [checkpoints.read_json(folder / "config.json") for folder in folders]
@@ -207,16 +207,16 @@ def test_a_students_run_is_the_same_whatever_the_labels_of_the_pool(faces, tmp_p
 def test_the_original_settings_students_see_c40_alone(faces, tmp_path):
     profile = tiny_profile(tmp_path, iterations=1)
     ns.self_train(profile, "student_classic", faces)
-    log = checkpoints.read_log(profile.workspace.runs / "student_classic_it1-resnet18-s0")
+    log = checkpoints.read_log(profile.workspace.runs / "student_classic_it1-mobilenet-v2-s0")
     assert "val_auc_c40" in log[0] and "val_auc_c23" not in log[0]
-    table = pd.read_csv(profile.workspace.runs / "student_classic_it1-resnet18-s0" / "pseudo_labels.csv")
+    table = pd.read_csv(profile.workspace.runs / "student_classic_it1-mobilenet-v2-s0" / "pseudo_labels.csv")
     assert set(table["view"]) == {"c40"}
 
 
 def test_phase_three_learns_from_three_quarters_of_the_labels_and_all_videos(faces, tmp_path):
     profile = tiny_profile(tmp_path, iterations=1)
-    ns.noisy_trained(profile, "resnet18", faces)
-    folder = profile.workspace.runs / "noisy_trained_it1-resnet18-s0"
+    ns.noisy_trained(profile, "mobilenet-v2", faces)
+    folder = profile.workspace.runs / "noisy_trained_it1-mobilenet-v2-s0"
     assert len(checkpoints.read_json(folder / "config.json")["data"]["pairs"]) == 3
     table = pd.read_csv(folder / "pseudo_labels.csv")
     assert set(table["view"]) == {"c23", "c40"} and table["clip"].nunique() == 4  # 1 pair: 2 real and 2 fake clips
@@ -226,7 +226,7 @@ def test_the_student_that_validates_best_is_kept(faces, tmp_path):
     profile = tiny_profile(tmp_path, iterations=3)
     returned = ns.self_train(profile, "student_classic", faces)
     space = profile.workspace.runs
-    first, second, third, kept = (space / f"student_classic{it}-resnet18-s0" for it in ("_it1", "_it2", "_it3", ""))
+    first, second, third, kept = (space / f"student_classic{it}-mobilenet-v2-s0" for it in ("_it1", "_it2", "_it3", ""))
     results = [checkpoints.read_json(folder / "result.json") for folder in (first, second, third)]
     best = (first, second, third)[np.argmax([result["val_auc"] for result in results])]
     config = checkpoints.read_json(kept / "config.json")
@@ -238,7 +238,7 @@ def test_the_student_that_validates_best_is_kept(faces, tmp_path):
     assert (kept / "result.json").stat().st_mtime_ns == before  # nothing was made again
     for folder, value in ((first, 0.1), (second, 0.9), (third, 0.5)):
         checkpoints.write_json(folder / "result.json", {"val_auc": value})
-    ns.select_best(profile, "student_classic", "resnet18", 0, 3)
+    ns.select_best(profile, "student_classic", "mobilenet-v2", 0, 3)
     assert checkpoints.read_json(kept / "config.json")["chosen"] == second.name
     assert torch.equal(checkpoints.load_model(kept).head[-1].weight, checkpoints.load_model(second).head[-1].weight)
 
@@ -246,7 +246,7 @@ def test_the_student_that_validates_best_is_kept(faces, tmp_path):
 def test_the_oracle_has_every_label(faces, tmp_path):
     profile = tiny_profile(tmp_path)
     ns.supervise(profile, "oracle", faces)
-    config = checkpoints.read_json(profile.workspace.runs / "oracle-resnet18-s0" / "config.json")
+    config = checkpoints.read_json(profile.workspace.runs / "oracle-mobilenet-v2-s0" / "config.json")
     assert set(config["data"]["pairs"]) == faces.select(split="train").pairs
 
 
@@ -258,7 +258,7 @@ def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, 
     folder = changed.workspace.runs / "student_compression_it1-efficientnet-b0-s0"
     config = checkpoints.read_json(folder / "config.json")
     assert config["student"]["soft"] is False and config["student"]["teacher_view"] == "c23"
-    assert config["teacher"] == checkpoints.run_hash(profile, "teacher_both", "resnet18", 0)
+    assert config["teacher"] == checkpoints.run_hash(profile, "teacher_both", "mobilenet-v2", 0)
     made = {path.name.split("-")[0] for path in changed.workspace.runs.iterdir()}
     assert made == {"student_compression_it1", "student_compression"}
 

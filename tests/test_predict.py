@@ -18,33 +18,33 @@ from utils.learn.training import trained
 @pytest.fixture
 def profile(tmp_path):
     profile = tiny_profile(tmp_path)
-    trained(profile, "resnet18", make_faces())
+    trained(profile, "mobilenet-v2", make_faces())
     return profile
 
 
 def test_predictions_have_the_agreed_columns_and_the_models_scores(profile, monkeypatch):
     faces = make_faces()
-    table = save_predictions(profile, "trained-resnet18-s0", faces)
-    path = profile.workspace.runs / "trained-resnet18-s0" / SCORES
+    table = save_predictions(profile, "trained-mobilenet-v2-s0", faces)
+    path = profile.workspace.runs / "trained-mobilenet-v2-s0" / SCORES
     saved = pd.read_csv(path, dtype={"video_id": str})
     assert ",".join(saved.columns) == "run,model,phase,seed,method,split,quality,video_id,frame,label,score"
     assert tuple(saved.columns) == COLUMNS
     assert set(saved["split"]) == {"val", "test"} and len(saved) == len(faces.select(split=("val", "test")))
-    assert set(saved["run"]) == {"trained-resnet18-s0"} and set(saved["phase"]) == {"trained"}
+    assert set(saved["run"]) == {"trained-mobilenet-v2-s0"} and set(saved["phase"]) == {"trained"}
     assert np.allclose(saved["score"], table["score"], atol=1e-5)
-    model = checkpoints.load_model(profile.workspace.runs / "trained-resnet18-s0")
+    model = checkpoints.load_model(profile.workspace.runs / "trained-mobilenet-v2-s0")
     one = faces.select(split="test", quality="c40")
     rows = saved.merge(one.index, on=["split", "quality", "video_id", "frame"], how="right")
     assert np.allclose(rows["score"], probabilities(model, one)[:, 1], atol=1e-4)
     plain = gzip.decompress(path.read_bytes())
     assert path.read_bytes() == gzip.compress(plain, mtime=0)  # equal scores, equal files: nothing else is in them
     monkeypatch.setattr(predict, "predict_faces", None)  # a second call reads the file
-    assert save_predictions(profile, "trained-resnet18-s0", faces).equals(saved)
+    assert save_predictions(profile, "trained-mobilenet-v2-s0", faces).equals(saved)
 
 
 @pytest.mark.parametrize("damage", ["cut", "bytes", "text"])
 def test_damaged_scores_are_made_again(profile, damage):
-    faces, name = make_faces(), "trained-resnet18-s0"
+    faces, name = make_faces(), "trained-mobilenet-v2-s0"
     table = save_predictions(profile, name, faces)
     path = profile.workspace.runs / name / SCORES
     whole = path.read_bytes()
@@ -58,7 +58,7 @@ def test_damaged_scores_are_made_again(profile, damage):
 
 
 def test_harder_videos_are_scored_where_there_are_some(profile):
-    faces, name = make_faces(), "trained-resnet18-s0"
+    faces, name = make_faces(), "trained-mobilenet-v2-s0"
     before = save_predictions(profile, name, faces)
     hard = faces.index["pair"] == max(faces.pairs)
     faces = FaceSet(faces.index.assign(split=faces.index["split"].mask(hard, "test_hard")), faces.pixels)
@@ -79,7 +79,7 @@ def test_a_second_method_stands_beside_the_first(profile):
     faces = make_faces()
     fakes = faces.index[faces.index["label"] == 1].assign(method="Deepfakes")
     both = FaceSet(pd.concat([faces.index, fakes], ignore_index=True), faces.pixels)
-    table = save_predictions(profile, "trained-resnet18-s0", both)
+    table = save_predictions(profile, "trained-mobilenet-v2-s0", both)
     counts = table[table["label"] == 1].groupby("method").size()
     assert counts["Deepfakes"] == counts["NeuralTextures"] > 0  # the same video_id, and no key collides
 

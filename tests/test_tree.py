@@ -154,12 +154,16 @@ def test_the_check_of_what_is_no_tree_is_one_line(tmp_path, capsys):
 # ---- large, and through the notebooks ----------------------------------------------------------------------------------------
 
 
+def spoiled_tree(folders, name, train):
+    """Return a tree of small videos by two methods, of which some are gone, damaged or odd, and which."""
+    root = large_tree(folders.mktemp(name), {"train": train, "val": 3, "test": 3}, folders.getbasetemp() / "clips")
+    return root, spoil(root)
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Return a tree of 1,080 small videos by two methods, of which some are gone, damaged or odd, and which."""
-    folder = tmp_path_factory.mktemp("large")
-    root = large_tree(folder / "tree", {"train": 84, "val": 3, "test": 3}, folder / "clips")
-    return root, spoil(root)
+    """Return a spoiled tree of 1,080 videos."""
+    return spoiled_tree(tmp_path_factory, "large", train=84)
 
 
 def test_a_thousand_videos_are_indexed_in_seconds(large):
@@ -209,8 +213,8 @@ def test_a_few_videos_go_as_far_as_they_can(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_large_tree_of_two_methods_goes_through_all_notebooks(large, tmp_path):
-    (root, spoiled), before = large, tracked_changes()
+def test_hundreds_of_videos_of_two_methods_go_through_all_notebooks(tmp_path, tmp_path_factory):
+    (root, spoiled), before = spoiled_tree(tmp_path_factory, "some", train=24), tracked_changes()
     done = run(root, tmp_path, FFPP_PAIRS="0", FFPP_METHODS="Deepfakes,NeuralTextures")
     assert done.returncode == notebooks.PARTIAL, done.stdout + done.stderr
     space = Workspace(tmp_path / "ffpp-smoke")
