@@ -129,6 +129,16 @@ def test_a_student_is_measured_against_the_control_of_its_labels_and_network(mad
     }
 
 
+def test_the_pool_is_held_against_more_labels(made, folder):
+    table = made["unlabelled_worth"].query("split == 'test2' and quality == 'c40'").set_index("labels")
+    assert table["more"].to_dict() == {4: 10, 10: 20, 20: 66, 66: 210} and set(table["versus"]) == {"control", "oracle"}
+    student = [auc_of(folder, PRIMARY[0], seed, pool=1000, frames=24, labels=20) for seed in range(3)]
+    control = [auc_of(folder, PRIMARY[1], seed, labels=66) for seed in range(3)]
+    row = table.loc[20]
+    assert row["value"] == pytest.approx(np.mean(student) - np.mean(control)) and row["lo"] <= row["value"] <= row["hi"]
+    assert row["seeds"] == 3
+
+
 def test_one_threshold_is_set_on_other_people_and_held_for_every_quality(made, folder):
     table = made["unlabelled_alarms"]
     scores = unlabelled.read_study(folder).query("arm == 'control' and labels == 20")

@@ -7,8 +7,9 @@ over identity pairs and seeds, and the variance components of every contrast tha
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,7 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_cells": cells_table(found),
         "unlabelled_contrasts": contrasts_table(found),
         "unlabelled_gains": gains_table(found),
+        "unlabelled_worth": worth_table(found),
         "unlabelled_alarms": alarms_table(found),
         "unlabelled_pilots": pilots_table(found.folder),
         "unlabelled_processors": processors_table(found.folder),
@@ -253,6 +255,26 @@ def gains_table(found: Unlabelled) -> pd.DataFrame:
                 if these and len(these) == len(those):
                     about = {**_about(cell), "split": split, "quality": quality, "seeds": len(these), "versus": rival}
                     rows.append(about | difference(found.evaluation, these, those))
+    return pd.DataFrame(rows)
+
+
+def worth_table(found: Unlabelled) -> pd.DataFrame:
+    """Return one row a number of labels, test and quality: the student with the whole pool minus one that has more labels.
+
+    Rivals are the control with the next greater number of labels, and at last the oracle. Columns labels, more, versus, split,
+    quality, seeds and `value`, `lo`, `hi`.
+    """
+    rows, usual = [], {arm: found.usual(arm) for arm in (*PRIMARY, "oracle")}
+    student, control = PRIMARY
+    counts = (*found.study.label_counts, found.study.all_labels)
+    for labels, more in pairwise(counts):
+        rival = usual["oracle"] if more == counts[-1] else replace(usual[control], labels=more)
+        for split, quality in product(study_splits(found), SEEN):
+            these = found.keys(replace(usual[student], labels=labels), quality, split)
+            those = found.keys(rival, quality, split)
+            if seeds := min(len(these), len(those)):
+                about = {"labels": labels, "more": more, "versus": rival.arm, "split": split, "quality": quality}
+                rows.append(about | {"seeds": seeds} | difference(found.evaluation, these[:seeds], those[:seeds]))
     return pd.DataFrame(rows)
 
 

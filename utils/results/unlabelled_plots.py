@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.config import UNSEEN
-from utils.protocol import ARMS, PRIMARY
+from utils.protocol import ARMS, PRIMARY, StudyConfig
 from utils.results import unlabelled
 from utils.results.style import (
     ARM_COLORS,
@@ -48,36 +49,42 @@ def seeds(found: Unlabelled, name: str) -> Figure | None:
 
 
 def curves(found: Unlabelled, name: str) -> Figure | None:
-    """AUC at c40 against the people of the pool, and against those with labels, with bands of 95 %."""
+    """AUC at c40 against the people of the pool and against those with labels, as far as scored, with bands of 95 %."""
     table = unlabelled.cells_table(found).query("split == @found.study.tests[0] and quality == 'c40'")
-    usual, few = found.study, table[table["network"] == found.network]
-    if few["pool"].nunique() < 3 and few["labels"].nunique() < 3:
+    table = table[table["network"] == found.network]
+    panels = [draw for draw, counted in ((_over_pool, "pool"), (_over_labels, "labels")) if table[counted].nunique() > 2]
+    if not panels:
         return None
-    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 3.2), sharey=True)
-    student, control = PRIMARY
-    here = few[few["labels"] == usual.labels]
-    none = here[here["arm"] == control]
-    for place, frames in enumerate(sorted(usual.frame_counts)):
-        line = pd.concat([none, here[(here["arm"] == student) & (here["frames"] == frames)].sort_values("pool")])
-        ticks = [0, *sorted(usual.pool_sizes)]
-        line = line.assign(place=line["pool"].map({size: at for at, size in enumerate(ticks)}))
-        band(left, line, shade(place, len(usual.frame_counts)), f"{ARMS[student].label}, {frames} frames a clip")
-    for arm in ("teacher", "oracle"):
-        level = few[few["arm"] == arm] if arm == "oracle" else here[here["arm"] == arm]
-        if len(level):
-            left.axhline(level["value"].iloc[0], color=COLORS[arm], linestyle="--", label=ARMS[arm].label)
-    left.set_xticks(range(len(ticks)), ticks)
-    left.set(xlabel="people without labels (0: the control)", ylabel=f"AUC, {name}, c40, {usual.tests[0]}")
-    counts = [*usual.label_counts, usual.all_labels]
-    for arm in ("teacher", control, student, "oracle"):
-        line = few[(few["arm"] == arm) & few["pool"].isin([0, usual.pool]) & few["frames"].isin([0, usual.frames])]
-        line = line.sort_values("labels").assign(place=line.sort_values("labels")["labels"].map(counts.index))
-        band(right, line, COLORS[arm], ARMS[arm].label)
-    right.set_xticks(range(len(counts)), counts)
-    right.set(xlabel="people with labels")
-    for ax in (left, right):
+    fig, axes = plt.subplots(1, len(panels), figsize=(PAGE if len(panels) > 1 else 0.6 * PAGE, 3.2), sharey=True, squeeze=False)
+    for ax, draw in zip(axes[0], panels, strict=True):
+        draw(ax, table, found.study)
         ax.legend(fontsize="x-small", loc="lower right")
+    axes[0, 0].set_ylabel(f"AUC, {name}, c40, {found.study.tests[0]}")
     return fig
+
+
+def _over_pool(ax: Axes, table: pd.DataFrame, study: StudyConfig) -> None:
+    (student, control), here = PRIMARY, table[table["labels"] == study.labels]
+    none, sizes = here[here["arm"] == control], [0, *sorted(study.pool_sizes)]
+    for place, frames in enumerate(sorted(study.frame_counts)):
+        line = pd.concat([none, here[(here["arm"] == student) & (here["frames"] == frames)].sort_values("pool")])
+        line = line.assign(place=line["pool"].map(sizes.index))
+        band(ax, line, shade(place, len(study.frame_counts)), f"{ARMS[student].label}, {frames} frames a clip")
+    for level in (here[here["arm"] == "teacher"], table[table["arm"] == "oracle"]):
+        for row in level.itertuples():
+            ax.axhline(row.value, color=COLORS[row.arm], linestyle="--", label=ARMS[row.arm].label)
+    ax.set_xticks(range(len(sizes)), sizes)
+    ax.set(xlabel="people without labels (0: the control)")
+
+
+def _over_labels(ax: Axes, table: pd.DataFrame, study: StudyConfig) -> None:
+    counts = [*study.label_counts, study.all_labels]
+    usual = table[table["pool"].isin([0, study.pool]) & table["frames"].isin([0, study.frames])].sort_values("labels")
+    for arm in ("teacher", *PRIMARY[::-1], "oracle"):
+        line = usual[usual["arm"] == arm]
+        band(ax, line.assign(place=line["labels"].map(counts.index)), COLORS[arm], ARMS[arm].label)
+    ax.set_xticks(range(len(counts)), counts)
+    ax.set(xlabel="people with labels")
 
 
 def arms(found: Unlabelled, name: str) -> Figure | None:
