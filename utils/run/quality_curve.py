@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import joblib
@@ -45,10 +44,8 @@ def runs_of(profile: Profile) -> pd.DataFrame:
 
 
 def score_run(profile_name: str, run: str, own: str) -> list[str]:
-    """Score the faces of the quality curve with one finished run of the profile `own`; return a line."""
-    profile = get_profile(own)
-    profile = replace(profile, train=replace(profile.train, scorer="openvino"))  # this process does nothing else
-    save_predictions(profile, run, load_faces(get_profile(profile_name)), (SPLIT,), FILE)
+    """Score the faces of the quality curve with one finished run of the profile `own`, in its precision; return a line."""
+    save_predictions(get_profile(own), run, load_faces(get_profile(profile_name)), (SPLIT,), FILE)
     return [f"{run}: scored"]
 
 
