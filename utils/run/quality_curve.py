@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             in_processes(max(1, min(arguments.jobs, len(runs))), calls, lambda lines: bar.update(len(lines)))
         write_scores(QUALITY_CURVE / SCORES, scores_table(profile, runs))
         with atomic(QUALITY_CURVE / VIDEOS) as path:
-            videos = videos_table((get_profile("synthff"), curve), arguments.jobs)
+            videos = videos_table((profile, curve), arguments.jobs)
             videos.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
     except (ValueError, OSError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")
