@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from utils.config import PHASES, RELEASES, UNSEEN, Profile
+from utils.config import CRF, PHASES, RELEASES, UNSEEN, Profile
 from utils.protocol import AIM, PRIMARY, STUDIES
 from utils.results.prose import Estimate, Tables, claim, filled, listed, minus, read_tables, signed
 from utils.results.style import LABELS, MODELS
@@ -557,6 +557,65 @@ def compression_costs(tables):
     return {
         "mean": rows["value"].mean(), "shown": int((rows["lo"] > 0).sum()), "count": len(rows), "most": most["method"],
         "most_value": most["value"], "least": least["method"], "least_value": least["value"],
+    }  # fmt: skip
+
+
+def _curve(tables: Tables, phase: str = "student_compression", model: str = LITE0) -> pd.DataFrame:
+    """Return a network's rows of the quality curve by quality, from the highest bit rate to the lowest."""
+    rows = tables["quality_curve"]
+    return rows[(rows["phase"] == phase) & (rows["model"] == model)].set_index("quality")
+
+
+def _at(rows: pd.DataFrame, quality: str) -> Estimate:
+    return Estimate(*rows.loc[quality, ["value", "lo", "hi"]])
+
+
+@claim(
+    """Down to CRF 33, where {share:.0%} of c23's bit rate is left, the student loses little (AUC {gentle}). Then it falls:
+    {steep} at CRF 36, {c40} at c40, {low} at CRF 43, {lower} at CRF 46, and {last} at CRF 50, where {chance} of {networks}
+    networks can't be told from chance and a face is found in {found:.0%} of the frames.""",
+    holds=lambda n: n.gentle.lo > n.c40.value and n.values == sorted(n.values, reverse=True) and n.last.hi < n.c40.lo
+    and n.chance >= 2,
+)
+def quality_curve(tables):
+    rows, table = _curve(tables), tables["quality_curve"]
+    names = {"gentle": "crf33", "steep": "crf36", "c40": "c40", "low": "crf43", "lower": "crf46", "last": "crf50"}
+    found = {name: _at(rows, quality) for name, quality in names.items()}
+    last = table[table["quality"] == "crf50"]
+    return found | {
+        "share": rows.loc["crf33", "kbits"] / rows.loc["c23", "kbits"], "values": [one.value for one in found.values()],
+        "chance": int(last["chance"].sum()), "networks": len(last), "found": rows.loc["crf50", "found"],
+    }  # fmt: skip
+
+
+@claim(
+    """Bit rate is not all that counts. Near {rate:.0f} kbit/s, HEVC leaves the student an AUC of {hevc} and H.264 {h264}: a
+    better codec keeps more of the traces, too. Small pictures keep least: half the size has {half} at {more:.0f} kbit/s, and
+    c40 {c40} with {less:.0f}.""",
+    holds=lambda n: n.hevc.lo > n.h264.hi and n.half.hi < n.c40.lo and n.more > n.less and n.rates[0] < n.rates[1],
+)
+def quality_codecs(tables):
+    rows = _curve(tables)
+    rates = rows.loc[["hevc", "crf43"], "kbits"].tolist()
+    found = {"hevc": "hevc", "h264": "crf43", "half": "half", "c40": "c40"}
+    return {name: _at(rows, quality) for name, quality in found.items()} | {
+        "rates": rates, "rate": sum(rates) / 2, "more": rows.loc["half", "kbits"], "less": rows.loc["c40", "kbits"],
+    }  # fmt: skip
+
+
+@claim(
+    """With one threshold, which {alarms:.0%} of the real validation clips exceed, the student finds {c23:.0%} of the fakes at
+    c23, {c40:.0%} at c40 and {crf46:.0%} at CRF 46. Coarser H.264 of whole pictures makes it miss fakes and accuse nobody more
+    (at most {most:.1%} of the reals); HEVC and half the size make it accuse {hevc:.0%} and {half:.0%}.""",
+    holds=lambda n: n.c23 > n.c40 > n.crf46 and n.most <= n.alarms < min(n.hevc, n.half),
+)
+def quality_alarms(tables):
+    alarms, rows = 0.05, tables["quality_alarms"]
+    rows = rows[(rows["phase"] == "student_compression") & (rows["alarms"] == alarms)].set_index("quality")
+    whole = [quality for quality in rows.index if quality in CRF or quality.startswith("crf")]
+    return {
+        "alarms": alarms, "c23": rows.loc["c23", "tpr"], "c40": rows.loc["c40", "tpr"], "crf46": rows.loc["crf46", "tpr"],
+        "most": rows.loc[whole, "fpr"].max(), "hevc": rows.loc["hevc", "fpr"], "half": rows.loc["half", "fpr"],
     }  # fmt: skip
 
 

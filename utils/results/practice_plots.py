@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.config import ENCODINGS
 from utils.results.style import (
     ARM_COLORS,
-    COLORS,
+    BASELINE_COLOR,
     ERROR_COLORS,
     HOLLOW,
     LABELS,
@@ -25,6 +28,7 @@ from utils.results.style import (
 from utils.results.tables import load_original
 
 PHASE = "student_compression"
+RATES = (10, 20, 40, 80)  # kbit/s that an axis names
 ERRORS = {"accused": "reals called fake", "missed": "fakes called real"}
 
 
@@ -97,12 +101,15 @@ def quality_curve(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     kinds = [kind for kind in dict.fromkeys(table["codec"]) if kind != "H.264"]
     markers = dict(zip(kinds, "svD^P*X", strict=False))
     fig, ax = plt.subplots(figsize=(PAGE, 3.6))
+    styles = cycle([":", "--", "-."])
     for (phase, model), part in table.groupby(["phase", "model"], sort=False):
-        color = ARM_COLORS.get(phase, COLORS[model])
-        label = LABELS[phase] if phase in ARM_COLORS else f"{MODELS[model]}, {LABELS[phase]}"
+        arm = phase in ARM_COLORS
+        color, style = (ARM_COLORS[phase], "-") if arm else (BASELINE_COLOR, next(styles))
         line = part[part["codec"] == "H.264"]
-        ax.fill_between(line["kbits"], line["lo"], line["hi"], color=color, alpha=0.1, linewidth=0)
-        ax.plot(line["kbits"], line["value"], "o-", color=color, markersize=3.5, label=label)
+        if phase == PHASE:
+            ax.fill_between(line["kbits"], line["lo"], line["hi"], color=color, alpha=0.15, linewidth=0)
+        label = LABELS[phase] if arm else f"{MODELS[model]}, {LABELS[phase]}"
+        ax.plot(line["kbits"], line["value"], style, marker="o", color=color, markersize=3.5, label=label)
         for kind, marker in markers.items():
             other = part[part["codec"] == kind]
             ax.plot(other["kbits"], other["value"], marker, color=color, markersize=5, markerfacecolor=HOLLOW)
@@ -112,8 +119,9 @@ def quality_curve(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     for row in rates.itertuples():
         ax.annotate(f"CRF {ENCODINGS[row.quality].crf}", (row.kbits, 0.44), rotation=90, fontsize="x-small", ha="center")
     ax.axhline(0.5, **REFERENCE_LINE)
-    ax.set(xscale="log", xlabel="measured bit rate, kbit/s", ylabel="AUC over clips, test", ylim=(0.42, 1.01))
-    outside_legend(fig, ax, f"{name}, test; line and band: H.264, 95 % intervals over pairs")
+    _rates(ax)
+    ax.set(ylabel="AUC over clips, test", ylim=(0.42, 1.01))
+    outside_legend(fig, ax, f"{name}, test; lines: H.264; band: the student's 95 % interval")
     return fig
 
 
@@ -128,13 +136,23 @@ def quality_alarms(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     for phase, part in table.groupby("phase", sort=False):
         line = part.set_index("quality").loc[shown]
         for ax, rate in zip(axes, ("tpr", "fpr"), strict=True):
-            ax.fill_between(line["kbits"], line[f"{rate}_lo"], line[f"{rate}_hi"], color=ARM_COLORS[phase], alpha=0.1, lw=0)
+            if phase == PHASE:
+                low, high = line[f"{rate}_lo"], line[f"{rate}_hi"]
+                ax.fill_between(line["kbits"], low, high, color=ARM_COLORS[phase], alpha=0.15, linewidth=0)
             ax.plot(line["kbits"], line[rate], "o-", color=ARM_COLORS[phase], markersize=3.5, label=LABELS[phase])
     axes[1].axhline(0.05, **REFERENCE_LINE)
     for ax, label in zip(axes, ("fakes found", "reals accused"), strict=True):
-        ax.set(xscale="log", xlabel="measured bit rate, kbit/s", ylabel=label)
+        _rates(ax)
+        ax.set(ylabel=label)
     outside_legend(fig, axes[0], f"{name}, test, one threshold for 5 % false alarms on validation")
     return fig
+
+
+def _rates(ax: Axes) -> None:
+    """Put bit rates on the x axis: a logarithmic one, with plain numbers."""
+    ax.set(xscale="log", xlabel="measured bit rate, kbit/s")
+    ax.set_xticks(RATES, [str(rate) for rate in RATES])
+    ax.minorticks_off()
 
 
 def _whole_h264(quality: str) -> bool:

@@ -52,6 +52,7 @@ SETTINGS = {
 REFERENCE_LINE = {"color": "0.6", "linewidth": 0.8, "linestyle": ":"}  # chance, zero, equality
 THRESHOLD_LINE = {"color": "0.2", "linewidth": 1, "linestyle": "--"}
 ORIGINAL_COLOR, BAND_COLOR, HOLLOW = "0.4", "0.9", "white"  # the original project; what counts as chance; hollow dots
+BASELINE_COLOR = "black"  # networks of the original's kind beside arms, whose colours are taken; one line style each
 QUALITY_COLORS = {"c23": "#0173b2", "c40": "#de8f05"}
 AUC_COLORS = "Blues"  # from chance to one, in tables drawn as figures
 FAKELESS_COLORS = {"labels": "#949494", "self_rendered": "#0173b2", "self_blended": "#cc78bc"}  # what is learned from
