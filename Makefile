@@ -3,6 +3,7 @@
 VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 PROFILE := repeat
 
 .DEFAULT_GOAL := help
@@ -81,13 +82,13 @@ $(VENV)/.ready: requirements.txt requirements.lock requirements-no-deps.txt pypr
 		|| { echo "error: Python 3.11 or newer is needed: install it, or name it by make PYTHON=..." >&2; exit 1; }
 	@echo "setting up $(VENV) (several minutes, once)"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	if $(LOCKED); then $(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock; \
-	else $(RUN) -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt; fi
-	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r requirements-no-deps.txt
-	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -e .
+	if $(LOCKED); then $(PIP) --no-compile --require-hashes -r requirements.lock; \
+	else $(PIP) --no-compile -r requirements.txt; fi
+	$(PIP) --no-compile --no-deps --require-hashes -r requirements-no-deps.txt
+	$(PIP) --no-compile --no-deps -e .
 	$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true # what pip does on one core; some templates are no Python
 	@touch $@
 
 $(VENV)/.ready-synthff: requirements-synthff.txt $(VENV)/.ready
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-synthff.txt
+	$(PIP) -r requirements-synthff.txt
 	@touch $@

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from utils.config import CRF, PHASES, RELEASES, UNSEEN, Profile
+from utils.config import PHASES, RELEASES, UNSEEN, Profile
 from utils.protocol import AIM, PRIMARY, STUDIES
 from utils.results.prose import Estimate, Tables, claim, filled, listed, minus, read_tables, signed
+from utils.results.quality_curve import kind_of
 from utils.results.style import LABELS, MODELS
 
 LITE0, XCEPTION = "efficientnet-lite0", "xception"
@@ -329,7 +330,7 @@ def unlabelled_noise(tables):
 )
 def unlabelled_processor(tables):
     moved = tables["unlabelled_processors"].query("quality == 'c40'")
-    gains, arms = (part["moved"].abs() for _, part in sorted(moved.groupby(moved["arm"] != "gain")))
+    gains, arms = (moved.query(f"arm {which} 'gain'")["moved"].abs() for which in ("==", "!="))
     spread = _one(tables["unlabelled_contrasts"], **_gain())["sd_seeds"]
     return {"seeds": len(gains), "gain": gains.max(), "arms": arms.max(), "seed": spread}
 
@@ -573,14 +574,9 @@ def compression_costs(tables):
     }  # fmt: skip
 
 
-def _curve(tables: Tables, phase: str = "student_compression", model: str = LITE0) -> pd.DataFrame:
-    """Return a network's rows of the quality curve by quality, from the highest bit rate to the lowest."""
-    rows = tables["quality_curve"]
-    return rows[(rows["phase"] == phase) & (rows["model"] == model)].set_index("quality")
-
-
-def _at(rows: pd.DataFrame, quality: str) -> Estimate:
-    return Estimate(*rows.loc[quality, ["value", "lo", "hi"]])
+def _curve(tables: Tables) -> pd.DataFrame:
+    """Return the student's rows of the quality curve, from the highest bit rate to the lowest."""
+    return tables["quality_curve"].query("phase == 'student_compression' and model == @LITE0")
 
 
 @claim(
@@ -593,11 +589,12 @@ def _at(rows: pd.DataFrame, quality: str) -> Estimate:
 def quality_curve(tables):
     rows, table = _curve(tables), tables["quality_curve"]
     names = {"gentle": "crf33", "steep": "crf36", "c40": "c40", "low": "crf43", "lower": "crf46", "last": "crf50"}
-    found = {name: _at(rows, quality) for name, quality in names.items()}
+    found = {name: _estimate(rows, quality=quality) for name, quality in names.items()}
     last = table[table["quality"] == "crf50"]
     return found | {
-        "share": rows.loc["crf33", "kbits"] / rows.loc["c23", "kbits"], "values": [one.value for one in found.values()],
-        "chance": int(last["chance"].sum()), "networks": len(last), "found": rows.loc["crf50", "found"],
+        "share": _one(rows, quality="crf33")["kbits"] / _one(rows, quality="c23")["kbits"],
+        "values": [one.value for one in found.values()],
+        "chance": int(last["chance"].sum()), "networks": len(last), "found": _one(rows, quality="crf50")["found"],
     }  # fmt: skip
 
 
@@ -608,11 +605,11 @@ def quality_curve(tables):
     holds=lambda n: n.hevc.lo > n.h264.hi and n.half.hi < n.c40.lo and n.more > n.less and n.rates[0] < n.rates[1],
 )
 def quality_codecs(tables):
-    rows = _curve(tables)
-    rates = rows.loc[["hevc", "crf43"], "kbits"].tolist()
-    found = {"hevc": "hevc", "h264": "crf43", "half": "half", "c40": "c40"}
-    return {name: _at(rows, quality) for name, quality in found.items()} | {
-        "rates": rates, "rate": sum(rates) / 2, "more": rows.loc["half", "kbits"], "less": rows.loc["c40", "kbits"],
+    rows, names = _curve(tables), {"hevc": "hevc", "h264": "crf43", "half": "half", "c40": "c40"}
+    kbits = {name: _one(rows, quality=quality)["kbits"] for name, quality in names.items()}
+    rates = [kbits["hevc"], kbits["h264"]]
+    return {name: _estimate(rows, quality=quality) for name, quality in names.items()} | {
+        "rates": rates, "rate": sum(rates) / 2, "more": kbits["half"], "less": kbits["c40"],
     }  # fmt: skip
 
 
@@ -625,7 +622,7 @@ def quality_codecs(tables):
 def quality_alarms(tables):
     alarms, rows = 0.05, tables["quality_alarms"]
     rows = rows[(rows["phase"] == "student_compression") & (rows["alarms"] == alarms)].set_index("quality")
-    whole = [quality for quality in rows.index if quality in CRF or quality.startswith("crf")]
+    whole = [quality for quality in rows.index if kind_of(quality) == "H.264"]
     return {
         "alarms": alarms, "c23": rows.loc["c23", "tpr"], "c40": rows.loc["c40", "tpr"], "crf46": rows.loc["crf46", "tpr"],
         "most": rows.loc[whole, "fpr"].max(), "hevc": rows.loc["hevc", "fpr"], "half": rows.loc["half", "fpr"],

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.config import ENCODINGS
+from utils.results.quality_curve import kind_of
 from utils.results.style import (
     ARM_COLORS,
     BASELINE_COLOR,
@@ -132,7 +133,7 @@ def quality_alarms(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
         return None
     table = table[(table["alarms"] == 0.05) & (table["phase"].isin(ARM_COLORS))]
     fig, axes = plt.subplots(1, 2, figsize=(PAGE, 2.8), sharex=True)
-    shown = [quality for quality in dict.fromkeys(table["quality"]) if _whole_h264(quality)]
+    shown = [quality for quality in dict.fromkeys(table["quality"]) if kind_of(quality) == "H.264"]
     for phase, part in table.groupby("phase", sort=False):
         line = part.set_index("quality").loc[shown]
         for ax, rate in zip(axes, ("tpr", "fpr"), strict=True):
@@ -153,11 +154,6 @@ def _rates(ax: Axes) -> None:
     ax.set(xscale="log", xlabel="measured bit rate, kbit/s")
     ax.set_xticks(RATES, [str(rate) for rate in RATES])
     ax.minorticks_off()
-
-
-def _whole_h264(quality: str) -> bool:
-    how = ENCODINGS[quality]
-    return (how.codec, how.scale, how.times) == ("libx264", 1.0, 1)
 
 
 PRACTICE_FIGURES = {
