@@ -7,6 +7,7 @@ over identity pairs and seeds, and the variance components of every contrast tha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
@@ -36,6 +37,8 @@ COLUMNS = (*CELL, "seed", *CLIP, "label", "faces", "score", "protocol")  # of th
 TEXT = dict.fromkeys(("arm", "network", "split", "quality", "method", "video_id", "pair", "protocol"), str)
 LEVEL = "video"
 RECORD = "opened.json"  # beside the scores: after which protocol, when and by which code each stage was scored, and its hash
+JUDGED = "pseudo_labels.csv"  # beside them: how many of the faces that each student learned from had the right label
+JUDGED_COLUMNS = (*CELL, "seed", "faces", "right")
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
 
 
@@ -180,7 +183,10 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_contrasts": contrasts_table(found),
         "unlabelled_gains": gains_table(found),
         "unlabelled_worth": worth_table(found),
+        "unlabelled_beside": beside_table(found),
         "unlabelled_alarms": alarms_table(found),
+        "unlabelled_alarm_gaps": alarm_gaps_table(found),
+        "unlabelled_right": right_table(found.folder),
         "unlabelled_pilots": pilots_table(found.folder),
         "unlabelled_processors": processors_table(found.folder),
     }
@@ -278,6 +284,40 @@ def worth_table(found: Unlabelled) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def beside_table(found: Unlabelled) -> pd.DataFrame:
+    """Return differences that the protocol doesn't name, but that say what a gain is made of: described, without a verdict.
+
+    Control and student against the teacher that both start from, and the student with the most labels against an oracle that is
+    shown as many images a step. Columns these, labels, those, split, quality, seeds and `value`, `lo`, `hi`.
+    """
+    teacher, (student, control) = found.usual("teacher"), (found.usual(arm) for arm in PRIMARY)
+    most = replace(student, labels=max(found.study.label_counts))
+    rows = []
+    for these, those in ((control, teacher), (student, teacher), (most, found.usual("oracle_images"))):
+        for split, quality in product(study_splits(found), SEEN):
+            ours, theirs = (found.keys(cell, quality, split) for cell in (these, those))
+            if seeds := min(len(ours), len(theirs)):
+                about = {"these": these.arm, "labels": these.labels, "those": those.arm, "split": split, "quality": quality}
+                rows.append(about | {"seeds": seeds} | difference(found.evaluation, ours[:seeds], theirs[:seeds]))
+    return pd.DataFrame(rows)
+
+
+def right_table(folder: Path) -> pd.DataFrame:
+    """Return how many of the pseudo-labels were right, a row a student: `right` is a share, the mean over its seeds.
+
+    Weighted by the faces that were learned from; no rows where no student was judged. Raises ValueError that names the file
+    for other columns or more right faces than there are.
+    """
+    path = folder / JUDGED
+    if not path.is_file():
+        return pd.DataFrame(columns=[*CELL, "seeds", "right", "least", "most"])
+    table = pd.read_csv(path)
+    if tuple(table.columns) != JUDGED_COLUMNS or not table["right"].between(0, table["faces"]).all():
+        raise ValueError(f"{path}: not what was judged: take it from git again (`git checkout`)")
+    by_cell = (table["right"] / table["faces"]).groupby([table[name] for name in CELL], sort=False)
+    return by_cell.agg(seeds="size", right="mean", least="min", most="max").reset_index()
+
+
 def study_splits(found: Unlabelled) -> list[str]:
     """Return the tests that were scored, the usual one first."""
     scored = set(found.scores["split"].unique())
@@ -292,17 +332,36 @@ def alarms_table(found: Unlabelled) -> pd.DataFrame:
     reach at c23 and c40; it is held for every quality. `tpr` and `fpr` are means over seeds, with intervals over pairs and
     seeds. No rows where only one test was scored.
     """
-    splits, rows = study_splits(found), []
-    if len(splits) < 2:
-        return pd.DataFrame()
-    for arm in dict.fromkeys(cell.arm for cell in found.cells() if cell == found.usual(cell.arm)):
-        scored = found.scores[found.scores["run"].isin(found.runs(found.usual(arm)))]
-        elsewhere = scored[(scored["split"] == splits[1]) & (scored["label"] == 0) & scored["quality"].isin(SEEN)]
-        for alarms in ALARMS.values():
-            threshold = elsewhere.groupby("seed")["score"].quantile(1 - alarms)
-            for quality in (*SEEN, *UNSEEN):
-                clips = scored[(scored["split"] == splits[0]) & (scored["quality"] == quality)]
-                if len(clips):
-                    flagged = clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))
-                    rows.append({"arm": arm, "quality": quality, "alarms": alarms} | rates(flagged, found.resamples))
+    rows = [
+        {"arm": arm, "quality": quality, "alarms": alarms} | rates(clips, found.resamples)
+        for arm in dict.fromkeys(cell.arm for cell in found.cells() if cell == found.usual(cell.arm))
+        for alarms in ALARMS.values()
+        for quality, clips in _flagged(found, arm, alarms)
+    ]
     return pd.DataFrame(rows)
+
+
+def alarm_gaps_table(found: Unlabelled) -> pd.DataFrame:
+    """Return the same of the student minus its control, clip by clip: `tpr` and `fpr` are paired differences."""
+    rows, clip = [], ["seed", "video_id"]
+    for alarms in ALARMS.values():
+        (ours, theirs) = (dict(_flagged(found, arm, alarms)) for arm in PRIMARY)
+        for quality in ours.keys() & theirs.keys():
+            both = ours[quality].merge(theirs[quality][[*clip, "flagged"]], on=clip, suffixes=("", "_theirs"))
+            gap = both.assign(flagged=both["flagged"].astype(float) - both["flagged_theirs"])
+            rows.append({"quality": quality, "alarms": alarms} | rates(gap, found.resamples))
+    return pd.DataFrame(rows).sort_values(["alarms", "quality"], ignore_index=True) if rows else pd.DataFrame()
+
+
+def _flagged(found: Unlabelled, arm: str, alarms: float) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each quality with the first test's clips of it, `flagged` where an arm's fixed threshold says fake."""
+    splits = study_splits(found)
+    scored = found.scores[found.scores["run"].isin(found.runs(found.usual(arm)))]
+    if len(splits) < 2 or scored.empty:
+        return
+    elsewhere = scored[(scored["split"] == splits[1]) & (scored["label"] == 0) & scored["quality"].isin(SEEN)]
+    threshold = elsewhere.groupby("seed")["score"].quantile(1 - alarms)
+    for quality in (*SEEN, *UNSEEN):
+        clips = scored[(scored["split"] == splits[0]) & (scored["quality"] == quality)]
+        if len(clips):
+            yield quality, clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))

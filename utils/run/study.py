@@ -28,16 +28,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from utils.config import Profile, get_profile
+from utils.learn import noisy_student
 from utils.learn.cells import draw_people, folder_of, is_finished, some_frames, train_cell
 from utils.learn.checkpoints import CHECKPOINT, git
 from utils.learn.dataset import FaceSet, load_faces
-from utils.learn.noisy_student import judge
 from utils.learn.predict import save_predictions
 from utils.learn.scores import SCORES, read_scores, write_scores
-from utils.paths import PROTOCOL, ROOT, read_json, write_json
+from utils.paths import PROTOCOL, ROOT, atomic, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
-from utils.results.unlabelled import CLIP, COLUMNS, RECORD, digest
+from utils.results.unlabelled import CELL, CLIP, COLUMNS, JUDGED, JUDGED_COLUMNS, RECORD, digest
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
@@ -80,7 +80,7 @@ def run_cell(profile_name: str, cell: Cell) -> list[str]:
     if ARMS[cell.arm].learns == "pseudo-labels":
         study = study_of(profile)
         pool = faces.select(split=study.pool_split, pairs=draw_people(study, cell, faces).pool)
-        judge(folder_of(profile, cell), some_frames(pool, cell.frames), cell.seed)
+        noisy_student.judge(folder_of(profile, cell), some_frames(pool, cell.frames), cell.seed)
     result = read_json(folder_of(profile, cell) / "result.json")
     line = f"{cell}: val_auc {result['val_auc']:.3f} in {duration(result['seconds'])}"
     tqdm.write(line)
@@ -194,7 +194,22 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
         write_scores(table_of(profile, stage), pd.concat(parts, ignore_index=True).assign(protocol=commit)[list(COLUMNS)])
         opened["stages"][stage]["sha256"] = digest(table_of(profile, stage))
         write_json(record, opened)
+    save_judged(profile, [cell for stage in opened["stages"] for cell in cells(profile, only=[stage])])
     return [table_of(profile, stage) for stage in todo]
+
+
+def save_judged(profile: Profile, scored: Sequence[Cell]) -> Path:
+    """Save how many of the faces that each student learned from had the right label: JUDGED, one row a student and seed."""
+    rows = []
+    for cell in scored:
+        path = folder_of(profile, cell) / noisy_student.JUDGED
+        if path.is_file():
+            clips = pd.read_csv(path)
+            row = {name: getattr(cell, name) for name in (*CELL, "seed")}
+            rows.append(row | {"faces": clips["copies"].sum(), "right": clips["copies_right"].sum()})
+    with atomic(profile.workspace.study / JUDGED) as temporary:
+        pd.DataFrame(rows, columns=JUDGED_COLUMNS).to_csv(temporary, index=False, lineterminator="\n")
+    return profile.workspace.study / JUDGED
 
 
 def test_faces(profile: Profile) -> FaceSet:
