@@ -192,11 +192,26 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 10) ->
     return float(np.abs(np.bincount(place, scores - labels, bins)).sum() / len(scores))
 
 
-def crossed_share(table: np.ndarray, resamples: int) -> dict[str, float]:
-    """Return the mean of shares (S, G), a row a seed, a column a pair or person, and its interval over both, drawn crossed."""
-    seeds, groups = table.shape
-    some, others = resample_seeds(seeds, resamples), resample_pairs(groups, resamples) / groups
-    return estimate(table.mean(), np.einsum("rs,sp,rp->r", some, table, others))
+def crossed_share(clips: pd.DataFrame, column: str, group: str, resamples: int) -> dict[str, float]:
+    """Return the share of clips that have a `column`, with its interval over seeds and groups (pairs, people), drawn crossed.
+
+    `clips` has a row a seed and clip, with columns seed, `group` and `column` (true or false, or a difference of two such);
+    every seed has the same clips, but one group may have more of them than another.
+    """
+    table = clips.astype({column: float}).pivot_table(column, "seed", group, aggfunc=["sum", "count"])
+    hits, counts = (table[name].to_numpy(dtype=float) for name in ("sum", "count"))
+    some, others = resample_seeds(len(hits), resamples), resample_pairs(hits.shape[1], resamples)
+    drawn = [np.einsum("rs,sp,rp->r", some, part, others) for part in (hits, counts)]
+    return estimate(hits.sum() / counts.sum(), drawn[0] / drawn[1])
+
+
+def alarm_thresholds(reals: pd.DataFrame, alarms: float) -> pd.Series:
+    """Return, seed by seed, the lowest score of real clips that no more than a share `alarms` of them lies above."""
+
+    def lowest(scores: pd.Series) -> float:
+        return np.sort(scores)[len(scores) - 1 - int(alarms * len(scores) + 1e-9)]
+
+    return reals.groupby("seed")["score"].agg(lowest)
 
 
 def rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
@@ -206,8 +221,7 @@ def rates(flagged: pd.DataFrame, resamples: int) -> dict[str, float]:
     """
     out = {"seeds": flagged["seed"].nunique()}
     for name, label in (("tpr", 1), ("fpr", 0)):
-        share = flagged[flagged["label"] == label].pivot_table("flagged", "seed", "pair").to_numpy(dtype=float)
-        found = crossed_share(share, resamples)
+        found = crossed_share(flagged[flagged["label"] == label], "flagged", "pair", resamples)
         out |= {name: found["value"], f"{name}_lo": found["lo"], f"{name}_hi": found["hi"]}
     return out
 

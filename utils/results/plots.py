@@ -22,6 +22,7 @@ from utils.results.metrics import (
     video_scores,
 )
 from utils.results.style import (
+    ARM_COLORS,
     AUC_COLORS,
     COLORS,
     COLUMN,
@@ -48,16 +49,16 @@ def roc_by_quality(predictions: pd.DataFrame, evaluation: Evaluation, name: str)
         return None
     videos = video_scores(predictions.query("split == 'test'"))
     qualities = sorted(table["quality"].unique())
-    fig, axes = quality_panels(qualities, name, 3.6)
+    fig, axes = quality_panels(qualities, name, 3.2)
     for ax, quality in zip(axes, qualities, strict=True):
         for row in table[table["quality"] == quality].itertuples():
             part = videos[(videos["run"] == row.run) & (videos["quality"] == quality)]
             fpr, tpr, _ = roc_curve(part["label"], part["score"], drop_intermediate=False)
-            ax.plot(fpr, tpr, color=COLORS[row.model], label=f"{method_label(row)}: {row.auc:.3f}")
+            ax.plot(fpr, tpr, color=COLORS[row.model], label=method_label(row))
         ax.plot([0, 1], [0, 1], **REFERENCE_LINE)
         ax.set(xlabel="false alarms on real videos")
-        ax.legend(title="AUC", loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize="x-small", ncols=2)
     axes[0].set_ylabel("fake videos found")
+    outside_legend(fig, axes[0])
     return fig
 
 
@@ -132,19 +133,25 @@ def transfer(table: pd.DataFrame, name: str) -> Figure | None:
         grid = part.pivot_table(index="trained_on", columns="tested_on", values="value").loc[rows]
         sns.heatmap(grid, ax=ax, vmin=0.5, vmax=1, annot=True, fmt=".3f", cmap=AUC_COLORS, cbar=False)
         ax.set(xlabel="tested on the fakes of", ylabel="trained on" if ax is axes[0] else "")
-        ax.tick_params(axis="both", rotation=0, labelsize="x-small")
+        ax.tick_params(axis="both", rotation=0, labelsize="small")
     return fig
 
 
-def learning_curves(logs: dict[str, pd.DataFrame]) -> Figure:
-    """Loss and validation AUC over optimiser steps, one line a run; `logs` holds the tables of runs' log.jsonl.
+def learning_curves(logs: dict[str, pd.DataFrame], runs: pd.DataFrame) -> Figure:
+    """Loss and validation AUC over optimiser steps, one line a run; `logs` holds the tables of runs' log.jsonl by run.
 
-    Reads the columns step, loss and val_auc.
+    Reads the columns step, loss and val_auc; `runs` has run, phase and model of each, in any number of rows. Networks have
+    their colour, and arms theirs; of a network's two phases the later is dashed.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.6))
-    for color, (run, log) in zip(sns.color_palette("colorblind", max(len(logs), 1)), logs.items(), strict=True):
-        left.plot(log["step"], log["loss"], color=color, label=run)
-        right.plot(log["step"], log["val_auc"], color=color, marker=".", label=run)
+    about = runs.drop_duplicates("run").set_index("run")
+    for run, log in logs.items():
+        phase = about.loc[run, "phase"].partition("_it")[0]
+        line = {"color": ARM_COLORS.get(phase, COLORS[about.loc[run, "model"]]), "label": method_label(about.loc[run]),
+                "linestyle": "--" if phase == "post_trained" else "-"}  # fmt: skip
+        left.plot(log["step"], log["loss"], **line)
+        right.plot(log["step"], log["val_auc"], marker=".", **line)
+    right.axhline(0.5, **REFERENCE_LINE)
     left.set(xlabel="optimiser steps", ylabel="training loss")
     right.set(xlabel="optimiser steps", ylabel="validation AUC")
     outside_legend(fig, left)

@@ -174,9 +174,9 @@ def groups_table(clips: pd.DataFrame, groups: pd.DataFrame, phase: str, resample
             for error, label in (("accused", 0), ("missed", 1)):
                 of = some[some["label"] == label]
                 if len(of):
-                    errors = of.pivot_table("wrong", "seed", "target").to_numpy(dtype=float)
                     about = {"factor": factor, "group": group, "quality": quality, "error": error}
-                    rows.append(about | {"people": of["target"].nunique()} | crossed_share(errors, resamples))
+                    about |= {"people": of["target"].nunique()}
+                    rows.append(about | crossed_share(of, "wrong", "target", resamples))
     return pd.DataFrame(rows)
 
 

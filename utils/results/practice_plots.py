@@ -14,6 +14,7 @@ from utils.results.quality_curve import kind_of
 from utils.results.style import (
     ARM_COLORS,
     BASELINE_COLOR,
+    COLUMN,
     ERROR_COLORS,
     HOLLOW,
     LABELS,
@@ -22,6 +23,7 @@ from utils.results.style import (
     PAGE,
     QUALITY_COLORS,
     REFERENCE_LINE,
+    UNDER_TEXT,
     dots_with_intervals,
     outside_legend,
     quality_panels,
@@ -40,7 +42,7 @@ def calibration(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
         return None
     table = table[table["phase"] == PHASE]
     qualities = sorted(table["quality"].unique())
-    fig, axes = quality_panels(qualities, name, 3.3, LABELS[PHASE])
+    fig, axes = quality_panels(qualities, name, 2.7, LABELS[PHASE])
     for ax, quality in zip(axes, qualities, strict=True):
         for scores, label in (("score", "as scored"), ("cooled", "at validation's temperature")):
             part, color = table[(table["quality"] == quality) & (table["scores"] == scores)], QUALITY_COLORS[quality]
@@ -48,11 +50,13 @@ def calibration(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
             ax.plot(part["p"], part["fakes"], "o-", color=color, markerfacecolor=fill, markersize=4, label=label)
             if scores == "cooled":
                 for row in part.itertuples():
-                    ax.annotate(row.clips, (row.p, row.fakes), (5, -9), textcoords="offset points", fontsize="x-small")
+                    below = row.fakes > 0.5  # away from the line
+                    ax.annotate(row.clips, (row.p, row.fakes), (0, -11 if below else 5), textcoords="offset points",
+                                ha="center", fontsize="small", bbox=UNDER_TEXT)  # fmt: skip
         ax.plot([0, 1], [0, 1], **REFERENCE_LINE)
-        ax.set(xlabel="score of the clips", aspect="equal", xlim=(-0.03, 1.08), ylim=(-0.06, 1.05))
-        ax.legend(fontsize="x-small", loc="lower right")
-    axes[0].set_ylabel("share of fakes; numbers: clips, all seeds")
+        ax.set(xlabel="score of the clips", xlim=(-0.04, 1.04), ylim=(-0.08, 1.12))
+        ax.legend(fontsize="small", loc="lower right")
+    axes[0].set_ylabel("share of fakes; numbers: clips")
     return fig
 
 
@@ -64,11 +68,11 @@ def groups(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     table = table[table["quality"] == "c40"]
     table = table.assign(row=[f"{row.factor}: {row.group} ({row.people})" for row in table.itertuples()])
     rows = list(dict.fromkeys(table["row"]))
-    fig, ax = plt.subplots(figsize=(PAGE * 0.7, 0.9 + 0.25 * len(rows)))
+    fig, ax = plt.subplots(figsize=(COLUMN, 0.9 + 0.24 * len(rows)))
     for shift, (error, text) in zip((-0.12, 0.12), ERRORS.items(), strict=True):
         dots_with_intervals(ax, table[table["error"] == error], rows, shift, color=ERROR_COLORS[error], label=text)
     ax.set(xlabel="share of clips, 95 % intervals")
-    outside_legend(fig, ax, f"{name}, c40, test, {LABELS[PHASE]}; in brackets: people")
+    outside_legend(fig, ax, f"{name}, c40, test; in brackets: people")
     return fig
 
 
@@ -79,7 +83,7 @@ def split_rules(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
         return None
     rows = [f"{rule} set aside" for rule in dict.fromkeys(table["rule"])]
     table = table[table["metric"] == "accuracy"].assign(row=table["rule"] + " set aside")
-    fig, ax = plt.subplots(figsize=(PAGE * 0.75, 2.3))
+    fig, ax = plt.subplots(figsize=(PAGE, 2.0))
     original = load_original()
     for place, column in ((0.13, "val_acc_all"), (-0.13, "test_acc_all")):  # the 18 cases, no mean of them
         about = {"color": ORIGINAL_COLOR, "markerfacecolor": HOLLOW if column.startswith("val") else ORIGINAL_COLOR}
@@ -118,10 +122,10 @@ def quality_curve(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
         ax.plot([], [], marker, color=ORIGINAL_COLOR, markersize=5, markerfacecolor=HOLLOW, label=kind)
     rates = table[table["codec"] == "H.264"].drop_duplicates("quality")
     for row in rates.itertuples():
-        ax.annotate(f"CRF {ENCODINGS[row.quality].crf}", (row.kbits, 0.44), rotation=90, fontsize="x-small", ha="center")
+        ax.annotate(f"CRF {ENCODINGS[row.quality].crf}", (row.kbits, 0.35), rotation=90, fontsize="small", ha="center")
     ax.axhline(0.5, **REFERENCE_LINE)
     _rates(ax)
-    ax.set(ylabel="AUC over clips, test", ylim=(0.42, 1.01))
+    ax.set(ylabel="AUC over clips, test", ylim=(0.33, 1.01))
     outside_legend(fig, ax, f"{name}, test; lines: H.264; band: the student's 95 % interval")
     return fig
 
@@ -145,7 +149,7 @@ def quality_alarms(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     for ax, label in zip(axes, ("fakes found", "reals accused"), strict=True):
         _rates(ax)
         ax.set(ylabel=label)
-    outside_legend(fig, axes[0], f"{name}, test, one threshold for 5 % false alarms on validation")
+    outside_legend(fig, axes[0], f"{name}, test, one threshold for 5 % false alarms on validation; band: 95 %")
     return fig
 
 

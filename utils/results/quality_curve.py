@@ -9,12 +9,13 @@ import pandas as pd
 from utils.config import CRF, ENCODINGS
 from utils.learn.scores import TEXT
 from utils.paths import QUALITY_CURVE
-from utils.results.metrics import ALARMS, VIDEO, by_method, evaluate, rates
+from utils.results.metrics import ALARMS, VIDEO, alarm_thresholds, by_method, evaluate, rates
 
 SCORES, VIDEOS = "scores.csv.gz", "videos.csv"
 PHASES = ("trained", "teacher_c23", "teacher_both", "student_compression", "oracle")  # whose networks are shown
 COLUMNS = (*VIDEO, "pair", "faces", "score")  # of the scores, one row a clip
 SPLIT, LEVEL = "test", "video"
+REMEDY = "take it from git again (`git checkout`)"
 
 
 def load_scores(folder: Path = QUALITY_CURVE) -> pd.DataFrame | None:
@@ -25,11 +26,10 @@ def load_scores(folder: Path = QUALITY_CURVE) -> pd.DataFrame | None:
     path = folder / SCORES
     if not path.is_file():
         return None
-    remedy = "take it from git again (`git checkout`)"
     try:
-        scores = pd.read_csv(path, dtype=TEXT | {"pair": str})
+        scores = pd.read_csv(path, dtype=TEXT | {"pair": str, "score": float})
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path}: no gzipped CSV ({error}): {remedy}") from None
+        raise ValueError(f"{path}: no gzipped CSV of scores ({error}): {REMEDY}") from None
     problems = {
         "other columns": tuple(scores.columns) != COLUMNS,
         "an unknown quality": "quality" in scores and not scores["quality"].isin(ENCODINGS).all(),
@@ -38,7 +38,7 @@ def load_scores(folder: Path = QUALITY_CURVE) -> pd.DataFrame | None:
     }
     for problem, is_there in problems.items():
         if is_there:
-            raise ValueError(f"{path}: {problem}: {remedy}")
+            raise ValueError(f"{path}: {problem}: {REMEDY}")
     return scores
 
 
@@ -48,6 +48,9 @@ def tables(resamples: int, folder: Path = QUALITY_CURVE) -> dict[str, pd.DataFra
     if scores is None:
         return {}
     videos = pd.read_csv(folder / VIDEOS)
+    lacking = set(scores["quality"]) - set(videos.get("quality", ()))
+    if not {"kbits", "found"} <= set(videos) or lacking:
+        raise ValueError(f"{folder / VIDEOS}: no bit rate of {', '.join(sorted(lacking)) or 'any quality'}: {REMEDY}")
     return {"quality_curve": auc_table(scores, videos, resamples), "quality_alarms": alarms_table(scores, videos, resamples)}
 
 
@@ -78,7 +81,7 @@ def alarms_table(scores: pd.DataFrame, videos: pd.DataFrame, resamples: int) -> 
     for (phase, model), part in scores[scores["split"] == SPLIT].groupby(["phase", "model"]):
         mine = reals[(reals["phase"] == phase) & (reals["model"] == model)]
         for alarms in ALARMS.values():
-            threshold = mine.groupby("seed")["score"].quantile(1 - alarms)
+            threshold = alarm_thresholds(mine, alarms)
             for quality, clips in part.groupby("quality"):
                 flagged = clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))
                 about = {"phase": phase, "model": model, "alarms": alarms, "quality": quality, "kbits": kbits[quality]}

@@ -61,7 +61,7 @@ def labels(study: Study, name: str) -> Figure | None:
     table = tables.labels_table(study).query("quality == 'c40'")
     if table["people"].nunique() < 2:
         return None
-    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.9))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.8))
     order = {people: place for place, people in enumerate(sorted(table["people"].unique()))}
     table = table.assign(place=table["people"].map(order)).sort_values("place")
     for phase in ("teacher_both", "control", "student_compression", "oracle"):
@@ -74,7 +74,7 @@ def labels(study: Study, name: str) -> Figure | None:
     for ax, what in ((left, f"AUC, {name}, c40, test videos"), (right, "what is added to the AUC")):
         ax.set_xticks(range(len(order)), list(order))
         ax.set(xlabel="people with labels", ylabel=what)
-        ax.legend(fontsize="x-small", loc="lower right" if ax is left else "upper right")
+        ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2 if ax is left else 1)
     return fig
 
 

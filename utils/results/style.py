@@ -16,7 +16,9 @@ from utils.paths import atomic
 
 MODELS = {name: network.label for name, network in NETWORKS.items()}
 LABELS = {name: one.label for name, one in (PHASES | ARMS).items()} | {"control": "control: labels alone, student's noise"}
-COLORS = dict(zip(MODELS, [*sns.color_palette("colorblind"), *sns.color_palette("dark")], strict=False))  # ten, and ten more
+_TEN = sns.color_palette("colorblind")
+_TEN[6], _TEN[9] = _TEN[9], _TEN[6]  # two pinks apart: EfficientNet-B4 has the first
+COLORS = dict(zip(MODELS, [*_TEN, *sns.color_palette("dark")], strict=False))  # ten, and ten more
 ARM_COLORS = {  # in the order of figures: who has least to learn from first, and the control beside its student
     "teacher_c40": "#de8f05",
     "teacher_c23": "#56b4e9",
@@ -60,13 +62,14 @@ CLASS_COLORS = {"real": "#029e73", "fake": "#d55e00"}
 ERROR_COLORS = {"accused": CLASS_COLORS["real"], "missed": CLASS_COLORS["fake"]}  # by the class that is judged wrongly
 VERDICT_COLORS = CLASS_COLORS | {"abstains": "#8c8c8c"}
 ON_PICTURE = {"color": "white", "bbox": {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"}}  # text
+UNDER_TEXT = {"facecolor": "white", "alpha": 0.8, "pad": 0.5, "edgecolor": "none"}  # numbers that lines would cross
 HEAT = {"cmap": "inferno", "alpha": 0.55, "vmin": 0, "vmax": 1}  # over a picture
 COLUMN, PAGE = 3.4, 7.0  # inches: width of a column and of a page of the report
 
 
 def use_house_style() -> None:
     """Set fonts, lines and the byte-stable file options of every figure."""
-    sns.set_theme(context="paper", style="ticks", font="DejaVu Sans", font_scale=0.85)
+    sns.set_theme(context="paper", style="ticks", font="DejaVu Sans", font_scale=0.9)
     plt.rcParams.update(
         {
             "axes.spines.top": False,
@@ -101,8 +104,10 @@ def save_figure(fig: Figure, path: Path | str) -> Path:
 
 
 def method_label(row) -> str:
-    """Return "network, phase" of a table's row."""
-    return f"{MODELS[row.model]}, {LABELS.get(row.phase, row.phase)}"
+    """Return "network, phase" of a table's row, with the iteration of a student that is not the one that was kept."""
+    phase, _, iteration = row.phase.partition("_it")
+    label = LABELS.get(phase, phase) + (f", iteration {iteration}" if iteration else "")
+    return f"{MODELS[row.model]}, {label}"
 
 
 def setting_label(factor: str, setting: str) -> str:

@@ -83,11 +83,15 @@ def _runs(evaluation: Evaluation) -> dict[tuple[str, str, str], list[str]]:
     return {key: part.unique().tolist() for key, part in parts}
 
 
+RIVALS = {"efficientnet-lite0": ("xception", "resnet18", "resnet50"), "xception": ("resnet18", "resnet50")}
+
+
 def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFrame:
     """Return paired differences in AUC on a split, with intervals.
 
-    `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before) and
-    "own_teacher" (phase 3 against its teacher). Those between the arms of the comparison are in `study.contrasts_table`.
+    `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before),
+    "own_teacher" (phase 3 against its teacher) and "rival" (against another network in the same phase, which is `versus`).
+    Those between the arms of the comparison are in `study.contrasts_table`.
     """
     run = set(zip(evaluation.table["phase"], evaluation.table["model"], strict=True))
     methods = [(phase, model) for phase in [*PHASES, *ARMS] for model in MODELS if (phase, model) in run]
@@ -102,10 +106,14 @@ def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFra
                 if phase in contrasts:
                     same = (quality, "video")
                     asked.append((question, phase, contrasts[phase], model, quality, same, same))
+            for rival in RIVALS.get(model, ()):
+                if phase in PHASES:
+                    asked.append(("rival", phase, rival, model, quality, (quality, "video"), (quality, "video")))
     rows = []
     for question, phase, versus, model, quality, this, that in asked:
-        these, those = keys(evaluation, phase, model, *this, split), keys(evaluation, versus, model, *that, split)
-        if these and those:
+        other = (phase, versus) if question == "rival" else (versus, model)
+        these, those = keys(evaluation, phase, model, *this, split), keys(evaluation, *other, *that, split)
+        if len(these) == len(those) > 0:
             rows.append((question, phase, versus, model, quality, *difference(evaluation, these, those).values()))
     columns = ["question", "phase", "versus", "model", "quality", "value", "lo", "hi"]
     table = pd.DataFrame(rows, columns=columns)

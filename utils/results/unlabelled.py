@@ -24,6 +24,7 @@ from utils.results.metrics import (
     ALARMS,
     VIDEO,
     Evaluation,
+    alarm_thresholds,
     difference,
     draws,
     estimate,
@@ -39,6 +40,7 @@ LEVEL = "video"
 RECORD = "opened.json"  # beside the scores: after which protocol, when and by which code each stage was scored, and its hash
 JUDGED = "pseudo_labels.csv"  # beside them: how many of the faces that each student learned from had the right label
 JUDGED_COLUMNS = (*CELL, "seed", "faces", "right")
+REMEDY = "take it from git again (`git checkout`)"
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
 
 
@@ -107,7 +109,11 @@ def read_study(folder: Path) -> pd.DataFrame:
     """
     tables, opened = [], read_json(folder / RECORD)["stages"] if (folder / RECORD).is_file() else {}
     for path in sorted(folder.glob("*.csv.gz")):
-        table, stage = pd.read_csv(path, dtype=TEXT), path.name.removesuffix(".csv.gz")
+        stage = path.name.removesuffix(".csv.gz")
+        try:
+            table = pd.read_csv(path, dtype=TEXT | {"score": float})
+        except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+            raise ValueError(f"{path}: no gzipped CSV of scores ({error}): {REMEDY}") from None
         problems = {
             "changed since it was scored": opened.get(stage, {}).get("sha256") not in (None, digest(path)),
             "other columns": tuple(table.columns) != COLUMNS,
@@ -117,7 +123,7 @@ def read_study(folder: Path) -> pd.DataFrame:
         }
         for problem, is_there in problems.items():
             if is_there:
-                raise ValueError(f"{path}: {problem}: take it from git again (`git checkout`)")
+                raise ValueError(f"{path}: {problem}: {REMEDY}")
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
@@ -179,6 +185,8 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
     if found is None:
         return {}
     return {
+        "unlabelled_stages": stages_table(found),
+        "unlabelled_clips": clips_table(found),
         "unlabelled_cells": cells_table(found),
         "unlabelled_contrasts": contrasts_table(found),
         "unlabelled_gains": gains_table(found),
@@ -190,6 +198,23 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_pilots": pilots_table(found.folder),
         "unlabelled_processors": processors_table(found.folder),
     }
+
+
+def stages_table(found: Unlabelled) -> pd.DataFrame:
+    """Return one row a stage of the protocol: how many cells a seed it has, how many seeds, and whether it was scored."""
+    scored, planned = set(found.cells()), stages(found.study, found.network)
+    rows = [
+        {"stage": stage, "cells a seed": len(some), "seeds": len(found.study.seeds_of(stage)), "scored": set(some) <= scored}
+        for stage, some in planned.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def clips_table(found: Unlabelled) -> pd.DataFrame:
+    """Return how many clips of each test have a face, and are scored: a row a split, quality and label, with its pairs."""
+    one = found.scores[found.scores["run"] == found.scores["run"].iloc[0]]
+    by = one[one["quality"].isin(SEEN)].groupby(["split", "quality", "label"])
+    return by.agg(clips=("video_id", "nunique"), pairs=("pair", "nunique")).reset_index()
 
 
 @lru_cache(maxsize=1)
@@ -313,7 +338,7 @@ def right_table(folder: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=[*CELL, "seeds", "right", "least", "most"])
     table = pd.read_csv(path)
     if tuple(table.columns) != JUDGED_COLUMNS or not table["right"].between(0, table["faces"]).all():
-        raise ValueError(f"{path}: not what was judged: take it from git again (`git checkout`)")
+        raise ValueError(f"{path}: not what was judged: {REMEDY}")
     by_cell = (table["right"] / table["faces"]).groupby([table[name] for name in CELL], sort=False)
     return by_cell.agg(seeds="size", right="mean", least="min", most="max").reset_index()
 
@@ -360,7 +385,7 @@ def _flagged(found: Unlabelled, arm: str, alarms: float) -> Iterator[tuple[str, 
     if len(splits) < 2 or scored.empty:
         return
     elsewhere = scored[(scored["split"] == splits[1]) & (scored["label"] == 0) & scored["quality"].isin(SEEN)]
-    threshold = elsewhere.groupby("seed")["score"].quantile(1 - alarms)
+    threshold = alarm_thresholds(elsewhere, alarms)
     for quality in (*SEEN, *UNSEEN):
         clips = scored[(scored["split"] == splits[0]) & (scored["quality"] == quality)]
         if len(clips):

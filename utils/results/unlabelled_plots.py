@@ -12,6 +12,7 @@ from utils.protocol import ARMS, PRIMARY, StudyConfig
 from utils.results import unlabelled
 from utils.results.style import (
     ARM_COLORS,
+    COLUMN,
     MODELS,
     PAGE,
     QUALITY_COLORS,
@@ -34,7 +35,7 @@ def seeds(found: Unlabelled, name: str) -> Figure | None:
     keys = {split: [found.keys(found.usual(arm), "c40", split) for arm in arms_shown] for split in splits}
     if not splits or len({len(each) for found_keys in keys.values() for each in found_keys} - {0}) != 1:
         return None
-    fig, axes = plt.subplots(1, len(splits), figsize=(PAGE, 3.0), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(splits), figsize=(PAGE, 2.6), sharey=True, squeeze=False)
     places = range(len(arms_shown))
     for ax, split in zip(axes[0], splits, strict=True):
         values = [[found.evaluation.values[key]["auc"][0] for key in each] for each in keys[split]]
@@ -55,10 +56,10 @@ def curves(found: Unlabelled, name: str) -> Figure | None:
     panels = [draw for draw, counted in ((_over_pool, "pool"), (_over_labels, "labels")) if table[counted].nunique() > 2]
     if not panels:
         return None
-    fig, axes = plt.subplots(1, len(panels), figsize=(PAGE if len(panels) > 1 else 0.6 * PAGE, 3.2), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), figsize=(PAGE if len(panels) > 1 else COLUMN, 2.6), sharey=True, squeeze=False)
     for ax, draw in zip(axes[0], panels, strict=True):
         draw(ax, table, found.study)
-        ax.legend(fontsize="x-small", loc="lower right")
+        ax.legend(fontsize="small", loc="lower right")
     axes[0, 0].set_ylabel(f"AUC, {name}, c40, {found.study.tests[0]}")
     return fig
 

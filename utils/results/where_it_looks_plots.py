@@ -41,7 +41,7 @@ def where_it_looks(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
         y = [len(rows) - 1 - rows.index(row) for row in part["row"]]
         ax.plot(part["most"] / part["area"], y, "|", color=ORIGINAL_COLOR, markersize=9, label="most that a map can have")
         for place, clips in zip(y, part["clips"], strict=True):
-            ax.annotate(f"{clips}", (0.02, place), xycoords=("axes fraction", "data"), va="center", fontsize="x-small")
+            ax.annotate(f"{clips}", (0.02, place), xycoords=("axes fraction", "data"), va="center", fontsize="small")
         ax.axvline(1, **REFERENCE_LINE)
         ax.set_xlim(left=0)
         ax.set_xlabel("energy inside the mask / its share of area")
