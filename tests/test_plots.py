@@ -142,8 +142,14 @@ def test_gaps_hold_the_original_and_our_cases(evaluation):
 
 def test_learning_curves_show_each_run():
     log = pd.DataFrame({"step": [50, 100], "loss": [0.7, 0.5], "val_auc": [0.6, 0.7]})
-    fig = plots.learning_curves({"a": log, "b": log})
-    assert [len(ax.lines) for ax in fig.axes] == [2, 2]
+    runs = pd.DataFrame([("a", "teacher_c40", "efficientnet-lite0"), ("b", "student_classic_it1", "efficientnet-lite0"),
+                         ("c", "post_trained", "xception")], columns=["run", "phase", "model"])  # fmt: skip
+    fig = plots.learning_curves({run: log for run in "abc"}, runs)
+    assert [len(ax.lines) for ax in fig.axes] == [3, 4]  # chance beside the AUCs
+    teacher, student, network = fig.axes[0].lines
+    assert (teacher.get_color(), student.get_color()) == (style.ARM_COLORS["teacher_c40"], style.ARM_COLORS["student_classic"])
+    assert network.get_color() == style.COLORS["xception"] and network.get_linestyle() == "--"
+    assert student.get_label() == "EfficientNet-Lite0, student, classic noise, iteration 1"
 
 
 def test_figures_need_no_torch():

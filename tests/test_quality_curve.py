@@ -53,7 +53,8 @@ def test_the_threshold_is_validations_and_the_same_at_every_quality(folder):
     given = scores()
     table = results.alarms_table(given, pd.read_csv(folder / results.VIDEOS), 200)
     reals = given[(given["split"] == "val") & (given["label"] == 0) & (given["phase"] == "oracle")]
-    thresholds = {seed: min(one for one in mine if (mine > one).mean() <= 0.05) for seed, mine in reals.groupby("seed")["score"]}
+    by_seed = reals.groupby("seed")["score"]
+    thresholds = {seed: min(one for one in mine if (mine > one).mean() <= 0.05) for seed, mine in by_seed}
     part = given[(given["phase"] == "oracle") & (given["split"] == "test") & (given["quality"] == "crf50")]
     flagged = part["score"] > part["seed"].map(thresholds)
     row = table.query("phase == 'oracle' and alarms == 0.05 and quality == 'crf50'").iloc[0]

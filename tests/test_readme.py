@@ -78,12 +78,12 @@ def test_blocks_hold_the_numbers_of_the_predictions(tmp_path):
     assert once.count("| trained |") == 3 and "| oracle: all labels |" in once
     report.update_readme(read, path)
     assert path.read_text(encoding="utf-8") == once
-    rows = [(people, phase, "c40", people / 1000, -0.1, 1) for people in (10, 66) for phase in ("over_control", "control")]
-    read["labels"] = pd.DataFrame(rows, columns=["people", "phase", "quality", "value", "lo", "hi"])
+    rows = [(people, phase, "c40", people / 1000, -0.1, 1, 3) for people in (10, 66) for phase in ("over_control", "control")]
+    read["labels"] = pd.DataFrame(rows, columns=["people", "phase", "quality", "value", "lo", "hi", "seeds"])
     read["data"] = pd.DataFrame({"split": ["train", "val"], "identities": [200, 30]})
     report.update_readme(read, path)
     text = " ".join(path.read_text(encoding="utf-8").split())
-    assert "by +0.010 and +0.066 of AUC with the labels of 10 and 66 people" in text
+    assert "by +0.010 and +0.066 of AUC with the labels of 10 and 66 people (3 seeds)" in text
     assert "([\N{MINUS SIGN}0.100, +1.000]; [\N{MINUS SIGN}0.100, +1.000])" in text
     assert f"With the labels of 66 people, the student has an AUC of {student} at c40" in text
     assert "To every count of labelled people belong the 30 people of the validation split" in text

@@ -233,18 +233,16 @@ def test_what_the_data_notebooks_left_is_shown(tmp_path):
     assert "faces found" in text and "0.9909" in text and "their difference (amplified)" in text
 
 
-def test_the_prose_adapts_to_the_sign(tmp_path):
-    student = make_run("efficientnet-lite0", "student_compression", strength=0.9, n_pairs=20)
-    oracle = make_run("efficientnet-lite0", "oracle", strength=1.1, n_pairs=20)
-    swapped = {"student_compression": "oracle", "oracle": "student_compression"}
-    phrases = []
-    for phases in ({phase: phase for phase in swapped}, swapped):
-        runs = [run.assign(phase=run["phase"].map(phases)) for run in (student, oracle)]
-        runs = [run.assign(run=run["phase"] + "-efficientnet-lite0-s0") for run in runs]
-        profile = profile_in(tmp_path)
-        phrases.append(built_from(profile, pd.concat([make_run("efficientnet-lite0", "teacher_both", n_pairs=20), *runs])))
-    assert "leads the student by +0." in phrases[0] and "headroom" not in phrases[0]
-    assert "[headroom: does not hold on these results.]" in phrases[1] and "leads the student by" not in phrases[1]
+def said_of_the_oracle(*lead):
+    columns = ["split", "quality", "phase", "versus", "value", "lo", "hi", "seeds"]
+    row = ("test", "c40", "oracle", "student_compression", *lead, 5)
+    return prose.say("headroom", {"contrasts": pd.DataFrame([row], columns=columns)})
+
+
+def test_the_prose_adapts_to_sign_and_size():
+    assert "leads the student by +0.011" in said_of_the_oracle(0.011, -0.012, 0.035)
+    for lead in ((-0.011, -0.035, 0.012), (0.05, 0.01, 0.09), (0.03, -0.03, 0.09)):  # behind, shown, not bounded
+        assert said_of_the_oracle(*lead) == "[headroom: does not hold on these results.]"
 
 
 def gain_of_the_classic_student(low, high):
@@ -332,7 +330,12 @@ def test_differences_name_who_was_compared(built, evaluation):
     table = tables.differences_table(evaluation)
     compression = table.query("question == 'compression'")
     assert len(compression) == 12 and (compression["value"] > 0).mean() > 0.8  # made-up scores are better at c23
-    assert set(table["question"]) == {"compression", "averaging", "phase", "own_teacher"}
+    assert set(table["question"]) == {"compression", "averaging", "phase", "own_teacher", "rival"}
+    rival = table.query("question == 'rival' and phase == 'trained' and versus == 'xception' and quality == 'c40'").iloc[0]
+    videos = evaluation.table.query("split == 'test' and level == 'video' and quality == 'c40' and phase == 'trained'")
+    auc = videos.set_index("model")["auc"]
+    assert rival["model"] == "efficientnet-lite0"
+    assert rival["value"] == pytest.approx(auc["efficientnet-lite0"] - auc["xception"])
     assert set(table.query("question == 'phase'")["versus"]) == {"trained", "post_trained"}
     own = table.query("question == 'own_teacher' and model == 'xception' and quality == 'c23'").iloc[0]
     videos = evaluation.table.query("split == 'test' and level == 'video' and quality == 'c23' and model == 'xception'")

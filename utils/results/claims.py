@@ -88,7 +88,7 @@ def _supervised(tables: Tables, question: str, quality: str | None = None) -> pd
 
 @claim(
     """Pseudo-labels are not shown to help. The first student that learns them leads its control (the same teacher, steps and
-    noise, but labels alone) at c40 by {leads} of AUC with the labels of {people} people ({fewest} to {seeds} seeds), and zero
+    noise, but labels alone) at c40 by {leads} of AUC with the labels of {people} people ({seeds} seeds), and zero
     lies in every interval ({intervals}).""",
     holds=lambda n: all(one.holds_zero and one.value > 0 for one in n.over.values()),
 )
@@ -96,7 +96,7 @@ def pseudo_labels_add(tables):
     over = _by_people(tables, "over_control")
     seeds = tables["labels"].query("phase == 'over_control' and quality == 'c40'")["seeds"]
     return {
-        "over": over, "fewest": seeds.min(), "seeds": seeds.max(),
+        "over": over, "seeds": " to ".join(map(str, sorted({seeds.min(), seeds.max()}))),
         "leads": listed([signed(one.value) for one in over.values()]),
         "people": listed([str(people) for people in over]),
         "intervals": "; ".join(f"[{signed(one.lo)}, {signed(one.hi)}]" for one in over.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from utils.results.metrics import (
     unpaired_difference,
     validation_auc,
 )
+from utils.results.prose import Estimate
 from utils.results.style import MODELS, known_methods, method_label
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
@@ -119,6 +121,27 @@ def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFra
     table = pd.DataFrame(rows, columns=columns)
     table.insert(1, "method", [method_label(row) for row in table.itertuples()])
     return table
+
+
+def interval_text(table: pd.DataFrame, column: str, form: str = "") -> pd.Series:
+    """Return "0.905 [0.867, 0.941]" of `column`, `column_lo` and `column_hi`, row by row; `form` "+" is that of differences."""
+    ends = table[[column, f"{column}_lo", f"{column}_hi"]]
+    return pd.Series([format(Estimate(*row), form) for row in ends.itertuples(index=False)], table.index)
+
+
+def robustness_text(evaluation: Evaluation) -> pd.DataFrame:
+    """Return `robustness_table` to be read: a row a method and quality; test, hard and change with their intervals."""
+    table = robustness_table(evaluation).set_index(["method", "quality"])
+    forms = {"test": "", "hard": "", "change": "+"}
+    return pd.DataFrame({column: interval_text(table, column, form) for column, form in forms.items()}, table.index)
+
+
+def budget_table(profile: Profile, networks: Sequence[str], faces: int) -> pd.DataFrame:
+    """Return how long some networks learn, a row each: settings, faces seen, and epochs of so many `faces`."""
+    table = pd.DataFrame({network: vars(profile.model(network)) for network in networks}).T
+    table["faces seen"] = table["steps"] * table["batch_size"]
+    table["epochs"] = (table["faces seen"] / faces).astype(float).round(1)
+    return table.drop(columns=["drop_path", "progressive"])
 
 
 def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:
