@@ -9,8 +9,10 @@ import pytest
 from test_study_cells import STUDY, one_thread, study_faces, tiny_study  # noqa: F401 - a fixture
 
 from utils.config import get_profile
+from utils.learn.cells import draw_people, folder_of, some_frames
+from utils.learn.noisy_student import judge
 from utils.paths import ROOT, WORK
-from utils.protocol import STUDIES
+from utils.protocol import STUDIES, usual_cell
 from utils.run import pilot
 
 
@@ -72,3 +74,17 @@ def test_pilots_change_the_study_alone_and_the_small_one_needs_no_pool():
     assert STUDIES[profile.name].pool_split == "train" and profile.data == get_profile("study").data
     assert STUDIES["study"].pool_split == "pool"
     assert pilot.pilots_of("study").is_relative_to(ROOT / "data" / "study") and pilot.pilots_of("repeat").is_relative_to(WORK)
+
+
+def test_a_pilot_can_tell_a_student_the_truth_and_only_there(tiny, monkeypatch):
+    monkeypatch.setitem(pilot.PILOTS, "truth", replace(pilot.PILOTS["own"], truth=True))
+    pilot.run_pilots("me", ["truth", "own"], ["student_compression"], [0], 1)
+    right = {}
+    for name in ("truth", "own"):
+        profile, faces = pilot.pilot_profile(name, "me"), pilot.load_faces(None)
+        cell = usual_cell(STUDIES[profile.name], "student_compression", profile.student_model, 0)
+        people = draw_people(STUDIES[profile.name], cell, faces).pool
+        pool = some_frames(faces.select(split="train", pairs=people), cell.frames)
+        judged = judge(folder_of(profile, cell), pool, 0)
+        right[name] = judged["right"].sum() / judged["frames"].sum()
+    assert right["truth"] == 1 and right["own"] < 1  # an untrained teacher guesses

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import pandas as pd
+import torch
 from sklearn.metrics import roc_auc_score
 
 from utils import protocol
-from utils.config import Profile, get_profile
+from utils.config import NoisyStudentConfig, Profile, get_profile
+from utils.learn import noisy_student
 from utils.learn.cells import draw_people, folder_of, some_frames, train_cell
-from utils.learn.dataset import load_faces
+from utils.learn.dataset import FaceSet, UnlabelledFaces, load_faces, true_labels
 from utils.learn.predict import predict_faces
+from utils.learn.pseudo_labels import PseudoLabels
 from utils.learn.scores import over_clip
 from utils.paths import atomic, read_json
-from utils.protocol import ARMS, PRIMARY, study_of, usual_cell
+from utils.protocol import ARMS, PRIMARY, Cell, study_of, usual_cell
 
 FRAMES = 6  # of each clip, that it is judged by
 COLUMNS = ["pilot", "arm", "labels", "pool", "frames", "seed", "people", "auc_c23", "auc_c40", "val_auc", "minutes"]
@@ -43,6 +48,7 @@ class Pilot:
     train: dict = field(default_factory=dict)  # of TrainConfig
     faces: str = "study"  # the profile whose faces it reads
     under: dict[str, str] = field(default_factory=dict)  # environment that it is run in, and no other
+    truth: bool = False  # the pool's true labels in place of what the teacher says: what right pseudo-labels would give
 
 
 PILOTS = {
@@ -60,6 +66,7 @@ PILOTS = {
     "pool_1000_batches_of_8": Pilot(  # as many images in twice the steps
         {"teacher_steps": 300, "student_steps": 600}, {"batch_size": 8}, pseudo={"align": True, "lambda_u": 2.0}
     ),
+    "pool_1000_true_labels": Pilot({"student_steps": 300}, pseudo={"align": True}, truth=True),  # after the protocol
     # What another kind of CPU computes: the same seeds, held to instructions that older ones have.
     "pool_1000_AVX2": Pilot(
         {"student_steps": 300}, pseudo={"align": True}, under={"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -84,7 +91,8 @@ def run_pilot(owner: str, name: str, arm: str, seed: int) -> dict:
     profile = pilot_profile(name, owner)
     study, faces = study_of(profile), load_faces(get_profile(PILOTS[name].faces))
     cell = usual_cell(study, arm, profile.student_model, seed)
-    model = train_cell(profile, cell, faces)
+    with told_the_truth(profile, cell, faces) if PILOTS[name].truth and ARMS[arm].pool else nullcontext():
+        model = train_cell(profile, cell, faces)
     everybody = faces.select(split="train")
     student = usual_cell(study, PRIMARY[0], profile.student_model, seed)  # all arms are judged by whom its pool has not
     seen = draw_people(study, cell, faces).train | draw_people(study, student, faces).pool
@@ -99,6 +107,21 @@ def run_pilot(owner: str, name: str, arm: str, seed: int) -> dict:
         row[f"auc_{quality}"] = round(float(roc_auc_score(labels, scores)), 4)
     result = read_json(folder_of(profile, cell) / "result.json")
     return row | {"val_auc": round(result["val_auc"], 4), "minutes": round(result["seconds"] / 60, 2)}
+
+
+@contextmanager
+def told_the_truth(profile: Profile, cell: Cell, faces: FaceSet) -> Iterator[None]:
+    """Let the teachers of this process give the pool's true labels, while it trains one cell: no student may be told them."""
+    study = study_of(profile)
+    pool = some_frames(faces.select(split=study.pool_split, pairs=draw_people(study, cell, faces).pool), cell.frames)
+
+    def label_pool(teacher, inputs_u: UnlabelledFaces, student: NoisyStudentConfig, seed: int, *_) -> PseudoLabels:
+        p = torch.nn.functional.one_hot(torch.from_numpy(true_labels(pool, seed)).long(), 2).float()
+        views = student.student_views
+        return PseudoLabels(inputs_u.clip, dict.fromkeys(views, p), dict.fromkeys(views, torch.arange(len(p))))
+
+    with mock.patch.object(noisy_student, "label_pool", label_pool):
+        yield
 
 
 def pilots_of(owner: str) -> Path:
