@@ -33,8 +33,10 @@ synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour,
 pool: $(VENV)/.ready-synthff ## build the people without labels of SynthFF's second release (hours, resumes; not committed)
 	$(RUN) -m utils.synthff --release 2 --pool
 
+grid: GRID_PROFILE = $(if $(filter command line,$(origin PROFILE)),$(PROFILE),synthff)
 grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations, below data/work/ (hours, resumes)
-	$(RUN) -m utils.run.grid
+	$(RUN) -m utils.run.extract --profile $(GRID_PROFILE) || test $$? = 1 # some videos can't be read: the rest is used
+	$(RUN) -m utils.run.grid --profile $(GRID_PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 study: $(VENV)/.ready ## what unlabelled video is worth: trains what is left of the study (hours, resumes); its tests are scored apart
 	$(RUN) -m utils.run.study $(if $(SEEDS),--seeds $(SEEDS))

@@ -56,11 +56,12 @@ def write_card(model: Packaged, folder: Path) -> Path:
     card, valid = model.card, model.card["validated"]
     best, worst, least, most = (f"{value:.0f}" for value in (*valid["crf"], *valid["side"]))
     rows, run = "\n".join(map(_row, card["measured"])), card["run"]
+    commit = f"commit `{run['git_commit'][:12]}`" + " with changes that were not committed" * run["git_commit"].endswith("+")
     text = f"""# Model card: {card["name"]}
 
 After Mitchell et al., *Model Cards for Model Reporting* (2019). Every number is computed; machines read [`{CARD}`]({CARD}).
 
-**Model.** {card["label"]}, images of {card["px"]} px, two classes. Run `{run["hash"]}` of commit `{run["git_commit"][:12]}`,
+**Model.** {card["label"]}, images of {card["px"]} px, two classes. Run `{run["hash"]}` of {commit},
 {run["steps"]} steps in {run["precision"]} from ImageNet weights. Licence: {card["licence"]}.
 
 **Trained on** {card["trained_on"]}.
