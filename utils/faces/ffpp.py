@@ -159,11 +159,11 @@ def plan_index(profile: Profile) -> pd.DataFrame:
 
 
 def notes(index: pd.DataFrame, profile: Profile) -> list[str]:
-    """Return what a reader must know of an index before reading on, a sentence each: other methods, made qualities."""
+    """Return what a reader must know of an index before reading on, a sentence each: missing methods, made qualities."""
     lines, methods = [], sorted(set(index["method"]) - {ORIGINAL})
-    if set(methods) - set(profile.data.methods):
-        asked = " and ".join(profile.data.methods)
-        lines.append(f"The tree has no {asked}: what is read is {', '.join(methods)} (FFPP_METHODS chooses).")
+    if missing := [name for name in profile.data.methods if name not in methods]:
+        read = ", ".join(methods) or "originals alone"
+        lines.append(f"The tree has no {' and '.join(missing)}: what is read is {read} (FFPP_METHODS chooses).")
     for row in _lacked(index).itertuples():
         better = BEST_FIRST.index(row.made) < BEST_FIRST.index(row.quality)
         limit = "as FaceForensics++ makes it from lossless videos" if better else f"so it holds no more than {row.made} does"

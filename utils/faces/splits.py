@@ -53,7 +53,7 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
         raise FileNotFoundError(f"no split file {path}: copy FaceForensics++'s splits/*.json there")
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise ValueError(f'{path} must be a list of pairs such as ["071", "054"]')
@@ -102,7 +102,7 @@ def straddling_sources(splits: Splits, conversion: Path | str) -> pd.DataFrame:
     try:
         sources = read_json(conversion)
         named = {i: source.rsplit(" ", 1)[0] for i, source in sources.items()}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise ValueError(f'{conversion} must be a JSON object such as {{"000": "YOUTUBE_ID 0"}}: copy it again') from None
     rows = [
         {"source": named[i], "sequence": i, "split": split}
