@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -187,6 +188,34 @@ def test_only_regular_files_are_opened(tmp_path):
             decode.scan(path)
     with pytest.raises(FileNotFoundError, match="no video .*gone.mp4"):
         decode.scan(tmp_path / "gone.mp4")
+
+
+def test_a_file_that_may_not_be_read_is_one_clear_line(tmp_path, monkeypatch):
+    clip = write(tmp_path / "clip.mp4", noisy())
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(decode, "open", refuse, raising=False)  # root may read everything
+    with pytest.raises(ValueError, match=r"cannot read .*clip.mp4 \(Permission denied\): see who may read it"):
+        decode.scan(clip)
+
+
+@pytest.mark.parametrize(("codec", "box"), [("libx264", b"avcC"), ("libx265", b"hvcC")])
+def test_a_header_that_is_too_short_is_no_header(tmp_path, codec, box):
+    options = {"x265-params": "log-level=error"} if codec == "libx265" else {}
+    whole = bytearray(write(tmp_path / "clip.mp4", noisy(), codec, options=options).read_bytes())
+    start = whole.find(box) - 4
+    size = int.from_bytes(whole[start : start + 4], "big")
+    for kept in (1, 4, 21):
+        if kept + 16 < size:
+            cut = whole.copy()
+            cut[start : start + 4] = (8 + kept).to_bytes(4, "big")
+            cut[start + 8 + kept : start + 16 + kept] = (size - 8 - kept).to_bytes(4, "big") + b"free"
+            (tmp_path / "cut.mp4").write_bytes(cut)
+            with contextlib.suppress(ValueError):  # what FFmpeg refuses is one line, too
+                decode.scan(tmp_path / "cut.mp4")
+    assert not decode._is_refresh(b"\0\0\0\1\x65", "h264", b"\1\0\0\0") and not decode._is_refresh(b"", "hevc", b"\1" * 21)
 
 
 def test_names_are_no_addresses_and_lists_of_files_are_not_followed(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 QUICK = {"h264": (5,), "hevc": (19, 20)}  # codecs whose pictures may be left out, and their NAL types of an instant refresh
+LENGTH_AT = {"h264": 4, "hevc": 21}  # byte of the header (avcC, hvcC) that says how long the units' lengths are
 GREY = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "nv21", "gray"}  # plane 0: 8-bit luma
 CONTAINERS = (  # read from anybody; no playlist or list of files, for these name others
     "mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "ivf", "h264", "hevc", "m4v", "mjpeg", "gif",
@@ -38,13 +39,15 @@ def open_video(path: Path | str, threads: int = 1) -> Iterator[tuple[av.containe
     """Open a video or an image for reading; no other file is read through it, and no network.
 
     One thread by default, since work is parallel over videos, not within one; 0 takes all cores. Raises FileNotFoundError if
-    there is no such file, and ValueError for what is no regular file, has too large pictures or does not decode.
+    there is no such file, and ValueError for what is no regular file, may not be read, has too large pictures or does not
+    decode.
     """
     path = require_file(path)
+    image = _image_format(path)
     limits = {"max_pixels": str(MOST_PIXELS)}
     options = limits | {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
-        with av.open(f"file:{path}", format=_image_format(path), options=options) as container:
+        with av.open(f"file:{path}", format=image, options=options) as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video stream: download or build it again")
             stream = container.streams.video[0]
@@ -63,8 +66,11 @@ def open_video(path: Path | str, threads: int = 1) -> Iterator[tuple[av.containe
 
 def _image_format(path: Path) -> str | None:
     """Return FFmpeg's reader of a single image; left to itself it takes one that reads other files beside it, or none."""
-    with open(path, "rb") as file:
-        start = file.read(12)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(12)
+    except OSError as error:
+        raise ValueError(f"cannot read {path} ({error.strerror}): see who may read it, or copy it again") from None
     found = next((name for magic, name in IMAGES.items() if start.startswith(magic)), None)
     return "webp_pipe" if start[:4] == b"RIFF" and start[8:] == b"WEBP" else found
 
@@ -279,12 +285,12 @@ def scan(path: Path | str) -> Packets:
 
 def _is_refresh(data: bytes, codec: str, extra: bytes) -> bool:
     """Tell whether a packet of H.264 or H.265 holds an instant decoder refresh (ITU-T H.264 and H.265, section 7.4)."""
-    if codec not in QUICK:
-        return False
+    if codec not in QUICK or (extra[:1] == b"\x01" and len(extra) <= LENGTH_AT[codec]):
+        return False  # no such codec, or a damaged header
     if extra[:1] != b"\x01":  # Annex B: units follow start codes
         units = [part[:1] for part in data.split(b"\0\0\1")[1:]]
     else:
-        length, position, units = (extra[4] if codec == "h264" else extra[21]) % 4 + 1, 0, []
+        length, position, units = extra[LENGTH_AT[codec]] % 4 + 1, 0, []
         while position < len(data):
             units.append(data[position + length : position + length + 1])
             position += length + int.from_bytes(data[position : position + length], "big")
