@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -64,6 +67,57 @@ def test_damage_and_unknown_encoders_are_told(clip, tmp_path):
     failed = encode_all([(tmp_path / "none.mp4", tmp_path / "out.mp4", "vp9"), (clip, tmp_path / "fine.mp4", "vp9")], n_jobs=1)
     assert list(failed) == [str(tmp_path / "none.mp4")] and (tmp_path / "fine.mp4").is_file()
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_pictures_close_to_each_other_keep_their_times(clip, tmp_path):
+    """A variable frame rate: on a steady clock of the mean rate two pictures would have one time."""
+    times, source = [0, 33, 67, 100, 110, 167], tmp_path / "source.mp4"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for frame, time in zip(ramps(len(times)), times, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    for how in (Encoding(crf=30), Encoding("libvpx-vp9", crf=40), Encoding("libx265", crf=30)):
+        reencode(source, tmp_path / "out.mp4", how)
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            assert [round(1000 * frame.time) for frame in container.decode(video=0)] == times
+
+
+def test_what_cannot_be_written_is_no_fault_of_the_source(clip, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(OSError, match="cannot write .*out.mp4 .*make room there") as told:
+            encode_all([(clip, tmp_path / "out.mp4", "c23")], n_jobs=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "clip.mp4" not in str(told.value) and not isinstance(told.value, ValueError) and not list(tmp_path.iterdir())
+
+
+def test_a_video_is_made_anew_where_its_source_or_the_encoding_has_changed(clip, tmp_path, monkeypatch):
+    source, made = tmp_path / "source.mp4", tmp_path / "made" / "one.mp4"
+    shutil.copy(clip, source)
+
+    def encoded() -> bool:
+        before = made.stat().st_mtime_ns if made.is_file() else 0
+        assert encode_all([(source, made, "c40")], n_jobs=1) == {}
+        return made.stat().st_mtime_ns != before
+
+    assert encoded() and not encoded()
+    made.with_suffix(".json").unlink()  # from before there were such files
+    assert not encoded() and made.with_suffix(".json").is_file()
+    source.touch()
+    assert encoded() and not encoded()
+    made.with_suffix(".json").write_text("{")
+    assert encoded() and not encoded()
+    monkeypatch.setitem(ENCODINGS, "c40", Encoding(crf=41))
+    assert encoded()
+    source.write_bytes(b"no video")
+    assert list(encode_all([(source, made, "c40")], n_jobs=1)) == [str(source)] and not made.exists()
 
 
 def test_unseen_qualities_are_made_of_the_best_that_is_there_and_do_not_rename_the_data(tmp_path):

@@ -97,8 +97,21 @@ def test_a_damaged_video_is_left_out_of_what_is_made(tmp_path, profile):
     video = next((root / "original_sequences/youtube/c23/videos").iterdir())
     video.unlink()
     video.write_bytes(b"no video")
-    index = ffpp.load_index(profile(root), n_jobs=1)
+    with pytest.warns(UserWarning, match=f"left out of what is made: cannot read .*{video.name}"):
+        index = ffpp.load_index(profile(root), n_jobs=1)
     assert index["quality"].value_counts().to_dict() == {"c23": 4, "c40": 3}
+
+
+def test_what_was_made_of_another_quality_is_made_anew(tmp_path, profile):
+    ours = profile(ffpp_tree(tmp_path / "tree", {"train": 1}, qualities=("c23",), masks=False))
+    ffpp.load_index(ours, n_jobs=1)
+    made = sorted((tmp_path / "work" / "made").rglob("*.mp4"))
+    before = {path: path.stat().st_mtime_ns for path in made}
+    made[0].with_suffix(".json").unlink()  # from before there were records
+    ffpp_tree(tmp_path / "tree", {"train": 1}, qualities={"raw": "c40"}, masks=False)  # they have been downloaded since
+    index = ffpp.load_index(ours, n_jobs=1)
+    assert set(index[index["quality"] == "c40"]["made"]) == {"raw"}
+    assert len(made) == 4 and all(path.stat().st_mtime_ns != before[path] for path in made)
 
 
 def test_methods_that_are_there_stand_in_for_those_asked_for(tmp_path, profile):

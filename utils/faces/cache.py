@@ -60,8 +60,12 @@ def write(path: Path, text: str) -> None:
 
 
 def load(path: Path) -> dict | None:
-    """Return a JSON file's content, None where there is none."""
-    return read_json(path) if path.is_file() else None
+    """Return the object that a JSON file holds, None where there is none, or nothing that can be read."""
+    try:
+        found = read_json(path) if path.is_file() else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 # ---- slots --------------------------------------------------------------------------------------------------------

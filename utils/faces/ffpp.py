@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ import pandas as pd
 
 from utils.config import CRF, METHODS, Profile, get_profile, require_data
 from utils.faces import survey
-from utils.faces.encode import BEST_FIRST, encode_all
+from utils.faces.encode import BEST_FIRST, encode_all, record_of
 from utils.faces.layout import ORIGINAL, Files, folder_of, mask_path, video_path
 from utils.faces.splits import (
     HARD,
@@ -136,15 +137,21 @@ def load_index(profile: Profile, n_jobs: int = -1) -> pd.DataFrame:
     """Return `build_index` of the profile's tree, with what the tree lacks made: a quality of which it has no video.
 
     Those are encoded below the workspace's folder `made`, which takes a while the first time; a video that can't be read is
-    left out. Raises FileNotFoundError with the remedy where there is no tree.
+    left out, with a warning. Raises FileNotFoundError with the remedy where there is no tree, OSError for what can't be
+    written.
     """
     index = plan_index(profile)
     makes, mark = index[index["made"] != ""], profile.workspace.made / "made.json"
     if makes.empty:
         mark.unlink(missing_ok=True)
         return index
-    files = Files(Path(index.attrs["root"]), None)
-    encode_all([(files.at_source(row), Path(row.path), row.quality) for row in makes.itertuples()], n_jobs)
+    files, before = Files(Path(index.attrs["root"]), None), profile.workspace.made_from()
+    for row in makes.itertuples():
+        if before.get(row.quality, row.made) != row.made and not record_of(Path(row.path)).is_file():
+            Path(row.path).unlink(missing_ok=True)  # of another quality, from before there were records
+    todo = [(files.at_source(row), Path(row.path), row.quality) for row in makes.itertuples()]
+    for error in encode_all(todo, n_jobs).values():
+        warnings.warn(f"left out of what is made: {error}", stacklevel=2)
     write_json(mark, _lacked(index).set_index("quality")["made"].to_dict())
     there = (index["made"] == "") | index["path"].map(lambda path: Path(path).is_file())
     return index[there].reset_index(drop=True)
