@@ -153,6 +153,21 @@ def test_the_check_tells_what_a_partial_tree_holds_lacks_and_takes(tmp_path, pro
     assert code == 0 and "test: all there" in said.out
 
 
+def test_the_check_names_what_is_damaged_inside(tmp_path, profile, capsys):
+    root = ffpp_tree(tmp_path / "tree", {"train": 1}, qualities=("c23",), masks=False)
+    damaged = sorted((root / "original_sequences/youtube/c23/videos").iterdir())
+    for path in damaged:
+        data = bytearray(path.read_bytes())
+        pictures, end = data.find(b"mdat") + 40, max(data.find(b"moov") - 4, 0)
+        pictures, end = (pictures, end) if pictures < end else (pictures, len(data))
+        data[pictures:end] = bytes(end - pictures)
+        path.unlink()
+        path.write_bytes(data)
+    code, said = run_check(capsys, root)
+    assert code == 1 and "readable: 4 videos" in said.out and "extraction: about" in said.out  # headers are whole
+    assert all(f"unreadable: cannot read {path}" in said.out or f"unreadable: {path}" in said.out for path in damaged)
+
+
 def test_the_check_of_what_is_no_tree_is_one_line(tmp_path, capsys):
     code, said = run_check(capsys, tmp_path)
     assert (

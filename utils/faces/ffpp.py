@@ -245,7 +245,9 @@ def check(root: Path, profile: Profile, n_jobs: int = -1) -> tuple[list[str], bo
         hours, size = facts["seconds"].sum() / 3600, facts["bytes"].sum() / 1e9
         lines.append(f"readable: {len(facts)} videos, {hours:.2g} hours, {size:.2g} GB; {survey.shapes(facts)}")
         read = facts[facts["path"].isin(planned["path"])]
-        lines += survey.cost(read, int((planned["made"] != "").sum()), profile.faces, profile.workspace.faces)
+        costs, damaged = survey.cost(read, int((planned["made"] != "").sum()), profile.faces, profile.workspace.faces)
+        lines += [*_unreadable(damaged), *costs]
+        broken |= damaged
     lacks = lacking(planned)
     lines.append(f"notebooks 03 to 07 need real and fake videos in train, val and test: {'; '.join(lacks) or 'all there'}")
     return lines, not lacks and not broken
@@ -285,7 +287,11 @@ def _check_files(root: Path, splits: Splits, methods: list[str], qualities: list
     others, lines = survey.unlisted(root, known, folders), []
     if others:
         lines.append(f"in no split, left alone: {len(others)} files; the first: {', '.join(others[:3])}")
-    lines += [f"unreadable: {error}" for error in list(broken.values())[:SHOWN]]
+    return lines + _unreadable(broken)
+
+
+def _unreadable(broken: dict[str, str]) -> list[str]:
+    lines = [f"unreadable: {error}" for error in list(broken.values())[:SHOWN]]
     return [*lines, f"and {len(broken) - SHOWN} more unreadable videos"] if len(broken) > SHOWN else lines
 
 

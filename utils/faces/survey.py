@@ -15,7 +15,7 @@ from utils.config import FacesConfig
 from utils.faces.crops import extract_faces
 from utils.faces.video import probe
 
-TIMED = 3  # videos that are extracted to learn how long all of them take
+TIMED, TRIED = 3, 30  # videos that are extracted to learn how long all of them take, and at most tried for that
 ENCODED = 30  # frames/s and core that libx264 (medium) writes at 1280x720, a low estimate
 
 
@@ -71,34 +71,45 @@ def shapes(facts: pd.DataFrame) -> str:
     return ", ".join(f"{size} ({count})" for size, count in sizes.head(4).items()) + more
 
 
-def cost(facts: pd.DataFrame, to_make: int, config: FacesConfig, folder: Path) -> list[str]:
+def cost(facts: pd.DataFrame, to_make: int, config: FacesConfig, folder: Path) -> tuple[list[str], dict[str, str]]:
     """Return what a run over readable videos takes, as lines: hours of encoding and extraction on these cores, disk for crops.
 
-    A few videos of median length are extracted to measure it. `to_make` is the number of videos to be encoded.
+    A few videos of median length are extracted to measure it; those of them that turn out to be damaged inside come second:
+    path -> error. `to_make` is the number of videos to be encoded.
     """
     if facts.empty:
-        return []
+        return [], {}
     cores, frames = os.cpu_count() or 1, facts["frames"].sum()
-    middle = facts.iloc[(facts["frames"] - facts["frames"].median()).abs().argsort(kind="stable")]["path"].head(TIMED)
-    began = time.perf_counter()
-    sampled = sum(len(extract_faces(path, config)[0]) for path in middle)
-    each = (time.perf_counter() - began) / len(middle)
-    videos = len(facts) + to_make
-    gigabytes = videos * sampled / len(middle) * config.size**2 * 3 / 1e9
+    middle = facts.iloc[(facts["frames"] - facts["frames"].median()).abs().argsort(kind="stable")]["path"].head(TRIED)
+    seconds, sampled, broken = [], 0, {}
+    for path in middle:
+        began = time.perf_counter()
+        try:
+            sampled += len(extract_faces(path, config)[0])
+        except (FileNotFoundError, ValueError) as error:
+            broken[path] = str(error)
+            continue
+        seconds.append(time.perf_counter() - began)
+        if len(seconds) == TIMED:
+            break
+    if not seconds:
+        return [f"extraction: not one of {len(middle)} videos that were tried can be read to the end"], broken
+    each, videos = sum(seconds) / len(seconds), len(facts) + to_make
+    gigabytes = videos * sampled / len(seconds) * config.size**2 * 3 / 1e9
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free / 1e9
     disk = f"{gigabytes:.1f} GB of crops ({free:.0f} GB are free)"
-    lines = [f"extraction: about {hours(each * videos / cores)} for {videos} videos on {cores} cores, {disk}"]
+    lines = [f"extraction: about {duration(each * videos / cores)} for {videos} videos on {cores} cores, {disk}"]
     if to_make:
         pixels = (facts["width"] * facts["height"]).mean() / (1280 * 720)
-        seconds = to_make * frames / len(facts) * pixels / ENCODED / cores
-        lines.insert(0, f"encoding: about {hours(seconds)} for {to_make} videos on {cores} cores (a rough estimate)")
-    return lines
+        encoding = to_make * frames / len(facts) * pixels / ENCODED / cores
+        lines.insert(0, f"encoding: about {duration(encoding)} for {to_make} videos on {cores} cores (a rough estimate)")
+    return lines, broken
 
 
-def hours(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration for people: "40 s", "12 min", "3.1 h"."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from tqdm import tqdm
 
 from utils.config import Profile
+from utils.faces.survey import duration
 from utils.run import costs
 
 Weigh = Callable[[Profile, object], dict[costs.Fit, float]]
@@ -113,9 +114,3 @@ def by_rates(rates: costs.Rates, profile: Profile, task) -> dict[costs.Fit, floa
     """Return the fits of a task of the grid with their costs: seconds by measured rates, or where there are none pixels."""
     measured = {fit: costs.seconds(fit, rates) for fit in costs.fits(profile, task)}
     return {fit: found[0] if found else fit.steps * fit.images * fit.px**2 * 1e-6 for fit, found in measured.items()}
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
