@@ -282,6 +282,47 @@ def test_the_command_tells_totals_failures_and_its_exit_code(index, tmp_path, mo
     assert capsys.readouterr().err.count("error: ") == 2
 
 
+def test_damaged_files_of_a_cache_are_made_again(index, tmp_path, monkeypatch):
+    two, calls = index.iloc[:2], counted(monkeypatch)
+    table = crops.extract_all(two, CONFIG, tmp_path, n_jobs=1)
+    done, text = sorted((tmp_path / "videos").iterdir())[0], (tmp_path / "faces.csv").read_text()
+    damaged = {"faces.json": "{", "plan.json": "{}", done.relative_to(tmp_path): "[]", "faces.csv": text[: len(text) // 2]}
+    extracted = {"faces.json": 0, "plan.json": 2, done.relative_to(tmp_path): 1, "faces.csv": 0}
+    for name, content in damaged.items():
+        calls.clear()
+        (tmp_path / name).write_text(content)
+        if name not in ("faces.json", "faces.csv"):
+            (tmp_path / "faces.json").unlink()  # as if the run had not ended
+        again = crops.extract_all(two, CONFIG, tmp_path, n_jobs=1)
+        pd.testing.assert_frame_equal(again, table)
+        assert len(calls) == extracted[name] and (tmp_path / "faces.csv").read_text() == text
+
+
+def test_what_is_no_whole_cache_is_not_read(cache, profile, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(cache[0], folder)
+    (tmp_path / "faces").unlink()
+    (tmp_path / "faces").symlink_to(folder)
+    text, told = (folder / "faces.csv").read_text(), json.loads((folder / "faces.json").read_text())
+    lines, count = text.splitlines(keepends=True), len(crops.load_crops(profile)[0])
+    (folder / "faces.csv").write_text("".join(lines[: len(lines) // 2]))
+    with pytest.raises(ValueError, match="faces.csv is not what was written: run notebook 02"):
+        crops.load_crops(profile)
+    del told["table"]  # of an older version, that kept no checksum
+    (folder / "faces.json").write_text(json.dumps(told))
+    (folder / "faces.csv").write_text(text)
+    assert len(crops.load_crops(profile)[0]) == count
+    (folder / "faces.csv").write_text(text + lines[-1].rsplit(",", 1)[0] + ",999\n")
+    with pytest.raises(ValueError, match="faces.npy does not hold the faces of faces.csv beside it: remove "):
+        crops.load_crops(profile)
+    (folder / "faces.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="no .*faces.npy: run notebook 02"):
+        crops.load_crops(profile)
+    (folder / "faces.json").write_text("{")
+    with pytest.raises(ValueError, match="unfinished"):
+        crops.load_crops(profile)
+
+
 def test_two_processes_do_not_fill_one_cache(index, tmp_path):
     with files.locked(tmp_path):
         code = f"from utils.faces import cache; from pathlib import Path\nwith cache.locked(Path({str(tmp_path)!r})): pass"

@@ -72,11 +72,14 @@ def load(path: Path) -> dict | None:
 
 
 def read_plan(folder: Path, settings: dict) -> dict[str, Slot]:
-    """Return the slots of a cache that was begun with these settings; none where there is no such cache."""
-    plan = load(folder / PLAN)
-    if plan is None or plan["config"] != settings or not (folder / ARRAY).is_file():
+    """Return the slots of a cache that was begun with these settings; none where there is no such cache or readable plan."""
+    plan = load(folder / PLAN) or {}
+    if plan.get("config") != settings or not (folder / ARRAY).is_file():
         return {}
-    return {key: Slot(*slot) for key, slot in plan["slots"].items()}
+    try:
+        return {key: Slot(*slot) for key, slot in plan["slots"].items()}
+    except (LookupError, TypeError, AttributeError):
+        return {}
 
 
 def allocate(
@@ -187,6 +190,11 @@ def digest(settings: dict) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
+def name_of(method: str, quality: str, video_id: str) -> str:
+    """Return the name that a cache has for a video."""
+    return f"{method}-{quality}-{video_id}"
+
+
 def mark_done(folder: Path, key: str, slot: Slot, settings: dict, rows: list) -> None:
     """Record the sampled frames of a video whose crops are on the disk."""
     about = {"settings": digest(settings), "start": slot.start, "stamp": slot.stamp, "rows": rows}
@@ -195,10 +203,10 @@ def mark_done(folder: Path, key: str, slot: Slot, settings: dict, rows: list) ->
 
 def done(folder: Path, key: str, slot: Slot, settings: dict) -> list | None:
     """Return the sampled frames of a video that is done; None where it is not, or has changed since."""
-    about = load(folder / VIDEOS / f"{key}.json")
-    if about is None or [about[name] for name in ("settings", "start", "stamp")] != [digest(settings), slot.start, slot.stamp]:
+    about = load(folder / VIDEOS / f"{key}.json") or {}
+    if [about.get(name) for name in ("settings", "start", "stamp")] != [digest(settings), slot.start, slot.stamp]:
         return None
-    return about["rows"]
+    return about.get("rows")
 
 
 def stamp(paths: Iterable[str]) -> list | None:

@@ -7,9 +7,11 @@ tree rebuilds it), and `failures.csv` where videos could not be read. `cache.py`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,16 +146,16 @@ def extract_all(index: pd.DataFrame, config: FacesConfig, folder: Path | str, n_
     folder = Path(folder)
     videos = _videos(index, config)
     recipe = _recipe(index, config, videos)
-    if cache.load(folder / cache.RECIPE) == recipe:
-        return read_table(folder)
+    if _told(folder)[0] == recipe and (folder / cache.ARRAY).is_file():
+        with contextlib.suppress(FileNotFoundError, ValueError):  # a table that is damaged is written again
+            return read_table(folder)
     load_detector(config.detector)  # what it lacks is told once, not for each video
     with cache.locked(folder):
         settings = settings_of(config)
         slots = _plan(videos, config, folder, settings, n_jobs)
         todo = [key for key, slot in slots.items() if key in videos and cache.done(folder, key, slot, settings) is None]
         cache.require_space(folder, sum(slots[key].rows for key in todo), config.size)
-        if todo:
-            (folder / cache.RECIPE).unlink(missing_ok=True)
+        (folder / cache.RECIPE).unlink(missing_ok=True)
         jobs = (joblib.delayed(_extract_video)(folder, key, slots[key], *videos[key][:2], config) for key in todo)
         results = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
         errors = dict(tqdm(results, total=len(todo), desc="faces", unit="video"))
@@ -163,7 +165,7 @@ def extract_all(index: pd.DataFrame, config: FacesConfig, folder: Path | str, n_
 def _videos(index: pd.DataFrame, config: FacesConfig) -> dict[str, tuple[str, str, list | None]]:
     """Return path, mask and stamp of each video, by the name that the cache has for it."""
     masks = index["mask"].fillna("") if config.masks and "mask" in index else [""] * len(index)
-    names = (f"{v.method}-{v.quality}-{v.video_id}" for v in index.itertuples())
+    names = (cache.name_of(v.method, v.quality, v.video_id) for v in index.itertuples())
     paths = zip(names, map(str, index["path"]), masks, strict=True)
     return {name: (path, mask, cache.stamp((path, mask))) for name, path, mask in paths}
 
@@ -214,7 +216,7 @@ def _finish(
     """Join what the videos have into the tables; `faces.json` comes last and says that the others are whole."""
     tables, failures = [], []
     for video in index[[*VIDEO_COLUMNS, "path"]].to_dict("records"):
-        key = "{method}-{quality}-{video_id}".format(**video)
+        key = cache.name_of(video["method"], video["quality"], video["video_id"])
         if key in errors:
             failures.append(video | {"error": errors[key]})
         else:
@@ -227,9 +229,21 @@ def _finish(
     if not tables:
         raise ValueError(f"none of {len(failures)} videos can be read: see {folder / cache.FAILURES}")
     table = pd.concat(tables, ignore_index=True)[COLUMNS]
-    cache.write(folder / cache.TABLE, table.to_csv(index=False))
-    cache.write(folder / cache.RECIPE, json.dumps(recipe | ({"failed": sorted(errors)} if errors else {}), indent=2))
+    text = table.to_csv(index=False)
+    cache.write(folder / cache.TABLE, text)
+    told = recipe | ({"failed": sorted(errors)} if errors else {}) | {"table": _checksum(text.encode())}
+    cache.write(folder / cache.RECIPE, json.dumps(told, indent=2))
     return table
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _told(folder: Path) -> tuple[dict, str | None]:
+    """Return what a finished cache was made from, {} for none, and the checksum of its table, None from an older version."""
+    told = cache.load(folder / cache.RECIPE) or {}
+    return {name: value for name, value in told.items() if name != "table"}, told.get("table")
 
 
 def settings_of(config: FacesConfig) -> dict:
@@ -260,27 +274,39 @@ def read_failures(folder: Path | str) -> pd.DataFrame:
 def read_table(folder: Path | str) -> pd.DataFrame:
     """Return `faces.csv` of a cache, one row a sampled frame, identities as text ("007").
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError where there is none, and ValueError where it is not what was written.
     """
-    path = Path(folder) / "faces.csv"
+    path = Path(folder) / cache.TABLE
     if not path.is_file():
         raise FileNotFoundError(f"no faces at {folder}: run notebook 02_face_extraction with this profile")
-    return pd.read_csv(path, dtype=TEXT, keep_default_na=False)
+    text, (_, checksum) = path.read_bytes(), _told(path.parent)
+    if not text.endswith(b"\n") or checksum not in (None, _checksum(text)):
+        raise ValueError(f"{path} is not what was written: run notebook 02_face_extraction with this profile")
+    return pd.read_csv(io.BytesIO(text), dtype=TEXT, keep_default_na=False)
 
 
 def load_crops(profile: Profile) -> tuple[pd.DataFrame, np.memmap]:
     """Return the found faces of a profile, one row each, and the crops, uint8 (N, S, S, 3), memory-mapped.
 
     A face's crop is the one at its `row`; rows that no face names are empty. Raises FileNotFoundError for a missing cache
-    and ValueError for one made with other settings than the profile's, save for the detector, which is a parameter of
-    notebook 02.
+    and ValueError for a damaged one, or one made with other settings than the profile's, save for the detector, which is a
+    parameter of notebook 02.
     """
     folder = profile.workspace.faces
     table = read_table(folder)
-    recipe = cache.load(folder / cache.RECIPE)
-    wanted = settings_of(profile.faces)
-    if recipe is None or recipe["config"] | {"detector": wanted["detector"]} != wanted:
-        remedy = f"run notebook 02_face_extraction with profile {profile.name}"
+    wanted, made = settings_of(profile.faces), _told(folder)[0].get("config")
+    remedy = f"run notebook 02_face_extraction with profile {profile.name}"
+    if not isinstance(made, dict) or made | {"detector": wanted["detector"]} != wanted:
         raise ValueError(f"the faces at {folder} are unfinished or were made with other settings: {remedy}")
-    found = table[table["status"] == FOUND].reset_index(drop=True)
-    return found, np.load(folder / cache.ARRAY, mmap_mode="r")
+    found, path = table[table["status"] == FOUND].reset_index(drop=True), folder / cache.ARRAY
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path}: {remedy}")
+    try:
+        crops = np.load(path, mmap_mode="r")
+        sides, last = (wanted["size"], wanted["size"], 3), found["row"].max() if len(found) else -1
+        whole = crops.shape[1:] == sides and last < len(crops)
+    except (ValueError, EOFError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} does not hold the faces of {cache.TABLE} beside it: remove {folder}, {remedy}")
+    return found, crops
