@@ -39,6 +39,27 @@ def test_select_against_a_plain_loop():
         faces.select(split="test", pairs=pairs)
 
 
+def test_every_second_frame_is_of_each_clip():
+    """Clips of other lengths are sampled at other frames; where one was missed, the others keep their places."""
+    index = make_faces(train=1, val=0, test=0, frames=4).index
+    one = (index["video_id"] == index["video_id"].iloc[0]).to_numpy()
+    index["frame"] = index["frame"].mask(one, index["frame"] * 7 + 1)
+    found = FaceSet(index, np.zeros((1, 2, 2, 3), np.uint8)).select(every=2).index
+    frames = found.groupby(["method", "video_id", "quality"])["frame"].apply(list)
+    assert set(map(tuple, frames)) == {(36, 106), (5, 15)}
+    same = make_faces(train=1, val=0, test=0, frames=4)
+    lacks = FaceSet(same.index.drop(index=[0, 5]), same.pixels).select(every=2).index
+    assert set(lacks["frame"]) == {5, 15}
+
+
+def test_the_clean_view_is_the_best_one():
+    faces = make_faces(train=1, val=0, test=0)
+    index = faces.index.replace({"quality": {"c23": "raw"}})
+    assert faces.clean == "c23" and FaceSet(index, faces.pixels).clean == "raw"
+    assert FaceSet(index, faces.pixels).hide_labels(0).clean == "raw"
+    assert FaceSet(index.replace({"quality": {"raw": "crf46"}}), faces.pixels).clean == "c40"
+
+
 def test_balanced_batches_show_every_face_once_a_round_and_both_classes_equally():
     labels = torch.tensor([0] * 6 + [1] * 3)
     batches = balanced_batches(labels, 6, torch.Generator().manual_seed(0))

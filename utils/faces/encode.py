@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from fractions import Fraction
@@ -19,6 +19,11 @@ from utils.faces.decode import open_video, scan
 from utils.paths import atomic, write_json
 
 BEST_FIRST = ("raw", "c0", "c23", "c40")  # from the best that is there
+
+
+def best(qualities: Iterable[str]) -> str:
+    """Return the least compressed of some qualities; those that FaceForensics++ has not come last, by name."""
+    return min(qualities, key=lambda name: (BEST_FIRST.index(name) if name in BEST_FIRST else len(BEST_FIRST), name))
 
 
 OPTIONS = {  # of the encoders; one thread each, so that the same video gives the same bytes

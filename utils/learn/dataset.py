@@ -10,6 +10,7 @@ import torch
 
 from utils.config import ModelConfig, Profile
 from utils.faces import crops
+from utils.faces.encode import best
 from utils.faces.ffpp import POOL
 
 KEY = ["method", "video_id", "frame"]  # what the c23 and the c40 view of one frame have in common
@@ -38,12 +39,17 @@ class FaceSet:
         return sorted(self.index["quality"].unique())
 
     @property
+    def clean(self) -> str:
+        """The best quality that occurs here."""
+        return best(self.qualities)
+
+    @property
     def pairs(self) -> set[str]:
         """Identity pairs ("AAA_BBB", sorted) that occur here."""
         return set(self.index["pair"])
 
     def select(self, split=None, quality=None, pairs=None, every: int = 1) -> FaceSet:
-        """Return the faces of one split (or several), of some qualities and pairs, of every n-th sampled frame.
+        """Return the faces of one split (or several), of some qualities and pairs, of every n-th sampled frame of a clip.
 
         Raises ValueError where nothing is left.
         """
@@ -52,9 +58,19 @@ class FaceSet:
             if wanted is not None:
                 keep &= self.index[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
         if every > 1:
-            order = self.index["frame"].rank(method="dense").astype(int)
-            keep &= (order % every == 0).to_numpy()
+            keep &= (self._places() % every == 0).to_numpy()
         return FaceSet(self.index[keep], self.pixels)
+
+    def _places(self) -> pd.Series:
+        """Return which of its clip's sampled frames each face is, from 1 on.
+
+        Where all clips were sampled at the same frames, a face that was missed leaves the places of the others as they are;
+        clips of different lengths have frames of their own.
+        """
+        frames = self.index["frame"]
+        by_clip = frames.groupby([self.index[name] for name in ("method", "video_id", "quality")])
+        same = frames.nunique() == by_clip.nunique().max()
+        return (frames if same else by_clip).rank(method="dense").astype(int)
 
     def images(self, items) -> torch.Tensor:
         """Return the crops of some positions as uint8 (B, 3, S, S)."""
@@ -92,6 +108,11 @@ class UnlabelledFaces:
 
     def __len__(self) -> int:
         return len(self.clip)
+
+    @property
+    def clean(self) -> str:
+        """The best quality that the pool is seen in."""
+        return best(self.qualities)
 
     def images(self, items, quality: str | None = None) -> torch.Tensor:
         """Return the crops of some items in one quality (the only one if not named) as uint8 (B, 3, S, S)."""
@@ -247,7 +268,7 @@ class CleanFirst:
 
     def __init__(self, train: FaceSet, config: ModelConfig, generator: torch.Generator):
         self.first, self.drawn = round(config.clean_first * config.steps), 0
-        clean = np.flatnonzero(train.index["quality"] == train.qualities[0])
+        clean = np.flatnonzero(train.index["quality"] == train.clean)
         self.clean = _batches(train, clean, config, generator) if self.first else None
         self.all = _batches(train, np.arange(len(train)), config, generator)
 
