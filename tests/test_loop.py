@@ -21,6 +21,7 @@ from utils.learn.models import create_model
 from utils.learn.noisy_student import NoisedLabels, StudentStep
 from utils.learn.online import DistillationStep, MeanTeacherStep
 from utils.learn.pseudo_labels import PseudoLabels
+from utils.learn.scores import TWINS
 from utils.learn.training import Supervised, fit
 from utils.paths import ROOT
 
@@ -202,8 +203,9 @@ def test_what_a_teacher_said_is_kept_until_the_fit_ends(faces, tmp_path):
     first = checkpoints.once(tmp_path, lambda: said[0])
     again = checkpoints.once(tmp_path, lambda: said[1])
     assert torch.equal(first["p"]["c40"], again["p"]["c40"])
+    (tmp_path / TWINS).touch()  # of a run that was here before
     checkpoints.start(tmp_path, {})
-    assert not (tmp_path / checkpoints.TAUGHT).exists()
+    assert not (tmp_path / checkpoints.TAUGHT).exists() and not (tmp_path / TWINS).exists()
 
 
 @pytest.mark.slow

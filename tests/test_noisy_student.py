@@ -263,6 +263,34 @@ def test_a_larger_student_and_another_setting_leave_the_teacher_as_it_is(faces, 
     assert made == {"student_compression_it1", "student_compression"}
 
 
+def test_pseudo_labels_of_another_pool_are_refused(faces, tmp_path, monkeypatch):
+    pool, config, shared = faces.select(split="train"), NoisyStudentConfig(mu=1), tiny_profile(tmp_path).train
+    said = {"p": {"c40": probabilities_of(*[0.5] * 24)}, "kept": {"c40": torch.arange(24)}}
+    monkeypatch.setattr(ns, "label_pool", lambda teacher, inputs_u, *rest: pl.PseudoLabels(inputs_u.clip, **said))
+
+    def labelled(some):
+        return ns.labelled_once(tmp_path, None, some.hide_labels(0), config, 0, None, shared)
+
+    first = labelled(pool.select(pairs=sorted(pool.pairs)[:2]))
+    assert torch.equal(first.p["c40"], labelled(pool.select(pairs=sorted(pool.pairs)[:2])).p["c40"])
+    with pytest.raises(ValueError, match="taught.pt: pseudo-labels of another pool than today's: remove the folder"):
+        labelled(pool.select(pairs=sorted(pool.pairs)[2:]))  # as many, of other people
+    torch.save(said, tmp_path / checkpoints.TAUGHT)  # of an older version
+    assert len(labelled(pool.select(pairs=sorted(pool.pairs)[2:])).p["c40"]) == 24
+    with pytest.raises(ValueError, match="another pool"):
+        labelled(pool)
+
+
+def test_twins_with_labels_alone_get_the_same_noise_and_the_same_codec(faces, tmp_path):
+    train, shared = faces.select(split="train"), tiny_profile(tmp_path).train
+    config, student = ModelConfig(px=16, batch_size=32, twins=True), NoisyStudentConfig(degrade="h264")
+    x = ns.NoisedLabels(train, config, shared, torch.Generator().manual_seed(0), student=student, clean="c23").draw().x
+    assert x.twins and len(x) == 32 and len(x.noise.theta) == 16
+    degraded = x.crops.degraded.reshape(-1, 2)
+    assert 0 < len(degraded) < 16 and (degraded[:, 0] % 2 == 0).all() and (degraded[:, 1] == degraded[:, 0] + 1).all()
+    assert np.array_equal(x.crops.strengths[::2], x.crops.strengths[1::2])
+
+
 def test_twins_of_a_student_get_the_same_noise():
     student = NoisyStudentConfig(randaugment_n=2, randaugment_m=9)
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, dim=0)

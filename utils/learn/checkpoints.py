@@ -31,7 +31,7 @@ from utils.config import ModelConfig, Profile, TrainConfig
 from utils.learn import distributed
 from utils.learn.models import Detector, create_model
 from utils.learn.precision import cpu_kind, pick_device
-from utils.learn.scores import JUDGED, SCORES
+from utils.learn.scores import JUDGED, SCORES, TWINS
 from utils.paths import ROOT, atomic, read_json, write_json
 
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
@@ -44,7 +44,13 @@ NOT_A_SETTING = ("data", "data_u", "teacher", "starts_from", "precision")  # inp
 
 
 def run_name(phase: str, model: str, seed: int) -> str:
+    """Return the name of a run, and of its folder."""
     return f"{phase}-{model}-s{seed}"
+
+
+def run_of(profile: Profile, phase: str, seed: int) -> str:
+    """Return the name of a run of the profile's own network."""
+    return run_name(phase, profile.student_model, seed)
 
 
 def run_hash(profile: Profile, phase: str, model: str, seed: int) -> str:
@@ -78,7 +84,7 @@ def _hashed(value, without: tuple[str, ...]):
 def start(folder: Path, request: dict) -> None:
     """Open a run folder: save the request with its hashes, commit, versions and machine; empty the log of a broken run."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, SCORES, JUDGED, CHECKPOINT, TAUGHT):
+    for name in (*FILES, SCORES, JUDGED, TWINS, CHECKPOINT, TAUGHT):  # the last ones are of a run that was here before
         (folder / name).unlink(missing_ok=True)
     record = {"run": folder.name, "hash": digest(request), "settings": settings_digest(request), "git_commit": git_commit()}
     machine = {"cpu": cpu_kind(), "threads": torch.get_num_threads(), "device": pick_device().type}
@@ -257,6 +263,7 @@ def read_log(folder: Path, until: int | None = None) -> list[dict]:
 
 
 def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 

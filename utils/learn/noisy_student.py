@@ -39,7 +39,7 @@ from utils.learn.dataset import FaceSet, UnlabelledFaces, endless_batches, true_
 from utils.learn.models import Detector, create_model
 from utils.learn.plans import Crops, Losses, Objective, Part, Plan
 from utils.learn.pseudo_labels import PseudoLabels, label_pool, save_pseudo_labels
-from utils.learn.scores import JUDGED, over_clip
+from utils.learn.scores import JUDGED, LABELLED, over_clip
 from utils.learn.training import Supervised, draw_part, fit, learn, validation_faces
 from utils.paths import atomic
 
@@ -68,10 +68,11 @@ class Noised(Objective):
         self.is_clean = torch.from_numpy((self.train.index["quality"] == clean).to_numpy(copy=True))
 
     def draw_degraded(self, x: torch.Tensor) -> Crops:
-        """Return labelled faces, and which of the clean ones are degraded how strongly."""
-        drawn = self.is_clean[x] & (torch.rand(len(x), generator=self.generator) < self.student.degraded_share)
-        degraded = torch.nonzero(drawn).flatten().numpy()
-        return Crops(x.numpy(), "", degraded, self.draw_strengths(len(degraded)))
+        """Return labelled faces, and which of the clean ones are degraded how strongly; twins alike."""
+        together = 2 if self.config.twins else 1
+        drawn = torch.rand(len(x) // together, generator=self.generator) < self.student.degraded_share
+        degraded = torch.nonzero(self.is_clean[x] & drawn.repeat_interleave(together)).flatten().numpy()
+        return Crops(x.numpy(), "", degraded, self.draw_strengths(len(degraded) // together).repeat(together))
 
 
 class UnlabelledStep(Noised):
@@ -81,7 +82,7 @@ class UnlabelledStep(Noised):
     """
 
     def __init__(self, *labelled, inputs_u: UnlabelledFaces, items: dict[str, torch.Tensor], student: NoisyStudentConfig):
-        super().__init__(*labelled, student=student, clean=inputs_u.qualities[0], inputs_u=inputs_u)
+        super().__init__(*labelled, student=student, clean=inputs_u.clean, inputs_u=inputs_u)
         self.items, views = items, zip(items.items(), shares(student, self.config.batch_size), strict=True)
         self.batches_u = {view: endless_batches(len(kept), share, self.generator) for (view, kept), share in views}
 
@@ -89,7 +90,7 @@ class UnlabelledStep(Noised):
         x = next(self.batches_x)
         u = self.next_u()
         crops_x = self.draw_degraded(x) if self.student.degrade_labelled else Crops(x.numpy())
-        clean = u.get(self.inputs_u.qualities[0], ())
+        clean = u.get(self.inputs_u.clean, ())
         strengths = self.draw_strengths(len(clean))
         noise_x = self.draw_noise(len(x) // 2 if self.config.twins else len(x))
         noise_u = self.draw_noise(sum(map(len, u.values())))
@@ -103,7 +104,7 @@ class UnlabelledStep(Noised):
         """Yield the unlabelled images of each view; clean ones are all degraded."""
         first = 0
         for view, items in u.items():
-            degraded = (np.arange(len(items)), strengths) if view == self.inputs_u.qualities[0] else ()
+            degraded = (np.arange(len(items)), strengths) if view == self.inputs_u.clean else ()
             yield Part(Crops(items.numpy(), view, *degraded), noise_u.rows(slice(first, first + len(items))))
             first += len(items)
 
@@ -142,7 +143,8 @@ class NoisedLabels(Noised, Supervised):
 
     def draw(self) -> Plan:
         x = next(self.batches_x)
-        return Plan(Part(self.draw_degraded(x), self.draw_noise(len(x))))
+        crops = self.draw_degraded(x)
+        return Plan(Part(crops, self.draw_noise(len(x) // 2 if self.config.twins else len(x))))
 
 
 def student_objective(
@@ -157,7 +159,7 @@ def student_objective(
     """
     labelled = train, config, shared, generator
     if student.mu == 0:
-        return NoisedLabels(*labelled, student=student, clean=inputs_u.qualities[0])
+        return NoisedLabels(*labelled, student=student, clean=inputs_u.clean)
 
     pseudo = labelled_once(folder, teacher, inputs_u, student, seed, val, shared)
     return StudentStep(*labelled, inputs_u=inputs_u, pseudo=pseudo, student=student)
@@ -167,15 +169,23 @@ def labelled_once(
     folder: Path, teacher: Detector, inputs_u: UnlabelledFaces, student: NoisyStudentConfig, seed: int, val: FaceSet | None,
     shared: TrainConfig,
 ) -> PseudoLabels:  # fmt: skip
-    """Return what a teacher says of the pool; what it said is kept in the run folder, for a run that goes on."""
+    """Return what a teacher says of the pool; what it said is kept in the run folder, for a run that goes on.
+
+    Raises ValueError where what is kept was said of another pool, which such a run can't go on with.
+    """
+    pool = inputs_u.fingerprint()
 
     def label() -> dict:
         pseudo = label_pool(teacher, inputs_u, student, seed, val, shared.precision, shared.scorer)
         save_pseudo_labels(folder, pseudo)
-        return {"p": pseudo.p, "kept": pseudo.kept}
+        return {"p": pseudo.p, "kept": pseudo.kept, "pool": pool}
 
     with distributed.main_first():
         said = checkpoints.once(folder, label)
+    same = said.pop("pool", pool) == pool  # older versions kept no fingerprint
+    if not same or any(len(p) != len(inputs_u) for p in said["p"].values()):
+        path = folder / checkpoints.TAUGHT
+        raise ValueError(f"{path}: pseudo-labels of another pool than today's: remove the folder {folder}, and train it anew")
     return PseudoLabels(inputs_u.clip, **said)
 
 
@@ -275,7 +285,7 @@ def supervise(profile: Profile, phase: str, faces: FaceSet, seed: int = 0, name:
     start, noised_by = create_model(name, profile.model(name, phase), seed), {}
     if ARMS[phase].all_labels:
         student = profile.student_of("student_compression")
-        objective = partial(NoisedLabels, student=student, clean=train.qualities[0])
+        objective = partial(NoisedLabels, student=student, clean=train.clean)
         noised_by = {"make_objective": objective, "about": {"student": asdict(student)}}
     return learn(profile, start, train, faces, phase, seed, **noised_by)
 
@@ -332,7 +342,7 @@ def judge_pseudo_labels(profile: Profile, run: str, faces: FaceSet, seed: int) -
 
 def judge(folder: Path, pool: FaceSet, seed: int) -> pd.DataFrame:
     """Do it for the run in a folder, whose pool was `pool.hide_labels(seed)`. Only here are the labels of a pool read."""
-    config, table = checkpoints.read_json(folder / "config.json"), pd.read_csv(folder / "pseudo_labels.csv")
+    config, table = checkpoints.read_json(folder / "config.json"), pd.read_csv(folder / LABELLED)
     table["label"] = true_labels(pool, seed)[table["item"].to_numpy()]
     table["right"] = (table["p_fake"] >= 0.5) == (table["label"] == 1)
     table["copies_right"] = table["copies"] * table["right"]

@@ -16,7 +16,7 @@ from utils.config import NoisyStudentConfig
 from utils.learn.dataset import FaceSet, UnlabelledFaces
 from utils.learn.inference import probabilities
 from utils.learn.models import Detector
-from utils.learn.scores import over_clip
+from utils.learn.scores import LABELLED, over_clip
 from utils.paths import atomic
 
 
@@ -145,5 +145,5 @@ def save_pseudo_labels(folder: Path, pseudo: PseudoLabels) -> None:
         copies = torch.bincount(pseudo.kept[view], minlength=len(p))
         table = {"item": range(len(p)), "clip": pseudo.clip, "view": view, "p_fake": p[:, 1], "copies": copies}
         tables.append(pd.DataFrame(table))
-    with atomic(folder / "pseudo_labels.csv") as path:
+    with atomic(folder / LABELLED) as path:
         pd.concat(tables).to_csv(path, index=False, float_format="%.5f")

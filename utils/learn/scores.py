@@ -13,7 +13,8 @@ import pandas as pd
 from utils.faces.ffpp import HELD_OUT, SEALED
 from utils.paths import atomic
 
-SCORES, JUDGED = "scores.csv.gz", "pseudo_labels_judged.csv"  # of a run folder
+# Of a run folder: scores, what a teacher said of the pool, how right that was, how well twins are told from originals.
+SCORES, LABELLED, JUDGED, TWINS = "scores.csv.gz", "pseudo_labels.csv", "pseudo_labels_judged.csv", "twins.csv"
 COLUMNS = ("run", "model", "phase", "seed", "method", "split", "quality", "video_id", "frame", "label", "score")
 FACE = ["method", "split", "quality", "video_id", "frame"]  # names one face; fakes of two methods share their video_id
 SCORED = (*HELD_OUT, *SEALED)
@@ -48,10 +49,15 @@ AGGREGATIONS: dict[str, Callable[[np.ndarray], float]] = {
 def equal_scores(these: pd.DataFrame, those: pd.DataFrame, key: list[str], by: list[str]) -> pd.Series:
     """Tell, for each group `by` of `these`, whether every face has exactly the score that it has in `those`.
 
-    `key` names a face in both; one that only one of them has makes its group unequal.
+    `key` names a face in both; one that only one of them has makes its group unequal: the faces of `those` that count are of
+    the same runs, and of the same `by` as far as that is in `key`.
     """
-    both = these.merge(those[[*key, "score"]], on=key, how="outer", suffixes=("", "_there"))
-    return both["score"].eq(both["score_there"]).groupby([both[name] for name in by]).all()
+    both = these.merge(those[[*key, "score"]], on=key, how="left", suffixes=("", "_there"))
+    equal = both["score"].eq(both["score_there"]).groupby([both[name] for name in by]).all()
+    shared = [name for name in key if name in by or name not in FACE]
+    counts = these.groupby(list(dict.fromkeys([*by, *shared])), as_index=False).size()
+    counts = counts.merge(those.groupby(shared, as_index=False).size(), on=shared, how="left", suffixes=("", "_there"))
+    return equal & counts["size"].eq(counts["size_there"]).groupby([counts[name] for name in by]).all()
 
 
 def checksums(table: pd.DataFrame, by: list[str]) -> pd.Series:

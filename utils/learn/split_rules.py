@@ -14,6 +14,7 @@ from utils.config import SPLIT_RULES, Profile, SplitRulesConfig, get_profile
 from utils.faces.ffpp import shuffled_pairs
 from utils.faces.splits import deal
 from utils.learn import checkpoints
+from utils.learn.checkpoints import run_of
 from utils.learn.dataset import FaceSet
 from utils.learn.models import Detector, create_model
 from utils.learn.predict import predict_faces, prediction_table
@@ -54,10 +55,6 @@ def dealt(faces: FaceSet, rule: str, seed: int) -> FaceSet:
         part = deal(index, SPLIT_RULES[rule], (numbers.train, numbers.val), stream)
         halves.append(index[part >= 0].assign(split=[PARTS[one] for one in part[part >= 0]]))
     return FaceSet(pd.concat(halves).sort_index(), drawn.pixels)
-
-
-def run_of(profile: Profile, rule: str, seed: int) -> str:
-    return checkpoints.run_name(rule, profile.student_model, seed)
 
 
 def train_under(profile: Profile, rule: str, faces: FaceSet, seed: int) -> Detector:

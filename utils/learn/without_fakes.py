@@ -26,13 +26,14 @@ from utils.config import (
     get_profile,
 )
 from utils.learn import checkpoints
+from utils.learn.checkpoints import run_of
 from utils.learn.dataset import FaceSet, UnlabelledFaces
 from utils.learn.models import Detector, create_model
 from utils.learn.noisy_student import NoisedLabels, labelled_once, split_labels, student_objective, student_settings
 from utils.learn.plans import Objective
 from utils.learn.precision import pick_device
 from utils.learn.predict import predict_faces, save_predictions
-from utils.learn.scores import over_clip
+from utils.learn.scores import TWINS, over_clip
 from utils.learn.self_rendered import (
     PHASE,
     AgainstTwins,
@@ -48,7 +49,6 @@ from utils.learn.training import fit, validation_faces
 from utils.paths import atomic
 
 CLEAN, VARIANT = "c23", "without_fakes"
-TWINS = "twins.csv"  # of a run folder: how well twins by each redrawer are told from originals
 
 
 def fakeless_profile(steps: int | None = None, workers: int | None = None) -> Profile:
@@ -70,10 +70,6 @@ def people_of(profile: Profile, faces: FaceSet, arm: FakelessArm, seed: int) -> 
 def student_of(profile: Profile) -> NoisyStudentConfig:
     """Return the student's settings: hard labels of all clips of the pool, half of which are called fake."""
     return replace(profile.student_of("student_compression"), align=True, steps_factor=1.0)
-
-
-def run_of(profile: Profile, arm: str, seed: int) -> str:
-    return checkpoints.run_name(arm, profile.student_model, seed)
 
 
 def redrawers_of(profile: Profile, faces: FaceSet, everybody: bool, seed: int, names: Sequence[str]) -> TwinMaker:
