@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fake_faces import make_faces, small_network
+from safetensors.torch import load_file, save_file
 
 from utils.config import REDRAWERS, FacesConfig, ModelConfig, RedrawerConfig, SelfRenderedConfig, TrainConfig, get_profile
 from utils.faces.crops import extract_faces
@@ -158,6 +159,29 @@ def test_validation_has_every_face_and_its_twin_in_both_views(real):
     c23 = found.select(quality="c23")
     assert np.array_equal(c23.images(range(len(crops))).permute(0, 2, 3, 1).numpy(), crops)
     assert not found.index.duplicated(["method", "video_id", "frame", "quality"]).any()
+
+
+@pytest.mark.parametrize("damage", ["record", "weights", "numbers", "other network"])
+def test_damaged_redrawers_are_trained_again(real, tmp_path, monkeypatch, damage):
+    crops, points = real
+    name, faces, trained, train = "code_nearest", faces_of(crops), [], ours.train_redrawer
+    monkeypatch.setattr(ours, "REDRAWERS", {name: replace(QUICK, steps=2)})
+    monkeypatch.setattr(ours, "landmarks_of", lambda *_: points)
+    monkeypatch.setattr(ours, "train_redrawer", lambda *given: trained.append(1) or train(*given))
+
+    def digest():
+        return ours.redrawers_digest(ours.load_redrawers(tmp_path, faces, get_profile("smoke"), [name], 0))
+
+    before, path = digest(), tmp_path / f"{name}.safetensors"
+    assert digest() == before and len(trained) == 1
+    if damage == "record":
+        path.with_suffix(".json").write_text("{")
+    elif damage == "weights":
+        path.write_bytes(b"x")
+    else:
+        found = {key: value * float("nan") for key, value in load_file(path).items()}
+        save_file(found if damage == "numbers" else {"other": torch.zeros(2)}, path)
+    assert digest() == before and len(trained) == 2
 
 
 def test_a_network_is_trained_from_real_faces_alone(real, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from utils.config import (
@@ -29,6 +30,7 @@ from utils.config import (
     SelfRenderedConfig,
     TrainConfig,
 )
+from utils.faces import cache
 from utils.faces.landmarks import draw_masks, landmarks
 from utils.learn import checkpoints
 from utils.learn.augment import degradation
@@ -38,7 +40,7 @@ from utils.learn.noisy_student import StudentStep
 from utils.learn.plans import Crops, Objective, Part, Plan
 from utils.learn.redrawers import Redrawer, redraw, train_redrawer
 from utils.learn.training import Supervised, fit
-from utils.paths import atomic, read_json, write_json
+from utils.paths import atomic, write_json
 
 PHASE = "self_rendered"
 
@@ -163,7 +165,7 @@ class StudentOfTwins(AgainstTwins, StudentStep):
     def draw(self) -> Plan:
         x = super().draw().x
         u = self.next_u()
-        strengths = self.draw_strengths(len(u.get(self.inputs_u.qualities[0], ())))
+        strengths = self.draw_strengths(len(u.get(self.inputs_u.clean, ())))
         return Plan(x, tuple(self.parts_u(u, strengths, self.draw_noise(sum(map(len, u.values()))))))
 
     compare = StudentStep.compare
@@ -181,27 +183,40 @@ def originals(faces: FaceSet, split: str, quality: str) -> FaceSet:
 def load_redrawers(
     folder: Path, faces: FaceSet, profile: Profile, names: Sequence[str], seed: int
 ) -> tuple[Redrawer, ...]:
-    """Return redrawers by name, trained on some real faces; those that the folder has of the same faces are read."""
+    """Return redrawers by name, trained on some real faces; those that the folder has of the same faces are read.
+
+    A damaged file counts as missing. Raises ValueError where training gives weights that are no numbers.
+    """
     made, crops = [], None
     for name in names:
         config = REDRAWERS[name]
         asked = {"config": asdict(config), "faces": faces.fingerprint(), "seed": seed}
         path = folder / f"{name}.safetensors"
         about = path.with_suffix(".json")
-        if not (path.is_file() and about.is_file() and read_json(about) == _plain(asked)):
+        found = _loaded(path, config) if cache.load(about) == _plain(asked) else None
+        if found is None:
             crops = _crops(faces) if crops is None else crops
             redrawer, _ = train_redrawer(crops, landmarks_of(faces, profile), config, seed, name)
+            about.unlink(missing_ok=True)  # it is of the weights that were here
             with atomic(path) as temporary:
                 save_file(redrawer.state_dict(), temporary)
+            found = _loaded(path, config)
+            if found is None:
+                raise ValueError(f"{path} holds no numbers after training: set a lower lr for {name} in utils/config.py")
             write_json(about, _plain(asked))
-        made.append(_loaded(path, config))
+        made.append(found)
     return tuple(made)
 
 
-def _loaded(path: Path, config: RedrawerConfig) -> Redrawer:
+def _loaded(path: Path, config: RedrawerConfig) -> Redrawer | None:
+    """Return the redrawer of a file, None where that is missing, damaged, or holds what are no numbers."""
     redrawer = Redrawer(config)
-    redrawer.load_state_dict(load_file(path))
-    return redrawer.eval().requires_grad_(False)
+    try:
+        redrawer.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError):
+        return None
+    whole = all(value.isfinite().all() for value in redrawer.state_dict().values())
+    return redrawer.eval().requires_grad_(False) if whole else None
 
 
 def _plain(value: dict) -> dict:
