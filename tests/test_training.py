@@ -184,6 +184,14 @@ def test_fit_refuses_every_face_outside_train_and_val(faces, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_validation_faces_of_one_class_are_refused_before_the_first_step(faces, tmp_path):
+    val = faces.select(split="val")
+    some = FaceSet(val.index[(val.index["quality"] == "c23") | (val.index["label"] == 0)], val.pixels)
+    with pytest.raises(ValueError, match="no fake face validates at c40: add videos"):
+        fit(create_model("resnet18", CONFIG), faces.select(split="train"), some, CONFIG, SHARED, tmp_path / "run", seed=0)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(faces, tmp_path):
     class Broken(Supervised):
         def compare(self, plan, logits):

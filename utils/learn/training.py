@@ -56,10 +56,11 @@ def fit(
 
     A finished run of the same request (settings, data, seed, and whatever `about` names: phase, teacher, ...) is loaded
     instead, and one that was killed goes on from its checkpoint. Raises ValueError where `train` is not purely the split
-    train or `val` not the split val, and FloatingPointError where the loss is not finite.
+    train or `val` not the split val, or lacks a class in a quality, and FloatingPointError where the loss is not finite.
     """
     require_split(train, "train")
     require_split(val, "val")
+    require_both_classes(val)
     device = distributed.device()
     shared = replace(shared, precision=precision_that_runs(shared.precision, device, config.px, model))
     data = {"train": train.fingerprint(), "val": val.fingerprint(), "pairs": sorted(train.pairs)}
@@ -92,6 +93,14 @@ def require_split(faces: FaceSet, split: str) -> None:
     splits = sorted(set(faces.index["split"])) if isinstance(faces, FaceSet) else [type(faces).__name__]
     if splits != [split]:
         raise ValueError(f"training takes faces of the split {split!r} here, not {', '.join(splits)}")
+
+
+def require_both_classes(val: FaceSet) -> None:
+    """Raise ValueError unless there are real and fake faces in each quality: validation is an AUC in each of them."""
+    for quality, labels in val.index.groupby("quality")["label"]:
+        if labels.nunique() < 2:
+            lacks = "real" if labels.iloc[0] else "fake"
+            raise ValueError(f"no {lacks} face validates at {quality}: add videos of the split 'val', or extract faces again")
 
 
 def validation_faces(faces: FaceSet, shared: TrainConfig, quality=None) -> FaceSet:
