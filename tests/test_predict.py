@@ -11,7 +11,7 @@ from utils.learn import checkpoints, predict
 from utils.learn.dataset import FaceSet
 from utils.learn.inference import probabilities
 from utils.learn.predict import save_predictions
-from utils.learn.scores import COLUMNS, SCORES, over_clip, read_scores, write_scores
+from utils.learn.scores import COLUMNS, FACE, SCORES, equal_scores, over_clip, read_scores, write_scores
 from utils.learn.training import trained
 
 
@@ -55,6 +55,27 @@ def test_damaged_scores_are_made_again(profile, damage):
     with pytest.warns(UserWarning, match="score the run again, which is done now"):
         assert save_predictions(profile, name, faces).equals(table)
     assert path.read_bytes() == whole
+
+
+def test_scores_of_other_pixels_are_made_again(profile, monkeypatch):
+    faces, name, scored = make_faces(), "trained-mobilenet-v2-s0", []
+    changed = FaceSet(faces.index, 255 - faces.pixels)  # the same faces by name
+    monkeypatch.setattr(predict, "predict_faces", lambda model, some, *_: scored.append(some) or np.full(len(some), 0.5))
+    for some in (faces, changed, changed):
+        save_predictions(profile, name, some)
+    assert len(scored) == 2
+    (profile.workspace.runs / name / f"{SCORES}.faces").unlink()  # of an older version
+    save_predictions(profile, name, faces)
+    assert len(scored) == 2
+
+
+def test_scores_of_fewer_faces_are_not_equal():
+    usual = dict.fromkeys(FACE, "x") | {"model": "m", "seed": [0, 0, 1], "frame": [0, 5, 0], "score": [0.1, 0.2, 0.3]}
+    usual = pd.DataFrame(usual)
+    same, fewer, other = usual.iloc[:2], usual.iloc[:1], usual.iloc[:2].assign(score=[0.1, 0.3])
+    changed = pd.concat([part.assign(experiment=name) for name, part in zip("sfo", (same, fewer, other), strict=True)])
+    found = equal_scores(changed, usual, ["model", "seed", *FACE], ["experiment"])
+    assert found.to_dict() == {"s": True, "f": False, "o": False}
 
 
 def test_harder_videos_are_scored_where_there_are_some(profile):

@@ -15,6 +15,7 @@ from utils.learn.inference import probabilities
 from utils.learn.models import Detector
 from utils.learn.precision import pick_device
 from utils.learn.scores import COLUMNS, FACE, SCORES, read_scores, write_scores
+from utils.paths import atomic
 
 
 def predict_faces(
@@ -37,15 +38,17 @@ def save_predictions(
     """Score the faces of some splits, as far as there are any, with a finished run; return the table.
 
     It is written into the run folder. Scores that are newer than the run and hold exactly these faces are read instead of
-    being made again.
+    being made again. A file beside them has a checksum of the faces; scores without one are believed.
     """
     folder = profile.workspace.runs / name
-    path, result = folder / file, folder / "result.json"
+    path, result, seen = folder / file, folder / "result.json", folder / f"{file}.faces"
     held_out = faces.select(split=splits)
+    pixels = held_out.fingerprint()
     if path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime:
         try:
             table = read_scores(path)
-            if _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since
+            same = not seen.is_file() or seen.read_text().strip() == pixels
+            if same and _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since
                 return table
         except ValueError as error:
             warnings.warn(f"{error}, which is done now", stacklevel=2)
@@ -53,6 +56,8 @@ def save_predictions(
     config = checkpoints.read_json(folder / "config.json")
     scores = predict_faces(model, held_out, profile.train.precision, f"scores of {name}", profile.train.scorer)
     write_scores(path, prediction_table(name, config, held_out, scores))
+    with atomic(seen) as temporary:
+        temporary.write_text(pixels + "\n")
     return read_scores(path)  # what notebooks will read, rounding included
 
 
