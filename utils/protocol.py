@@ -164,10 +164,12 @@ class Cell:
 
     @property
     def variant(self) -> str:
+        """The folder of its run below runs: how many people have labels, and who is the pool."""
         return f"labels/{self.labels}" + (f"/pool/{self.pool}x{self.frames}" if self.pool else "")
 
     @property
     def run(self) -> str:
+        """The name of its run."""
         return f"{self.arm}-{self.network}-s{self.seed}"
 
     def teacher(self, profile: Profile) -> Cell:

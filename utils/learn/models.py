@@ -73,6 +73,7 @@ class Detector(nn.Module):
             parameter.requires_grad_(True)
 
     def all_layers(self) -> None:
+        """Let every layer learn."""
         for parameter in self.parameters():
             parameter.requires_grad_(True)
 
@@ -83,11 +84,6 @@ class Detector(nn.Module):
             self.network.eval()
             self.head.train()
         return self
-
-    @property
-    def has_stochastic_depth(self) -> bool:
-        """Whether the architecture can drop whole blocks (XceptionNet and torchvision's ResNets can not)."""
-        return NETWORKS[self.name].stochastic_depth
 
 
 def create_model(name: str, config: ModelConfig, seed: int = 0) -> Detector:
