@@ -626,6 +626,13 @@ class RedrawerConfig:
     lr: float = 2e-3
 
 
+CRITIC_LR = 4e-4  # of the critic that is trained beside each of them
+MASKS = {  # of twins, uniform; lengths are parts of the mouth's width
+    "grow": (0.9, 1.5),  # how much larger the outline becomes
+    "feather": (0.03, 0.25),  # its soft edge
+    "shift_x": (-0.1, 0.1),
+    "shift_y": (-0.1, 0.1),
+}
 REDRAWERS = {
     "code_nearest": RedrawerConfig(upsampling="nearest"),
     "code_transposed": RedrawerConfig(upsampling="transposed", code=24, widths=(16, 24, 32)),
@@ -723,6 +730,7 @@ class SplitRulesConfig:
     val: float = 0.2
     quality: str = "c40"
     steps: int = 300
+    eval_every: int = 50  # steps between validations, for the weights that validate best are kept
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
 

@@ -8,11 +8,12 @@ import cv2
 import dlib
 import numpy as np
 
+from utils.config import MASKS
 from utils.faces.detect import dlib_weights
 
 JAW, NOSE, MOUTH = slice(0, 17), slice(31, 36), slice(48, 68)  # of the 68
 PARTS = ("mouth", "lower_face", "mouth_and_chin")
-DRAWN = ("part", "grow", "feather", "shift_x", "shift_y")  # what is random of a mask
+DRAWN = ("part", *MASKS)  # what is random of a mask
 _of_thread = threading.local()
 
 
@@ -32,7 +33,7 @@ def landmarks(crops: np.ndarray, scale: float) -> np.ndarray:
 
 def draw_masks(count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw what is random of so many masks (count, 5), in the order of `DRAWN`; lengths are parts of the mouth's width."""
-    uniform = [rng.uniform(low, high, count) for low, high in ((0.9, 1.5), (0.03, 0.25), (-0.1, 0.1), (-0.1, 0.1))]
+    uniform = [rng.uniform(low, high, count) for low, high in MASKS.values()]
     return np.column_stack([rng.integers(len(PARTS), size=count), *uniform])
 
 

@@ -18,13 +18,12 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from utils.config import RedrawerConfig
+from utils.config import CRITIC_LR, RedrawerConfig
 from utils.faces.landmarks import draw_masks, mouth_box, soft_mask
 from utils.learn.precision import pick_device
 from utils.synthff.neural_textures import PatchDiscriminator, upsampler
 
 PATCH = 64  # px, side of the mouth as they draw it
-CRITIC_LR = 4e-4
 
 
 class Redrawer(nn.Module):

@@ -29,7 +29,7 @@ def rules_profile(steps: int | None = None) -> Profile:
     """Return the profile of the comparison: `shipped`, the weights that validate best kept, as in the original project."""
     base, numbers = get_profile("shipped"), SplitRulesConfig()
     models = {name: replace(model, steps=steps or numbers.steps) for name, model in base.models.items()}
-    train = replace(base.train, keep="best", eval_every=50, val_every=1)
+    train = replace(base.train, keep="best", eval_every=numbers.eval_every, val_every=1)
     variant = VARIANT + (f"/{steps}_steps" if steps and steps != numbers.steps else "")
     return replace(base, variant=variant, models=models, train=train)
 
