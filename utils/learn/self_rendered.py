@@ -31,6 +31,7 @@ from utils.config import (
     TrainConfig,
 )
 from utils.faces import cache
+from utils.faces.encode import best
 from utils.faces.landmarks import draw_masks, landmarks
 from utils.learn import checkpoints
 from utils.learn.augment import degradation
@@ -244,7 +245,7 @@ def twin_maker(profile: Profile, faces: FaceSet, seed: int, settings: SelfRender
     """Return what makes twins for a profile: redrawers trained on its real training faces, or read where they are there."""
     if settings.twins != PHASE:
         return TwinMaker()
-    train = originals(faces, "train", profile.data.qualities[0])
+    train = originals(faces, "train", best(profile.data.qualities))
     folder = profile.workspace.runs / "redrawers" / f"s{seed}"
     return TwinMaker(load_redrawers(folder, train, profile, settings.redrawers, seed))
 
@@ -253,7 +254,7 @@ def faces_with_twins(
     profile: Profile, faces: FaceSet, split: str, make: TwinMaker, settings: SelfRenderedConfig, seed: int
 ) -> FaceSet:
     """Return the real faces of a split and a twin of each, in both views: to validate and to measure on."""
-    real = originals(faces, split, profile.data.qualities[0])
+    real = originals(faces, split, best(profile.data.qualities))
     return with_twins(real, make, landmarks_of(real, profile), settings.val_crf, seed)
 
 
@@ -262,7 +263,7 @@ def self_rendered(
 ) -> Detector:
     """Train a network on the real faces of the split train alone, validated on those of val and their twins."""
     settings, name = settings or SelfRenderedConfig(), name or profile.student_model
-    train = originals(faces, "train", profile.data.qualities[0])
+    train = originals(faces, "train", best(profile.data.qualities))
     make = twin_maker(profile, faces, seed, settings)
     judged = faces_with_twins(profile, faces, "val", make, settings, seed)
     folder = profile.workspace.runs / checkpoints.run_name(PHASE, name, seed)

@@ -39,6 +39,7 @@ from utils.learn.self_rendered import (
     AgainstTwins,
     StudentOfTwins,
     TwinMaker,
+    faces_with_twins,
     landmarks_of,
     load_redrawers,
     originals,
@@ -118,8 +119,7 @@ def _given(
     real = originals(people, "train", CLEAN)
     named = arm.settings.redrawers
     make = redrawers_of(profile, faces, arm.everybody, seed, named) if arm.settings.twins == PHASE else TwinMaker()
-    judged = originals(faces.select(every=profile.train.val_every), "val", CLEAN)
-    val = with_twins(judged, make, landmarks_of(judged, profile), arm.settings.val_crf, seed)
+    val = faces_with_twins(profile, faces.select(every=profile.train.val_every), "val", make, arm.settings, seed)
     twins = {"make": make, "points": landmarks_of(real, profile), "settings": arm.settings}
     return real, val, twins, {"redrawers": redrawers_digest(make.redrawers)}
 
