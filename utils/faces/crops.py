@@ -35,6 +35,7 @@ VIDEO_COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "
 COLUMNS = [*VIDEO_COLUMNS, *FRAME_COLUMNS]
 FAILURE_COLUMNS = [*VIDEO_COLUMNS, "path", "error"]
 TEXT = dict.fromkeys(("video_id", "method", "quality", "target", "source", "pair", "split", "status"), str)
+REMEDY = "run notebook 02_face_extraction, or `python -m utils.run.extract`,"
 
 
 # ---- one video ----------------------------------------------------------------------------------------------------
@@ -278,10 +279,10 @@ def read_table(folder: Path | str) -> pd.DataFrame:
     """
     path = Path(folder) / cache.TABLE
     if not path.is_file():
-        raise FileNotFoundError(f"no faces at {folder}: run notebook 02_face_extraction with this profile")
+        raise FileNotFoundError(f"no faces at {folder}: {REMEDY} with this profile")
     text, (_, checksum) = path.read_bytes(), _told(path.parent)
     if not text.endswith(b"\n") or checksum not in (None, _checksum(text)):
-        raise ValueError(f"{path} is not what was written: run notebook 02_face_extraction with this profile")
+        raise ValueError(f"{path} is not what was written: {REMEDY} with this profile")
     return pd.read_csv(io.BytesIO(text), dtype=TEXT, keep_default_na=False)
 
 
@@ -295,7 +296,7 @@ def load_crops(profile: Profile) -> tuple[pd.DataFrame, np.memmap]:
     folder = profile.workspace.faces
     table = read_table(folder)
     wanted, made = settings_of(profile.faces), _told(folder)[0].get("config")
-    remedy = f"run notebook 02_face_extraction with profile {profile.name}"
+    remedy = f"{REMEDY} with profile {profile.name}"
     if not isinstance(made, dict) or made | {"detector": wanted["detector"]} != wanted:
         raise ValueError(f"the faces at {folder} are unfinished or were made with other settings: {remedy}")
     found, path = table[table["status"] == FOUND].reset_index(drop=True), folder / cache.ARRAY

@@ -215,9 +215,9 @@ def notes(profile: Profile, parts: list[Part], faces: Faces, cpu: costs.Rates, g
         f"{CORES_PER_GPU} cores extract beside each GPU. Passes of the networks alone: noise and reading come on top. "
         "~: scaled by FLOPs.",
     ]
-    lines.append(f"GPU: {gpu.machine}." if gpu.machine else "GPU: not measured on a GPU (`python benchmarks/rates.py` on one).")
+    lines.append(f"GPU: {gpu.machine}." if gpu.machine else "GPU: not measured on a GPU.")
     if any("?" in text for text in table(parts).iloc[:, len(HEADINGS) :].stack()):
-        lines.append("?: not measured; `.venv/bin/python benchmarks/rates.py` measures it here in some minutes.")
+        lines.append("?: not measured; `.venv/bin/python benchmarks/rates.py` measures it in minutes (`--device cuda`: a GPU).")
     return lines
 
 
