@@ -198,11 +198,12 @@ def crossed_share(clips: pd.DataFrame, column: str, group: str, resamples: int) 
     `clips` has a row a seed and clip, with columns seed, `group` and `column` (true or false, or a difference of two such);
     every seed has the same clips, but one group may have more of them than another.
     """
-    table = clips.astype({column: float}).pivot_table(column, "seed", group, aggfunc=["sum", "count"])
-    hits, counts = (table[name].to_numpy(dtype=float) for name in ("sum", "count"))
-    some, others = resample_seeds(len(hits), resamples), resample_pairs(hits.shape[1], resamples)
-    drawn = [np.einsum("rs,sp,rp->r", some, part, others) for part in (hits, counts)]
-    return estimate(hits.sum() / counts.sum(), drawn[0] / drawn[1])
+    (seed, seeds), (place, groups) = (np.unique(clips[name], return_inverse=True)[::-1] for name in ("seed", group))
+    shape, cell = (len(seeds), len(groups)), seed * len(groups) + place
+    sums = (np.bincount(cell, weights, np.prod(shape)).reshape(shape) for weights in (clips[column].astype(float), None))
+    some, others = resample_seeds(shape[0], resamples), resample_pairs(shape[1], resamples)
+    (hits, drawn_hits), (counts, drawn_counts) = ((part.sum(), ((some @ part) * others).sum(axis=1)) for part in sums)
+    return estimate(hits / counts, drawn_hits / drawn_counts)
 
 
 def alarm_thresholds(reals: pd.DataFrame, alarms: float) -> pd.Series:

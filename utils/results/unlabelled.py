@@ -380,13 +380,12 @@ def alarm_gaps_table(found: Unlabelled) -> pd.DataFrame:
 
 def _flagged(found: Unlabelled, arm: str, alarms: float) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield each quality with the first test's clips of it, `flagged` where an arm's fixed threshold says fake."""
-    splits = study_splits(found)
-    scored = found.scores[found.scores["run"].isin(found.runs(found.usual(arm)))]
-    if len(splits) < 2 or scored.empty:
+    splits, cell = study_splits(found), found.usual(arm)
+    elsewhere = [key for quality in SEEN for split in splits[1:2] for key in found.keys(cell, quality, split)]
+    if not elsewhere:
         return
-    elsewhere = scored[(scored["split"] == splits[1]) & (scored["label"] == 0) & scored["quality"].isin(SEEN)]
-    threshold = alarm_thresholds(elsewhere, alarms)
+    threshold = alarm_thresholds(found.clips(elsewhere).query("label == 0"), alarms)
     for quality in (*SEEN, *UNSEEN):
-        clips = scored[(scored["split"] == splits[0]) & (scored["quality"] == quality)]
-        if len(clips):
+        if keys := found.keys(cell, quality, splits[0]):
+            clips = found.clips(keys)
             yield quality, clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))
