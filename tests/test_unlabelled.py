@@ -200,6 +200,17 @@ def test_every_figure_is_drawn_and_none_without_its_stage(found, tmp_path):
     assert len(unlabelled.contrasts_table(few)) == 3  # those of control and student
 
 
+def test_points_of_a_curve_are_means_over_the_same_seeds(tmp_path):
+    folder = tmp_path / "data" / "study"
+    for stage, seeds in (("primary", 3), ("pool", 2)):
+        write_scores(folder / f"{stage}.csv.gz", made_up(stage, seeds))
+    table = unlabelled.curve_table(unlabelled.load_unlabelled(profile_at(folder))).set_index(["arm", "pool", "frames"])
+    assert set(table["seeds"]) == {2} and len(table) == 3 + 7
+    for arm, where in (("control", {"pool": 0, "frames": 0}), ("student_compression", {"pool": 1000, "frames": 24})):
+        mine = [auc_of(folder, arm, seed, labels=20, **where) for seed in range(2)]
+        assert table.loc[(arm, *where.values()), "value"] == pytest.approx(np.mean(mine))
+
+
 def test_hostile_tables_are_named(folder, tmp_path):
     good = pd.read_csv(folder / "primary.csv.gz", dtype=unlabelled.TEXT)
     for what, change in {

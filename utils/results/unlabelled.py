@@ -231,6 +231,18 @@ def cells_table(found: Unlabelled) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def curve_table(found: Unlabelled) -> pd.DataFrame:
+    """Return the AUC at c40 on the first test of teacher, control, student and oracle, whatever their labels and pool.
+
+    One row a cell, the mean over the seeds that all of them were run with: points of a curve have the same luck.
+    """
+    drawn = ("teacher", *PRIMARY, "oracle")
+    cells = [cell for cell in found.cells() if cell.arm in drawn and cell.network == found.network]
+    keys = {cell: found.keys(cell, "c40", found.study.tests[0]) for cell in cells}
+    seeds = min(map(len, keys.values()), default=0)
+    return pd.DataFrame([_about(cell) | {"seeds": seeds} | found.mean(keys[cell][:seeds]) for cell in cells])
+
+
 def _about(cell: Cell) -> dict:
     return {name: getattr(cell, name) for name in CELL}
 

@@ -51,8 +51,7 @@ def seeds(found: Unlabelled, name: str) -> Figure | None:
 
 def curves(found: Unlabelled, name: str) -> Figure | None:
     """AUC at c40 against the people of the pool and against those with labels, as far as scored, with bands of 95 %."""
-    table = unlabelled.cells_table(found).query("split == @found.study.tests[0] and quality == 'c40'")
-    table = table[table["network"] == found.network]
+    table = unlabelled.curve_table(found)
     panels = [draw for draw, counted in ((_over_pool, "pool"), (_over_labels, "labels")) if table[counted].nunique() > 2]
     if not panels:
         return None
@@ -60,7 +59,7 @@ def curves(found: Unlabelled, name: str) -> Figure | None:
     for ax, draw in zip(axes[0], panels, strict=True):
         draw(ax, table, found.study)
         ax.legend(fontsize="small", loc="lower right")
-    axes[0, 0].set_ylabel(f"AUC, {name}, c40, {found.study.tests[0]}")
+    axes[0, 0].set_ylabel(f"AUC, {name}, c40, {found.study.tests[0]}, {table['seeds'].iloc[0]} seeds")
     return fig
 
 
