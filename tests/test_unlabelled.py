@@ -139,6 +139,18 @@ def test_the_pool_is_held_against_more_labels(made, folder):
     assert row["seeds"] == 3
 
 
+def test_more_people_and_more_frames_are_told_apart(made, folder):
+    table = made["unlabelled_pool"].query("split == 'test2' and quality == 'c40'").set_index(["more", "people", "frames"])
+    assert len(table) == 2 + 4 and (table["seeds"] == 3).all()
+
+    def mean(**where):
+        return np.mean([auc_of(folder, PRIMARY[0], seed, labels=20, **where) for seed in range(3)])
+
+    more = mean(pool=1000, frames=6) - mean(pool=50, frames=6)
+    assert table.loc[("people", 0, 6), "value"] == pytest.approx(more)
+    assert table.loc[("frames", 400, 0), "value"] == pytest.approx(mean(pool=400, frames=24) - mean(pool=400, frames=6))
+
+
 def test_a_gain_is_held_against_the_teacher_and_an_oracle_that_sees_as_many_images(made, folder):
     table = made["unlabelled_beside"].query("split == 'test2' and quality == 'c40'").set_index(["these", "labels", "those"])
     teacher = [auc_of(folder, "teacher", seed, labels=20) for seed in range(3)]

@@ -190,6 +190,7 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_cells": cells_table(found),
         "unlabelled_contrasts": contrasts_table(found),
         "unlabelled_gains": gains_table(found),
+        "unlabelled_pool": pool_table(found),
         "unlabelled_worth": worth_table(found),
         "unlabelled_beside": beside_table(found),
         "unlabelled_alarms": alarms_table(found),
@@ -318,6 +319,25 @@ def worth_table(found: Unlabelled) -> pd.DataFrame:
             if seeds := min(len(these), len(those)):
                 about = {"labels": labels, "more": more, "versus": rival.arm, "split": split, "quality": quality}
                 rows.append(about | {"seeds": seeds} | difference(found.evaluation, these[:seeds], those[:seeds]))
+    return pd.DataFrame(rows)
+
+
+def pool_table(found: Unlabelled) -> pd.DataFrame:
+    """Return what more of a pool gives a student, people or frames a clip: differences, one row a test and quality.
+
+    `more` is "people" (the largest pool minus the smallest, for each number of frames) or "frames" (many minus few, for each
+    size). Columns more, people, frames (the common one; 0 where it differs), split, quality, seeds and `value`, `lo`, `hi`.
+    """
+    study, student = found.study, found.usual(PRIMARY[0])
+    (few, many), sizes = (min(study.frame_counts), max(study.frame_counts)), sorted(study.pool_sizes)
+    asked = [("people", 0, frames, (sizes[-1], frames), (sizes[0], frames)) for frames in (few, many)]
+    asked += [("frames", people, 0, (people, many), (people, few)) for people in sizes]
+    rows = []
+    for (more, people, frames, *both), split, quality in product(asked, study_splits(found), SEEN):
+        these, those = (found.keys(replace(student, pool=size, frames=count), quality, split) for size, count in both)
+        if seeds := min(len(these), len(those)):
+            about = {"more": more, "people": people, "frames": frames, "split": split, "quality": quality, "seeds": seeds}
+            rows.append(about | difference(found.evaluation, these[:seeds], those[:seeds]))
     return pd.DataFrame(rows)
 
 
