@@ -9,7 +9,7 @@ from utils import config
 from utils.config import ARMS, CASE_NETWORKS, LABELLED_PEOPLE, Experiment, get_profile
 from utils.learn.models import WeightsUnavailable
 from utils.learn.scores import SCORES
-from utils.paths import read_json
+from utils.paths import read_json, write_json
 from utils.results import study
 from utils.run import costs, grid, progress
 
@@ -75,6 +75,37 @@ def test_what_notebooks_train_is_part_of_the_grid():
     assert supervised == {"xception": ("trained",), "efficientnet-lite0": ("trained", "post_trained")}
     every = grid.tasks(get_profile("smoke"), "notebooks")
     assert {task.model for task in every[2:]} == {*get_profile("smoke").baselines, *get_profile("smoke").efficientnets}
+
+
+def leave_a_run(profile, experiment, run, settings):
+    """Leave a finished run's folder, without scores."""
+    folder = dataclasses.replace(profile, variant=experiment).workspace.runs / run
+    about = {"run": run, "settings": settings, "git_commit": "c", "machine": {"cpu": "x", "threads": 1}}
+    write_json(folder / "config.json", about | {"data": {"pairs": []}, "train_config": {"precision": "fp32"}})
+    write_json(folder / "result.json", {"val_auc": 0.5})
+    return folder
+
+
+def test_a_task_is_missing_until_its_last_iteration_and_all_scores_are_there(tmp_path):
+    profile = tiny_profile(tmp_path, iterations=2)
+    (task,) = [task for task in grid.tasks(profile, "comparison", [0]) if "student_compression" in task.phases]
+    fits, scored = grid.expected(profile, task), grid.scored(profile, task)
+    first, second, chosen = (("", f"student_compression{end}-mobilenet-v2-s0") for end in ("_it1", "_it2", ""))
+    assert {first, second} <= set(fits) and chosen not in fits and {first, second, chosen} <= set(scored)
+    folders = {key: leave_a_run(profile, *key, settings) for key, settings in (fits | {chosen: fits[second]}).items()}
+    assert grid.missing(profile, [task]) == [task]  # trained, and nobody scored
+    for key in scored:
+        (folders[key] / SCORES).touch()
+    assert grid.missing(profile, [task]) == []
+    for key in (chosen, second):
+        leave_a_run(profile, *key, "of an older config.py")
+        assert grid.missing(profile, [task]) == [task]
+        leave_a_run(profile, *key, fits[second])
+    assert grid.missing(profile, [task]) == []
+    for key in (second, chosen):
+        (folders[key] / "result.json").rename(tmp_path / "away.json")
+        assert grid.missing(profile, [task]) == [task]
+        (tmp_path / "away.json").rename(folders[key] / "result.json")
 
 
 @pytest.mark.slow

@@ -77,6 +77,13 @@ def has_predictions(profile: Profile) -> bool:
     return committed.is_file() or any(profile.workspace.runs.rglob(SCORES))
 
 
+def runs_with_scores(profile: Profile) -> set[tuple[str, str]]:
+    """Return the runs that `load_predictions` has scores of, by experiment and name, without reading these."""
+    runs, folders = load_committed(profile, "runs"), _standing(profile)
+    committed = set(runs.dropna(subset="scores")[KEY].itertuples(index=False, name=None))
+    return committed - set(folders) | {key for key, folder in folders.items() if (folder / SCORES).is_file()}
+
+
 def load_committed(profile: Profile, name: str) -> pd.DataFrame:
     """Return a committed table of `TABLES` alone; no rows where there is none."""
     table, path = TABLES[name], profile.base.workspace.results / TABLES[name].file
@@ -131,15 +138,21 @@ def of_comparison(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _joined(profile: Profile, name: str) -> pd.DataFrame:
     """Return a committed table and the same of this machine's run folders, every run from one of the two."""
-    committed, folders = load_committed(profile, name), _own_folders(profile)
-    if folders and not profile.repeat_of:  # a committed run stands, unless config.py has changed since
-        known = load_committed(profile, "runs").set_index(KEY)["settings"].to_dict()
-        folders = {key: folder for key, folder in folders.items() if known.get(key) != _settings(folder)}
+    committed, folders = load_committed(profile, name), _standing(profile)
     if not folders:
         return committed
     replaced = pd.MultiIndex.from_frame(committed[KEY]).isin(list(folders))
     parts = [part for part in (committed[~replaced], _gathered(name, folders)) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else committed
+
+
+def _standing(profile: Profile) -> dict[tuple[str, str], Path]:
+    """Return the folders of this machine's runs that stand before the committed ones."""
+    folders = _own_folders(profile)
+    if folders and not profile.repeat_of:  # a committed run stands, unless config.py has changed since
+        known = load_committed(profile, "runs").set_index(KEY)["settings"].to_dict()
+        folders = {key: folder for key, folder in folders.items() if known.get(key) != _settings(folder)}
+    return folders
 
 
 def _gathered(name: str, folders: dict[tuple[str, str], Path]) -> pd.DataFrame:

@@ -126,40 +126,83 @@ def run_names(profile: Profile, todo: Sequence[Task]) -> list[str]:
 
 
 def expected(profile: Profile, task: Task) -> dict[tuple[str, str], str]:
-    """Return the runs of a task by experiment and name, each with the hash of the settings that `config.py` has for it.
+    """Return the fits of a task by experiment and name, each with the hash of the settings that `config.py` has for it.
 
-    Of students it is the first iteration, on which the others build.
+    Of students they are all iterations; the best one's copy, the phase's own run, has the settings of one of them.
     """
     runs = {}
     for phase in task.phases:
-        changed, model, config = profile, task.model or profile.student_model, None
-        if task.experiment:
-            changed, model = task.experiment.profile(profile), task.experiment.student_name(profile)
-        elif task.people:
-            changed = replace(profile, variant=labels_variant(task.people))
-        elif task.method:
-            changed = methods_profile(profile, task.method)
+        changed, model = _of_task(profile, task)
         settings, layers = changed.model(model, phase), phase_layers(changed, model, phase)
+        wanted = {phase: (settings, {})}
         if phase in TEACHERS or phase == "noisy_trained":
             config = changed.student_of(phase) if phase in TEACHERS else original_student(changed)
             config = replace(config, **task.experiment.student, iterations=1) if task.experiment else config
-            settings, phase = student_settings(settings, config), iteration_phases(phase, 1)[0]
+            later = replace(config, student_init=config.later_init, steps_factor=config.later_steps_factor)
+            first, *others = iteration_phases(phase, config.iterations)
+            several = {first: config} | dict.fromkeys(others, later)
+            wanted = {name: (student_settings(settings, one), {"student": asdict(one)}) for name, one in several.items()}
         elif phase in ARMS and ARMS[phase].all_labels:
-            config = changed.student_of("student_compression")
-        wanted = {phase: (layers, settings, {"student": asdict(config)} if config else {})}
-        if task.model and config:  # the original's third phase has a teacher of its own
-            wanted[PHASE_TEACHER] = ("all", changed.model(model, PHASE_TEACHER), {})
-        for name, (layers, settings, student) in wanted.items():
+            wanted = {phase: (settings, {"student": asdict(changed.student_of("student_compression"))})}
+        fits = {name: (layers, *one) for name, one in wanted.items()}
+        if phase == "noisy_trained":  # the original's third phase has a teacher of its own
+            fits[PHASE_TEACHER] = ("all", changed.model(model, PHASE_TEACHER), {})
+        for name, (layers, settings, student) in fits.items():
             request = request_of(model, task.seed, layers, settings, changed.train, phase=name, **student)
             runs[changed.variant, run_name(name, model, task.seed)] = settings_digest(request)
-    return runs
+    control = _control(task)
+    return runs | (expected(profile, control) if control else {})
+
+
+def scored(profile: Profile, task: Task) -> list[tuple[str, str]]:
+    """Return the runs of a task that `run_phase` scores, by experiment and name."""
+    changed, model = _of_task(profile, task)
+    phases = list(task.phases)
+    for phase in task.phases:
+        if phase == "noisy_trained":
+            phases.append(PHASE_TEACHER)
+        elif phase in TEACHERS and task.group == "comparison":
+            phases += iteration_phases(phase, changed.student_of(phase).iterations)
+        elif phase == "student_compression" and task.group == "labels":
+            phases += iteration_phases(phase, 1)
+    control = _control(task)
+    runs = [(changed.variant, run_name(phase, model, task.seed)) for phase in phases]
+    return runs + (scored(profile, control) if control else [])
+
+
+def _of_task(profile: Profile, task: Task) -> tuple[Profile, str]:
+    """Return the profile with what a task changes in it, but for its part of labels, and the name of the network."""
+    if task.experiment:
+        return task.experiment.profile(profile), task.experiment.student_name(profile)
+    if task.people:
+        return replace(profile, variant=labels_variant(task.people)), profile.student_model
+    if task.method:
+        profile = methods_profile(profile, task.method)
+    return profile, task.model or profile.student_model
+
+
+def _control(task: Task) -> Task | None:
+    """Return the experiment that a number of labels trains beside its student; None for other tasks."""
+    if not task.people or "student_compression" not in task.phases:
+        return None
+    return Task("ablation", task.seed, ("student_compression",), experiment=replace(CONTROL, group=labels_variant(task.people)))
 
 
 def missing(profile: Profile, todo: Sequence[Task]) -> list[Task]:
-    """Return the tasks that lack a run in the profile's results, or have one that was made with other settings."""
-    table = store.load_runs(profile)
-    have = set(zip(table["experiment"], table["run"], table["settings"], strict=True))
-    return [task for task in todo if not {(*key, value) for key, value in expected(profile, task).items()} <= have]
+    """Return the tasks that lack a run or its scores in the profile's results, or have one made with other settings."""
+    table, with_scores = store.load_runs(profile), store.runs_with_scores(profile)
+    have = dict(zip(zip(table["experiment"], table["run"], strict=True), table["settings"], strict=True))
+
+    def finished(task: Task) -> bool:
+        wanted, asked = expected(profile, task), set(scored(profile, task))
+        chosen = asked - set(wanted)  # copies of the best iteration, of whatever number it is
+        return (
+            all(have.get(key) == settings for key, settings in wanted.items())
+            and asked <= with_scores
+            and {have.get(key) for key in chosen} <= set(wanted.values())
+        )
+
+    return [task for task in todo if not finished(task)]
 
 
 def run_missing(profile: Profile, todo: Sequence[Task], faces: FaceSet) -> list[Task]:
@@ -235,8 +278,8 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
     iterations = [run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)]
     if task.group == "comparison":
         for name in iterations:
-            save_predictions(profile, name, faces)
             judge_pseudo_labels(profile, name, faces, seed)
+            save_predictions(profile, name, faces)  # last: where there are scores, all is there (`missing`)
     if task.group == "labels" and phase == "student_compression":
         save_predictions(profile, iterations[0], faces)
         run_experiment(profile, replace(CONTROL, group=profile.variant), faces, seed)
