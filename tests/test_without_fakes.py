@@ -24,6 +24,7 @@ from utils.run import without_fakes as run
 
 SIZE, STAGES = 48, WithoutFakesConfig().stages()
 CPU = torch.device("cpu")
+PROTOCOL = "f00d" * 10  # a commit
 
 
 @pytest.fixture
@@ -149,29 +150,30 @@ def test_labels_beside_twins_go_through_as_much_compression(profile, faces, monk
 
 
 @pytest.fixture
-def small(profile, faces, monkeypatch):
+def small(profile, faces, tmp_path, monkeypatch):
     """Let the command run on the tiny profile, with two arms a stage and in this process."""
     monkeypatch.setattr(run, "load_faces", lambda profile: faces)
     stages = {"arms": (("labels_66", 0), ("self_rendered", 0)), "redrawers": (("without_code_fine", 0),)}
     monkeypatch.setattr(run, "WithoutFakesConfig", lambda: type("Few", (), {"stages": lambda self: stages})())
     monkeypatch.setattr(run, "in_processes", lambda jobs, calls, told: [told(call[0](*call[1])) for call in calls])
+    monkeypatch.setattr(run, "FAKELESS", tmp_path / "committed")
     return stages
 
 
 def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path, capsys):
     out = tmp_path / "tables"
-    asked = ["--stages", "arms", "--score", "--protocol", "abc", "--out", str(out)]
+    asked = ["--stages", "arms", "--score", "--protocol", PROTOCOL, "--out", str(out)]
     run.main(asked)
     found = results.load_scores(out)
     assert set(found["split"]) == {"val", "test", "test_hard"} and set(found["arm"]) == {"labels_66", "self_rendered"}
     assert not found["pair"].isna().any() and found.groupby(["arm", "split"])["label"].nunique().eq(2).all()
-    assert read_json(out / results.RECORD)["arms"]["protocol"] == "abc"
+    assert read_json(out / results.RECORD)["arms"]["protocol"] == PROTOCOL
     tables = results.tables(20, out)
     assert set(tables) == {"fakeless_arms", "fakeless_contrasts", "fakeless_redrawers"}
     assert tables["fakeless_contrasts"].iloc[0][["these", "those", "primary"]].tolist() == ["self_rendered", "labels_66", True]
     twins = results.load_twins(out)
     assert set(twins["redrawer"]) == set(REDRAWERS) and twins["auc"].between(0, 1).all()
-    run.main(["--stages", "redrawers", "--score", "--protocol", "abc", "--out", str(out)])
+    run.main(["--stages", "redrawers", "--score", "--protocol", PROTOCOL, "--out", str(out)])
     assert set(results.load_scores(out)["arm"]) == {"labels_66", "self_rendered", "without_code_fine"}
     assert results.tables(20, out)["fakeless_redrawers"]["redrawer"].tolist() == ["code_fine"] * 2
     with pytest.raises(SystemExit):
@@ -179,9 +181,25 @@ def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path,
     assert "scored once, with all arms and seeds" in capsys.readouterr().err
 
 
+def test_a_stage_is_not_scored_twice_and_its_protocol_is_a_commit(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "run_all", lambda *given: pytest.fail("something was trained or scored"))
+    out, asked = tmp_path / "tables", ["--stages", "arms", "--score", "--protocol"]
+    for folder in (out, run.FAKELESS):  # committed ones stand in the way of others, too
+        folder.mkdir()
+        (folder / "arms.csv.gz").write_bytes(b"scores")
+        with pytest.raises(SystemExit):
+            run.main([*asked, PROTOCOL, "--out", str(out)])
+        assert "exist already" in capsys.readouterr().err and (folder / "arms.csv.gz").read_bytes() == b"scores"
+        (folder / "arms.csv.gz").unlink()
+    for wrong in ("abc", "HEAD", PROTOCOL.upper()):
+        with pytest.raises(SystemExit):
+            run.main([*asked, wrong, "--out", str(out)])
+        assert f"--protocol {wrong}: give the 40 digits of its commit" in capsys.readouterr().err
+
+
 def test_scores_that_were_edited_are_refused(small, tmp_path):
     out = tmp_path / "tables"
-    run.main(["--stages", "arms", "--score", "--protocol", "abc", "--out", str(out)])
+    run.main(["--stages", "arms", "--score", "--protocol", PROTOCOL, "--out", str(out)])
     (path,) = out.glob("arms.csv.gz")
     pd.read_csv(path).assign(score=0.5).to_csv(path, index=False)
     with pytest.raises(ValueError, match="arms.csv.gz: not what was written.*git checkout"):

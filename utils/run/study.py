@@ -147,14 +147,19 @@ def require_protocol(tables: Sequence[Path], root: Path = ROOT, protocol: Path =
         before = git("log", "--all", "-1", "--format=%H", "--", *inside, root=root) if inside else ""
     except (OSError, subprocess.CalledProcessError) as error:
         raise Refused(f"git can't tell whether {name} is committed ({error})") from None
-    there = [str(table) for table in tables if table.is_file()]
-    if there or before:
-        raise Refused(f"scores of the tests exist already ({before or ', '.join(there)}): they are made once")
+    require_unmade(tables, before)
     if not commit or not protocol.is_file():
         raise Refused(f"{name} is not committed: write down what counts as shown before the tests are scored")
     if changed:
         raise Refused(f"the protocol differs from its commit ({' '.join(changed.split())}): commit it first")
     return commit
+
+
+def require_unmade(tables: Sequence[Path], before: str = "") -> None:
+    """Raise Refused where one of the tables of scores that are to be made is there, or a commit `before` had one."""
+    there = [str(table) for table in tables if table.is_file()]
+    if there or before:
+        raise Refused(f"scores of the tests exist already ({before or ', '.join(there)}): they are made once")
 
 
 def table_of(profile: Profile, stage: str) -> Path:

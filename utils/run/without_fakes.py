@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ from utils.paths import FAKELESS, FAKELESS_PROTOCOL, atomic, read_json, write_js
 from utils.results.metrics import video_scores
 from utils.results.without_fakes import COLUMNS, PILOT_COLUMNS, PILOTS, RECORD, digest, scores_file, twins_file
 from utils.run.grid import TaskFailed, in_processes, run_task
-from utils.run.study import Refused, require_protocol
+from utils.run.study import Refused, require_protocol, require_unmade
 
 Cells = Sequence[tuple[str, int]]  # arms and seeds
 VAL_SCORES, TEST_SCORES = "scores.csv.gz", "test_scores.csv.gz"  # of a run folder
@@ -178,7 +179,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             if arguments.steps or tuple(cells) != stages[stage]:
                 raise Refused("the tests are scored once, with all arms and seeds of a stage and the committed numbers")
             made = [folder / scores_file(stage) for folder in (arguments.out, FAKELESS)]
+            require_unmade(made)  # whoever says which protocol came before
             protocol = arguments.protocol or require_protocol(made, protocol=FAKELESS_PROTOCOL)
+            if not re.fullmatch("[0-9a-f]{40}", protocol):
+                raise Refused(f"--protocol {protocol}: give the 40 digits of its commit (git log -1 -- {FAKELESS_PROTOCOL})")
             run_all(cells, None, arguments.jobs, TESTS)
             gather(fakeless_profile(), stage, cells, arguments.out, protocol)
     except (ValueError, OSError, TaskFailed) as error:
