@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import cv2
 import jsonschema
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,7 @@ def test_an_image_and_nobody_and_the_exit_codes(people, model, tmp_path, capsys)
         assert len(list(container.decode(video=0))) == 1
     assert score.main([str(picture), str(tmp_path / "none.mp4")]) == score.UNREADABLE
     assert "error: no video" in capsys.readouterr().err
+    assert not plt.get_fignums()  # the figures of what was written are closed
 
 
 def test_bad_requests_are_one_line(capsys):
@@ -149,6 +152,13 @@ def test_bad_requests_are_one_line(capsys):
 def test_videos_of_one_name_get_folders_of_their_own(tmp_path):
     named = [tmp_path / "a" / "clip.mp4", tmp_path / "b" / "clip.mp4", tmp_path / "clip.mov", tmp_path / "clip_2.mp4"]
     assert [folder.name for folder in score.folders(named, tmp_path)] == ["clip", "clip_2", "clip_3", "clip_2_2"]
+
+
+def test_no_name_leads_out_of_the_folder_that_was_asked_for(tmp_path):
+    hostile = [tmp_path / name for name in ("...mp4", "..mp4", "....mp4", "..a..mp4", "video.mp4", ".mp4")] + [Path("."), Path()]
+    found = score.folders(hostile, tmp_path / "out")
+    assert all(folder.resolve().parent == tmp_path / "out" for folder in found) and len(set(found)) == len(found)
+    assert [folder.name for folder in found[:4]] == ["video", "video_2", "video_3", "a"]
 
 
 def made_verdict(frames, squares, number=1):

@@ -110,22 +110,27 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
 def write(seen: Watched, verdicts: Sequence[Verdict], model: Packaged, folder: Path, prior: float, progress: bool) -> None:
     """Write a video's three files into its folder."""
     matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     from utils.results.footage import annotate, strip  # takes a second
     from utils.results.style import save_figure
 
     write_json(folder / RECORD, record(seen, verdicts, model, prior))
-    save_figure(strip(verdicts, model, seen), folder / FACES)
+    fig = strip(verdicts, model, seen)
+    save_figure(fig, folder / FACES)
+    plt.close(fig)  # one a video, and on the page one a visit, would stay in memory
     annotate(seen, verdicts, folder / ANNOTATED, progress=f"writing {ANNOTATED}" if progress else "")
 
 
 def folders(videos: Sequence[Path], out: Path) -> list[Path]:
-    """Return a folder for each video, named like it; videos of one name get a number."""
+    """Return a folder for each video within `out`, named like it; videos of one name get a number."""
     names: list[str] = []
     for video in videos:
-        name, number = video.stem or "video", 1
+        stem = video.stem.strip(".") or "video"  # "...mp4" must not become "..", the folder above
+        name, number = stem, 1
         while name in names:
             number += 1
-            name = f"{video.stem}_{number}"
+            name = f"{stem}_{number}"
         names.append(name)
     return [out / name for name in names]
 
