@@ -51,6 +51,7 @@ from utils.results.unlabelled_plots import UNLABELLED_FIGURES
 from utils.results.where_it_looks_plots import WHERE_FIGURES
 from utils.results.without_fakes_plots import FAKELESS_FIGURES
 
+FROM_NOTEBOOKS = ("data_quality", "data_shortcuts", "data_splits", "extraction", "tracks")  # tables that 01 and 02 write
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"  # of the README
 
 
@@ -121,10 +122,17 @@ def load_results(profile: Profile) -> Results:
 
 
 def build(profile: Profile) -> Results:
-    """Make every table, claim and figure anew, then the report and, of the committed results, the README's numbers."""
+    """Make every table, claim and figure anew, then the report and, of the committed results, the README's numbers.
+
+    A table of an older build that is not made any more is removed, or claims would go on to tell of it.
+    """
     results, space = load_results(profile), profile.workspace
-    for name, table in results.tables().items():
+    made = results.tables()
+    for name, table in made.items():
         write_table(space.tables / f"{name}.csv", table)
+    for path in space.tables.glob("[!.]*.csv"):
+        if path.stem not in (*made, *FROM_NOTEBOOKS):
+            path.unlink()
     write_facts(profile)
     write_figures(results.figures(), space.figures)
     compile_report(profile)

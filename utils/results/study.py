@@ -167,8 +167,7 @@ def _label_counts(study: Study) -> dict[int, str]:
 def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict[str, float] | None:
     """Return the share of the way from `teacher_both` to `oracle` that `student_compression` goes: value, lo, hi.
 
-    A resample in which the oracle is not above the teacher has no such share and is left out; `undefined` is their part.
-    None where a run is missing.
+    A resample in which the oracle is not above the teacher has no such share and is left out. None where a run is missing.
     """
     teacher, student = (study.keys(phase, quality, experiment) for phase in ("teacher_both", "student_compression"))
     if not (teacher and student):
@@ -179,7 +178,7 @@ def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict
     values = [draws(study.evaluation, keys, "auc") for keys in (teacher, student, oracle)]
     gap = values[2] - values[0]
     share = np.where(gap > 0, (values[1] - values[0]) / np.where(gap > 0, gap, 1), np.nan)
-    return estimate(share[0], share[1:]) | {"undefined": float(np.isnan(share[1:]).mean())}
+    return estimate(share[0], share[1:])
 
 
 @lru_cache(maxsize=1)
