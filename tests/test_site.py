@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from mock_predictions import make_run
 
 from utils.checks import quiz
 from utils.config import get_profile
@@ -98,6 +99,18 @@ def test_clips_are_drawn_half_fake_and_nobody_twice():
     assert labels != sorted(labels) and labels != [0, 1] * 10  # the order tells nothing
     with pytest.raises(ValueError, match="8 people are too few for 20"):
         quiz.draw_clips(clips(8))
+
+
+def test_people_without_one_of_their_clips_are_not_drawn_and_networks_that_were_not_run_say_nothing():
+    some = clips(26)
+    faceless = some["video_id"].isin(["000", "003_002"]) & (some["quality"] == "c40")  # of persons 000 and 003
+    for seed in range(5):
+        drawn = quiz.draw_clips(some[~faceless], seed)
+        assert len(drawn) == 20 and not drawn["target"].isin(["000", "003"]).any()
+        assert drawn.groupby("quality")["label"].agg(["sum", "size"]).to_numpy().tolist() == [[5, 10]] * 2
+    with pytest.raises(ValueError, match="19 people are too few for 20"):
+        quiz.draw_clips(clips(20)[lambda some: some["video_id"] != "000"])
+    assert quiz.said(make_run("resnet18", n_pairs=3), drawn) == {}
 
 
 def test_the_page_has_the_clips_and_what_networks_said_of_them(built):

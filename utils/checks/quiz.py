@@ -36,12 +36,14 @@ def load_humans() -> pd.DataFrame:
 def draw_clips(clips: pd.DataFrame, seed: int = 0, each: int = EACH) -> pd.DataFrame:
     """Return clips to show, in order: as many real as fake ones of each quality, each of another person.
 
-    `clips` holds columns method, video_id, quality, label. Raises ValueError where there are too few people.
+    `clips` holds columns method, video_id, quality, label. People who lack one of their clips, because no face was found in
+    it, are left out. Raises ValueError where there are too few others.
     """
     rng = np.random.default_rng(seed)
     clips = clips.assign(target=clips["video_id"].str.split("_").str[0]).sort_values(["video_id", "quality"])
     qualities = sorted(clips["quality"].unique())
-    people = rng.permutation(sorted(clips["target"].unique()))
+    kinds = clips.drop_duplicates(["target", "label", "quality"]).groupby("target").size()
+    people = rng.permutation(sorted(kinds.index[kinds == 2 * len(qualities)]))
     if len(people) < 2 * each * len(qualities):
         raise ValueError(f"{len(people)} people are too few for {2 * each * len(qualities)} clips")
     parts = []
@@ -58,6 +60,8 @@ def said(predictions: pd.DataFrame, drawn: pd.DataFrame) -> dict[str, list[int]]
     answers = {}
     for model, phase in NETWORKS:
         runs = predictions[(predictions["model"] == model) & (predictions["phase"] == phase)]
+        if runs.empty:
+            continue
         scored = video_scores(runs[runs["seed"] == runs["seed"].min()])
         thresholds = {
             quality: choose_threshold(val["label"].to_numpy(), val["score"].to_numpy())
