@@ -314,6 +314,12 @@ def test_evaluation_rejects_parts_it_cannot_measure():
         metrics.evaluate(run[run["split"] == "test"], 5)
     with pytest.raises(ValueError, match="needs real and fake"):
         metrics.evaluate(run[run["label"] == 1], 5)
+    fakes_validate = run[(run["split"] != "val") | (run["label"] == 1)]
+    with pytest.raises(ValueError, match="run trained-xception-s0, val at c23: needs real and fake"):
+        metrics.evaluate(fakes_validate, 5)
+    assert len(metrics.evaluate(fakes_validate[fakes_validate["split"] != "val"], 5, threshold=0.5).table) == 4
+    with pytest.raises(ValueError, match="real and fake scores"):
+        metrics.choose_threshold(np.array([1, 1]), np.array([0.1, 0.7]))
 
 
 def test_predictions_come_back_as_written(tmp_path):

@@ -70,8 +70,10 @@ def at_level(predictions: pd.DataFrame, level: str) -> pd.DataFrame:
 def choose_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the threshold of greatest balanced accuracy (Youden 1950); among equals, the one nearest to one half.
 
-    Candidates lie midway between neighbouring scores. For validation scores only.
+    Candidates lie midway between neighbouring scores. For validation scores only. Raises ValueError where a class is missing.
     """
+    if len(np.unique(labels)) < 2:
+        raise ValueError("a threshold needs real and fake scores")
     values = np.unique(scores)
     if len(values) < 2:
         return 0.5
@@ -273,8 +275,9 @@ def evaluate(
             valid = parts.get((run, "val", quality))
             if valid is None and threshold is None:
                 raise ValueError(f"run {run} has no validation predictions at {quality}: predict split `val` too")
-            if part["label"].nunique() < 2:
-                raise ValueError(f"run {run}, {split} at {quality}: needs real and fake videos")
+            for name, some in ({split: part} | ({"val": valid} if threshold is None else {})).items():
+                if some["label"].nunique() < 2:
+                    raise ValueError(f"run {run}, {name} at {quality}: needs real and fake videos")
             key = (run, split, quality, level)
             at = threshold
             if at is None:
