@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
@@ -51,6 +53,27 @@ def test_what_stands_in_the_table_is_not_done_again(tiny, monkeypatch):
     first = pilot.run_pilots("me", ["own"], ["teacher"], [0], 1)
     monkeypatch.setattr(pilot, "run_pilot", None)
     pd.testing.assert_frame_equal(pilot.run_pilots("me", ["own"], ["teacher"], [0], 1), first, check_dtype=False)
+
+
+def test_two_calls_at_once_keep_each_others_rows(tiny, monkeypatch):
+    def row(owner, name, arm, seed):
+        return dict.fromkeys(pilot.COLUMNS, 0) | {"pilot": name, "arm": arm, "seed": seed}
+
+    def slowly(path, read=pilot.read_pilots):
+        table = read(path)
+        time.sleep(0.02)  # the other call would write meanwhile
+        return table
+
+    monkeypatch.setattr(pilot, "run_pilot", row)
+    monkeypatch.setattr(pilot, "read_pilots", slowly)
+    with ThreadPoolExecutor(2) as calls:
+        list(calls.map(lambda name: pilot.run_pilots("me", [name], ["teacher"], range(5), 1), ("own", "other")))
+    table = pd.read_csv(tiny / "me.csv")
+    assert len(table) == 10 and not table.duplicated(["pilot", "seed"]).any()
+    assert sorted(path.name for path in tiny.glob("*.csv*")) == ["me.csv"]  # and no lock is left beside it
+    (tiny / "me.csv").write_text("pilot,arm\nown,teacher\n")
+    with pytest.raises(ValueError, match="me.csv: no column labels, pool, .*git checkout"):
+        pilot.run_pilots("me", ["own"], ["teacher"], [0], 1)
 
 
 def test_a_pilot_of_another_environment_is_refused(tiny, monkeypatch):

@@ -113,6 +113,13 @@ def test_the_table_is_narrow_and_names_what_it_rests_on(tmp_path, rates, monkeyp
     with pytest.raises(SystemExit):
         plan.main()
     assert capsys.readouterr().err.startswith("error: no table of rates")
+    for damage in (b"split,identities\ntrain,2\n", b"\xff\xfe\x00", rates.read_bytes().replace(b"2.0", b"fast")):
+        rates.write_bytes(damage)
+        monkeypatch.setattr("sys.argv", ["plan", "--rates", str(rates)])
+        with pytest.raises(SystemExit):
+            plan.main()
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {rates}: ") and "measure it again" in error and error.count("\n") == 1
 
 
 def test_tasks_end_when_the_last_of_them_does():

@@ -155,7 +155,8 @@ def test_videos_of_one_name_get_folders_of_their_own(tmp_path):
 
 
 def test_no_name_leads_out_of_the_folder_that_was_asked_for(tmp_path):
-    hostile = [tmp_path / name for name in ("...mp4", "..mp4", "....mp4", "..a..mp4", "video.mp4", ".mp4")] + [Path("."), Path()]
+    names = ("...mp4", "..mp4", "....mp4", "..a..mp4", "video.mp4", ".mp4")
+    hostile = [*(tmp_path / name for name in names), Path("."), Path()]
     found = score.folders(hostile, tmp_path / "out")
     assert all(folder.resolve().parent == tmp_path / "out" for folder in found) and len(set(found)) == len(found)
     assert [folder.name for folder in found[:4]] == ["video", "video_2", "video_3", "a"]

@@ -251,6 +251,22 @@ def test_a_damaged_run_of_this_machine_is_named(profile, name, load):
     assert "\n" not in str(told.value)
 
 
+def test_a_damaged_committed_table_is_named_with_the_remedy(profile):
+    path = profile.workspace.results / "runs.csv"
+    whole = path.read_text()
+    named = whole.replace("trained-xception-s0,trained,xception,0", "trained-xception-s0,trained,xception,none")
+    for damage, said in ((b"a,b\n1,2\n", "no column experiment, run"), (b"\xff\xfe\x00garbage", "no CSV"), (b"", "no CSV"),
+                         (named.encode(), "other than numbers in the column seed")):  # fmt: skip
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=rf"runs.csv: {said}.*: take it from git again") as told:
+            store.load_runs(profile)
+        assert "\n" not in str(told.value)
+    path.write_text(whole)
+    (path.parent / "repeats.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="repeats.csv: no column cpu, precision"):
+        store.load_measured(profile)
+
+
 def flipped(table):
     return table.assign(score=[1 - table["score"].iloc[0], *table["score"].iloc[1:]])
 

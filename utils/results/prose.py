@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from utils.paths import BENCHMARKS
+from utils.results.store import read_table
 
 Tables = dict[str, pd.DataFrame]
 WIDTH = 118  # columns of the README
@@ -84,10 +85,13 @@ def claim(sentence: str, holds: Callable[[SimpleNamespace], bool]):
 
 
 def read_tables(folder: Path) -> Tables:
-    """Return all CSV tables of a folder by name, as printed there, and the committed benchmarks as `benchmark_<name>`."""
+    """Return all CSV tables of a folder by name, as printed there, and the committed benchmarks as `benchmark_<name>`.
+
+    Raises ValueError, naming the file, for one that is damaged.
+    """
     measured = {f"benchmark_{path.stem}": path for path in sorted(BENCHMARKS.glob("*.csv"))}
     paths = measured | {path.stem: path for path in sorted(folder.glob("*.csv"))}
-    return {name: pd.read_csv(path) for name, path in paths.items()}
+    return {name: read_table(path, (), (), "make it again (`make figures`)") for name, path in paths.items()}
 
 
 def say(name: str, tables: Tables) -> str:

@@ -273,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"wrote {compile_report(profile, 'slides', args.slides)}")
             return 0
         build(profile)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"wrote {profile.workspace.report / 'report.pdf'}")

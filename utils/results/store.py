@@ -8,8 +8,12 @@ both: a committed run stands unless it was made with other settings than this ma
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Callable
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
@@ -35,6 +39,36 @@ JUDGED_COLUMNS = [
 ]  # fmt: skip
 TEXT_COLUMNS = ("experiment", "run", "phase", "model", "settings", "hash", "precision", "cpu", "chosen", "commit", "scores")
 TEXT = dict.fromkeys(TEXT_COLUMNS, "str")
+FROM_GIT = "take it from git again (`git checkout`)"  # what helps where a committed table is damaged
+
+
+def read_table(path: Path, columns: Sequence[str], text: Sequence[str], remedy: str, **options) -> pd.DataFrame:
+    """Read a CSV that has at least these columns, numbers in all of them but those of `text`; `options` are pandas'.
+
+    Raises ValueError, a line with the file, what is wrong and the remedy.
+    """
+    try:
+        table = pd.read_csv(path, **options)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ValueError(f"{path}: no CSV ({' '.join(str(error).split())[:100]}): {remedy}") from None
+    if lacking := [name for name in columns if name not in table]:
+        raise ValueError(f"{path}: no column {', '.join(lacking)}: {remedy}")
+    wrong = [name for name in columns if name not in text and not pd.api.types.is_numeric_dtype(table[name])]
+    if wrong and len(table):
+        raise ValueError(f"{path}: other than numbers in the column {', '.join(wrong)}: {remedy}")
+    return table
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process adds to a table of a folder, and keep others waiting: they read, add and write it whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)  # the folder itself, so that no file is left beside the tables
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def load_runs(profile: Profile) -> pd.DataFrame:
@@ -85,11 +119,14 @@ def runs_with_scores(profile: Profile) -> set[tuple[str, str]]:
 
 
 def load_committed(profile: Profile, name: str) -> pd.DataFrame:
-    """Return a committed table of `TABLES` alone; no rows where there is none."""
+    """Return a committed table of `TABLES` alone; no rows where there is none. Raises ValueError for a damaged one."""
     table, path = TABLES[name], profile.base.workspace.results / TABLES[name].file
     if not path.is_file():
         return pd.DataFrame(columns=table.columns)
-    read = read_scores(path, table.columns) if name == "predictions" else pd.read_csv(path, dtype=TEXT)
+    if name == "predictions":
+        read = read_scores(path, table.columns)
+    else:
+        read = read_table(path, table.columns, (*TEXT, "view", "config"), FROM_GIT, dtype=TEXT)
     read = read.assign(experiment=read["experiment"].fillna(""))
     if name == "predictions":
         _require_whole(path, read, load_committed(profile, "runs"))
@@ -117,7 +154,8 @@ def load_measured(profile: Profile) -> dict[str, pd.DataFrame]:
     `repeats`: repeated runs beside the committed ones (`run/compare.py`); `main_job`: minutes and disk (`run/reproduce.py`).
     """
     paths = {name: profile.base.workspace.results / f"{name}.csv" for name in ("repeats", "main_job")}
-    return {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+    kind = ("cpu", "precision")
+    return {name: read_table(path, kind, kind, FROM_GIT) for name, path in paths.items() if path.is_file()}
 
 
 def record(profile: Profile, name: str, table: pd.DataFrame) -> None:

@@ -32,6 +32,7 @@ from utils.learn.models import create_model
 from utils.learn.noisy_student import iteration_phases, original_student, student_settings
 from utils.learn.training import phase_layers
 from utils.paths import RATES
+from utils.results.store import read_table
 
 TRAIN, INFER, EXTRACT, INDEX = "train", "infer", "extract", "index"  # kinds of work
 CPU, CUDA = "cpu", "cuda"
@@ -160,12 +161,14 @@ class Rates:
 def load_rates(device: str = CPU, machine: str = "", path: Path | None = None) -> Rates:
     """Return the rates of a machine, or of the first one of this device where it was not measured; none without a table.
 
-    Raises FileNotFoundError where a file is named that is not there.
+    Raises FileNotFoundError where a file is named that is not there, and ValueError for one that is no table of rates.
     """
     if path and not path.is_file():
         raise FileNotFoundError(f"no table of rates {path}: measure it by `python benchmarks/rates.py --csv {path}`")
-    path = path or RATES
-    table = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+    path, table = path or RATES, pd.DataFrame(columns=COLUMNS)
+    if path.is_file():
+        remedy = f"measure it again, by `python benchmarks/rates.py --csv {path}`"
+        table = read_table(path, COLUMNS, COLUMNS[:5], remedy, keep_default_na=False)
     table = table[table["device"] == device]
     names = list(dict.fromkeys(table["machine"]))
     machine = machine if machine in names else names[0] if names else ""

@@ -33,6 +33,7 @@ from utils.learn.pseudo_labels import PseudoLabels
 from utils.learn.scores import over_clip
 from utils.paths import atomic, read_json
 from utils.protocol import ARMS, PRIMARY, Cell, study_of, usual_cell
+from utils.results.store import FROM_GIT, alone, read_table
 
 FRAMES = 6  # of each clip, that it is judged by
 COLUMNS = ["pilot", "arm", "labels", "pool", "frames", "seed", "people", "auc_c23", "auc_c40", "val_auc", "minutes"]
@@ -139,17 +140,24 @@ def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Seq
             said = " ".join(f"{key}={value}" for key, value in PILOTS[name].under.items()) or f"without {' and '.join(_UNDER)}"
             raise ValueError(f"pilot {name} is to be run in the environment {said}, this one has {given}")
     path = pilots_of(owner)
-    table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+    table = read_pilots(path)
     done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None))
     asked = [(name, arm, seed) for arm in arms for name in names for seed in seeds]
     calls = (joblib.delayed(run_pilot)(owner, *each) for each in asked if each not in done)
     for row in joblib.Parallel(jobs, return_as="generator_unordered")(calls):
         print(row, flush=True)
-        table = pd.read_csv(path) if path.is_file() else table  # another call may have added to it
-        table = pd.concat([table, pd.DataFrame([row])], ignore_index=True) if len(table) else pd.DataFrame([row])
-        with atomic(path) as temporary:
-            table[COLUMNS].sort_values(["pilot", "arm", "seed"]).to_csv(temporary, index=False)
+        with alone(path.parent):  # another call may have added to it
+            table = read_pilots(path)
+            table = pd.concat([table, pd.DataFrame([row])], ignore_index=True) if len(table) else pd.DataFrame([row])
+            table = table.drop_duplicates(["pilot", "arm", "seed"])
+            with atomic(path) as temporary:
+                table[COLUMNS].sort_values(["pilot", "arm", "seed"]).to_csv(temporary, index=False)
     return table
+
+
+def read_pilots(path: Path) -> pd.DataFrame:
+    """Return the rows of a table of pilots, none where there is none; raise ValueError for a damaged one."""
+    return read_table(path, COLUMNS, COLUMNS[:2], FROM_GIT) if path.is_file() else pd.DataFrame(columns=COLUMNS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

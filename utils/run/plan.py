@@ -232,7 +232,7 @@ def main() -> None:
         cpu, gpu = costs.load_rates(costs.CPU, cpu_kind(), arguments.rates), costs.load_rates(costs.CUDA, "", arguments.rates)
         faces = count_faces(profile)
         parts = make_plan(profile, faces, cpu, gpu, arguments.seeds)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(2, f"error: {error}\n")
     print(f"{profile.name}: {profile.data.name}, hours by part\n\n{table(parts).to_string(index=False)}\n")
     for line in notes(profile, parts, faces, cpu, gpu):

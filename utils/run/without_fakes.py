@@ -44,6 +44,7 @@ from utils.learn.without_fakes import (
 )
 from utils.paths import FAKELESS, FAKELESS_PROTOCOL, atomic, read_json, write_json
 from utils.results.metrics import video_scores
+from utils.results.store import FROM_GIT, alone, read_table
 from utils.results.without_fakes import COLUMNS, PILOT_COLUMNS, PILOTS, RECORD, digest, scores_file, twins_file
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_protocol, require_unmade
@@ -145,12 +146,13 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
             steps = read_json(folder / "config.json")["model_config"]["steps"]
             rows.append({"arm": arm, "seed": seed, "steps": steps, "device": device_name(pick_device()), **aucs})
     made = pd.DataFrame(rows, columns=list(PILOT_COLUMNS))
-    if path.is_file():
-        before = pd.read_csv(path)
-        key = list(PILOT_COLUMNS[:4])
-        made = pd.concat([before[~pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(made[key]))], made])
-    with atomic(path) as temporary:
-        made.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
+    with alone(out):  # another call may add to it
+        if path.is_file():
+            before = read_table(path, PILOT_COLUMNS, ("arm", "device"), FROM_GIT)
+            key = list(PILOT_COLUMNS[:4])
+            made = pd.concat([before[~pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(made[key]))], made])
+        with atomic(path) as temporary:
+            made.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
     return made
 
 
