@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -106,6 +107,35 @@ def test_the_second_release_deals_renderers_so_that_test_has_some_that_no_label_
     labelled, unseen = set(used["train"]) | set(used["val"]), set(used["test2_unseen"])
     assert set(used["test2"]) == labelled and not labelled & unseen
     assert unseen & set(used["pool"]) and unseen - set(used["pool"])  # some the pool shows, one nobody has seen
+
+
+def test_clips_stay_only_where_the_same_settings_made_them_in_the_same_tree(synthff, tmp_path, monkeypatch):
+    build, config = synthff["build"], SynthFFConfig()
+    (target, *_), _ = synthff["people"].plan(config, list(range(330)))
+    frames, shot = np.zeros((2, 8, 8, 3), np.uint8), []
+    made = SimpleNamespace(frames=frames, uv=None, uv_source=None, recipe={})
+    monkeypatch.setattr(build, "WORK", tmp_path / "work")
+    monkeypatch.setattr(build, "shoot", lambda target, config: shot.append(target.fake_id) or made)
+    monkeypatch.setattr(build, "read_start", lambda *given: {})
+    monkeypatch.setattr(build, "encode", lambda frames, path, *given: path.write_bytes(b"clip"))
+    monkeypatch.setattr(build, "loss", lambda *given: (40.0, 0.9, 50.0))
+    same = {
+        "prepare": lambda *given: SimpleNamespace(region=np.zeros((2, 8, 8), bool)),
+        "reenact": lambda *given: (frames, 0.1),
+        "soft_mask": lambda region, feather: region.astype(float),
+    }
+    for name, stub in same.items():
+        monkeypatch.setattr(build.neural_textures, name, stub)
+    one, two, other = tmp_path / "a" / "tree", tmp_path / "b" / "tree", replace(config, fps=30)
+    rows = build.build_identity(target, one, config)
+    assert build.build_identity(target, one, config) == rows and len(rows) == 4 and len(shot) == 1
+    assert {row["fps"] for row in build.build_identity(target, one, other)} == {30} and len(shot) == 2
+    build.build_identity(target, one, config)  # the clips are the other settings' by now
+    build.build_identity(replace(target, seed=7), one, config)
+    assert len(shot) == 4
+    shutil.copytree(one, two)
+    build.build_identity(target, two, config)  # a tree of the same name elsewhere
+    assert len(shot) == 5
 
 
 def test_the_first_release_has_one_renderer_and_no_platform(synthff):

@@ -1,4 +1,4 @@
-"""Build SynthFF; what is there already stays."""
+"""Build SynthFF; clips that this machine has made by the same settings stay, a fresh clone renders all of them anew."""
 
 from __future__ import annotations
 

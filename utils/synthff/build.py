@@ -2,7 +2,9 @@
 
 `make synthff` (`python -m utils.synthff`) makes what is missing and leaves what is there, `make pool` the people without
 labels of the second release. Each identity owes five files: its real clip and its fake at both qualities, and the mask of
-the changed region.
+the changed region. They stay where a row below `build/` says that this machine made them, in this tree and by these settings:
+a fresh clone has no rows, and renders anew what is committed, to the same frames. What lies in the tree beside clips is not
+asked who made it: `people.json` (but for its seed and limit) and the renderers' starts.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ from utils.synthff.encode import encode, loss, through_platform
 from utils.synthff.people import Target, candidate_seed, choose_people, measure_people, measure_pool, plan, single_thread
 from utils.synthff.shot import Shot, render_shot
 
-WORK = ROOT / "build"  # metadata rows while the build runs, by the tree's name
+WORK = ROOT / "build"  # metadata rows while the build runs, by tree
 METHOD = "NeuralTextures"
 FIRST_OF_POOL, POOL_CANDIDATES = 1000, 50_000  # its first video id, and its first candidate
 
@@ -63,13 +65,28 @@ def start_of(root: Path, renderer: str) -> Path:
     return root / f"{renderer}.safetensors"
 
 
+def row_file(root: Path, target: Target) -> Path:
+    """Return where the metadata rows of an identity are kept while a tree is built, apart from those of all other trees."""
+    return WORK / f"{root.name}-{_digest(str(root.resolve()))}" / "rows" / f"{target.fake_id}.json"
+
+
+def _digest(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def build_identity(target: Target, root: Path, config: SynthFFConfig) -> list[dict]:
-    """Make one identity's five files and return its metadata rows; does nothing but read them where they are complete."""
+    """Make one identity's five files and return its metadata rows; does nothing but read them where they are complete.
+
+    Rows that were made by other settings, or of another person, are made anew with their files.
+    """
     single_thread()
-    files, row_file = files_of(root, target, config), WORK / root.name / "rows" / f"{target.fake_id}.json"
+    files, kept, settings = files_of(root, target, config), row_file(root, target), _digest([asdict(config), asdict(target)])
     renderer = config.renderers[target.renderer]
-    if row_file.is_file() and all(path.is_file() for path in files.values()):
-        return json.loads(row_file.read_text())
+    if kept.is_file() and all(path.is_file() for path in files.values()):
+        known = json.loads(kept.read_text())
+        if known["settings"] == settings:
+            return known["rows"]
+    kept.unlink(missing_ok=True)  # before the first file becomes another
     began = time.perf_counter()
     shot = shoot(target, config)
     clip = neural_textures.prepare(shot.frames, shot.uv, shot.uv_source, renderer.crop)
@@ -101,8 +118,8 @@ def build_identity(target: Target, root: Path, config: SynthFFConfig) -> list[di
     with atomic(files["mask", ""]) as temporary:
         encode(np.repeat(masks[..., None].astype(np.uint8) * 255, 3, 3), temporary, config.mask_crf, config.fps)
     rows = [row | dict(seconds=round(time.perf_counter() - began, 1)) for row in rows]
-    with atomic(row_file) as temporary:
-        temporary.write_text(json.dumps(rows))
+    with atomic(kept) as temporary:
+        temporary.write_text(json.dumps({"settings": settings, "rows": rows}))
     return rows
 
 

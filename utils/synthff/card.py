@@ -113,7 +113,7 @@ def _hard_facts(metadata: pd.DataFrame) -> dict:
 
 
 def _second_facts(root: Path, metadata: pd.DataFrame, config: SynthFFConfig) -> dict:
-    """Return the card's numbers on the second release's renderers, platform, rooms and pool; "?" for a pool not yet made."""
+    """Return the card's numbers on the second release's renderers, platform, rooms and pool, or that it is not made yet."""
     everybody = [metadata] + ([_read(root / "pool.csv")] if (root / "pool.csv").is_file() else [])
     fakes = pd.concat(everybody).query("label == 1").drop_duplicates("video_id")
     counts = fakes.groupby(["renderer", "split"]).size().unstack(fill_value=0)[list(config.dealt)[: fakes["split"].nunique()]]
