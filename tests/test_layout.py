@@ -62,7 +62,7 @@ def test_no_two_modules_of_a_room_import_each_other(room):
 
 
 def test_colours_stand_in_style_alone():
-    literal = re.compile(r"""#[0-9a-fA-F]{6}\b|colou?r=["']|facecolor=["']|get_cmap""")
+    literal = re.compile(r"""#[0-9a-fA-F]{6}\b|(colou?r|fill)=["']|\(\d{2,3}, \d{2,3}, \d{2,3}\)|get_cmap""")
     drawing = [path for room in ("results", "checks") for path in modules(room) if path.name != "style.py"]
     assert [path.name for path in drawing if literal.search(path.read_text(encoding="utf-8"))] == []
     assert literal.search((UTILS / "results" / "style.py").read_text(encoding="utf-8"))

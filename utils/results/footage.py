@@ -25,14 +25,13 @@ from utils.learn.models import Detector
 from utils.learn.packaged import Packaged
 from utils.learn.verdicts import ABSTAINS, Verdict
 from utils.paths import atomic
-from utils.results.style import CLASS_COLORS, HEAT, ON_PICTURE, PAGE, THRESHOLD_LINE, VERDICT_COLORS
+from utils.results.style import CLASS_COLORS, HEAT, ON_BOX, ON_PICTURE, PAGE, THRESHOLD_LINE, TIME_LINE, VERDICT_COLORS
 
 LEAST_LINES, MOST_LINES = 360, 720  # px, height of annotated pictures
 LINE, MARGIN = 22, 8  # px of the time line: a row a track, and around them
 MOST_ROWS = 6  # tracks that get a row
 MOST_SECONDS = 300  # of a video that are annotated
 SHOWN = 6  # faces of a track in the strip
-DARK, LIGHT = (24, 24, 24), (235, 235, 235)
 
 
 # ---- the video ------------------------------------------------------------------------------------------------------------
@@ -86,7 +85,7 @@ def _draw_boxes(draw: ImageDraw.ImageDraw, verdicts: Sequence[Verdict], number: 
             left, top, right, bottom = draw.textbbox((x0, y0), text, font=FONT)
             lift = min(y0, bottom - top + 6)  # above the box, or inside it at the upper edge
             draw.rectangle((x0, y0 - lift, x0 + right - left + 8, y0 - lift + bottom - top + 6), fill=color)
-            draw.text((x0 + 4, y0 - lift + 3 - (top - y0)), text, fill="white", font=FONT)
+            draw.text((x0 + 4, y0 - lift + 3 - (top - y0)), text, fill=ON_BOX, font=FONT)
 
 
 def label(one: Verdict) -> str:
@@ -126,20 +125,20 @@ class TimeLine:
         self.frames, self.width, shown = max(1, seen.packets), width, verdicts[:MOST_ROWS]
         self.height = (2 * MARGIN + LINE * max(1, len(shown)) + 1) // 2 * 2
         self.left = min(130, width // 3)
-        canvas = Image.new("RGB", (width, self.height), DARK)
+        canvas = Image.new("RGB", (width, self.height), TIME_LINE["ground"])
         draw = ImageDraw.Draw(canvas)
         for row, one in enumerate(shown):
             top = MARGIN + LINE * row
-            draw.text((MARGIN, top + 2), label(one), fill=LIGHT, font=_font(12))
+            draw.text((MARGIN, top + 2), label(one), fill=TIME_LINE["text"], font=_font(12))
             for frame, score in zip(one.track.frames, one.opinion.scores, strict=True):
                 step = np.diff(one.track.frames).min(initial=seen.packets) if one.found > 1 else 1
                 left = self.x(frame)
                 right = min(self.x(self.frames), max(left + 2, self.x(frame + step)))
                 draw.rectangle((left, top + 3, right, top + LINE - 5), fill=_mix(score, one.verdict))
         if not shown:
-            draw.text((MARGIN, MARGIN), "no face found", fill=LIGHT, font=FONT)
+            draw.text((MARGIN, MARGIN), "no face found", fill=TIME_LINE["text"], font=FONT)
         for cut in seen.cuts:
-            draw.line((self.x(cut), MARGIN, self.x(cut), self.height - MARGIN), fill=LIGHT, width=1)
+            draw.line((self.x(cut), MARGIN, self.x(cut), self.height - MARGIN), fill=TIME_LINE["text"], width=1)
         self.band = np.asarray(canvas)
 
     def x(self, frame: float) -> int:
@@ -149,14 +148,15 @@ class TimeLine:
     def at(self, frame: int) -> np.ndarray:
         """Return the band with a mark at a picture, uint8 RGB (height, width, 3)."""
         band = self.band.copy()
-        band[MARGIN // 2 : -MARGIN // 2, self.x(frame) : self.x(frame) + 2] = 255
+        band[MARGIN // 2 : -MARGIN // 2, self.x(frame) : self.x(frame) + 2] = TIME_LINE["mark"]
         return band
 
 
 def _mix(score: float, verdict: str) -> tuple[int, ...]:
     """Return the colour of a face's score: from real's to fake's, grey where the instrument abstains."""
     if verdict == ABSTAINS:
-        return tuple(round(70 + 120 * float(score)) for _ in range(3))
+        first, span = TIME_LINE["greys"]
+        return tuple(round(first + span * float(score)) for _ in range(3))
     ends = (np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in CLASS_COLORS.values())
     real, fake = ends
     return tuple(int(value) for value in (1 - score) * real + score * fake)

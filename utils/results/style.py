@@ -63,6 +63,10 @@ ERROR_COLORS = {"accused": CLASS_COLORS["real"], "missed": CLASS_COLORS["fake"]}
 VERDICT_COLORS = CLASS_COLORS | {"abstains": "#8c8c8c"}
 ON_PICTURE = {"color": "white", "bbox": {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"}}  # text
 UNDER_TEXT = {"facecolor": "white", "alpha": 0.8, "pad": 0.5, "edgecolor": "none"}  # numbers that lines would cross
+ON_BOX = "white"  # text on a box in the colour of a verdict
+TIME_LINE = {  # below a video, in RGB; who is abstained from gets a grey: of score 0, and so much more of score 1
+    "ground": (24, 24, 24), "text": (235, 235, 235), "mark": (255, 255, 255), "greys": (70, 120),
+}  # fmt: skip
 HEAT = {"cmap": "inferno", "alpha": 0.55, "vmin": 0, "vmax": 1}  # over a picture
 COLUMN, PAGE = 3.4, 7.0  # inches: width of a column and of a page of the report
 
