@@ -23,7 +23,7 @@ def test_every_face_of_every_file_gets_a_row(tmp_path, monkeypatch, capsys):
     table = pd.read_csv(tmp_path / "out.csv")
     assert list(table.columns) == real_footage.COLUMNS and list(table["file"]) == ["fake.mp4", "nobody.png"]
     assert list(table["face"]) == [1, 0] and list(table["verdict"]) == ["fake", "abstains"] and table["score"].iloc[0] > 0.5
-    assert "1 faces in 2 files: abstains of 0 of 1, calls 1 of 1 fake; if it did not abstain, it would call 1 of 1" in (
+    assert "1 faces in 1 of 2 files: abstains of 0 of 1, calls 1 of 1 fake; if it did not abstain, it would call 1 of 1" in (
         capsys.readouterr().out
     )
 

@@ -53,9 +53,9 @@ def counted(table: pd.DataFrame) -> str:
     faces = table[table["face"] > 0]
     accused, abstained = (faces["verdict"] == FAKE).sum(), (faces["verdict"] == ABSTAINS).sum()
     would = (faces["score"] >= 0.5).sum()
-    of = f"of {len(faces)}"
+    of, seen, files = f"of {len(faces)}", faces["file"].nunique(), table["file"].nunique()
     return (
-        f"{len(faces)} faces in {table['file'].nunique()} files: abstains of {abstained} {of}, calls {accused} {of} fake; "
+        f"{len(faces)} faces in {seen} of {files} files: abstains of {abstained} {of}, calls {accused} {of} fake; "
         f"if it did not abstain, it would call {would} {of} fake"
     )
 
