@@ -738,7 +738,7 @@ def averaging(tables):
     """{network} validates best ({val:.3f}, mean AUC of faces) and reaches {c23} at c23 and {c40} at c40; Xception, {phase},
     reaches {x23} and {x40}. That compares a start from ImageNet at 128 px with a start from nothing at 96 px: it says
     what the weights are worth in a short training, not which architecture is better.""",
-    holds=lambda n: n.model == LITE0,
+    holds=lambda n: n.model == LITE0 and n.c40.value > n.x40.value,
 )
 def best_network(tables):
     table = tables["networks"]
@@ -854,7 +854,7 @@ def validation_to_test(tables):
     rightly, and unseen people give {found:%}. Where pairs of people are set aside, the same network, on as many faces of the
     same videos, promises {kept:%} and gives {held:%}. So the split alone makes validation promise {gap} points too much;
     the original's networks lost {original:.0f} on average and {most:.0f} at most.""",
-    holds=lambda n: n.low > 0 and n.most < n.value,
+    holds=lambda n: n.low > 0 and n.most < n.value and n.promised.lo > n.found.hi and n.kept.lo <= n.held.value <= n.kept.hi,
 )
 def split_rules(tables):
     gap = _estimate(tables["split_rules_gaps"], rule="frames", measure="loss", metric="accuracy")
