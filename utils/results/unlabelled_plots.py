@@ -59,7 +59,7 @@ def curves(found: Unlabelled, name: str) -> Figure | None:
     for ax, draw in zip(axes[0], panels, strict=True):
         draw(ax, table, found.study)
         ax.legend(fontsize="small", loc="lower right")
-    axes[0, 0].set_ylabel(f"AUC, {name}, c40, {found.study.tests[0]}, {table['seeds'].iloc[0]} seeds")
+    axes[0, 0].set_ylabel(f"AUC, {name}, c40,\n{found.study.tests[0]}, {table['seeds'].iloc[0]} seeds")
     return fig
 
 
