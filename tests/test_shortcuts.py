@@ -294,6 +294,7 @@ def judged(blind: float = 0.56, colour: float = 0.495) -> dict[str, pd.DataFrame
         ("mask blanked", False, "c23", 0.5, 0.45, 0.55, 0.5), ("mask blanked", False, "c40", blind, 0.5, 0.6, 0.5),
         ("PSNR outside", False, "c40", 0.43, 0.4, 0.5, 0.5), ("all pixels", True, "c23", 0.9, 0.8, 1.0, 1.0),
         ("colour", True, "c23", colour, 0.5, 0.52, 0.87), ("colour", True, "c40", 0.58, 0.5, 0.6, 0.6),
+        ("packet sizes", True, "c23", 0.6, 0.58, 0.64, 0.8), ("packet sizes", True, "c40", 0.58, 0.55, 0.61, 0.8),
     ]  # fmt: skip
     columns = ["check", "sees_mouth", "quality", "auc", "auc_lo", "auc_hi", "paired"]
     return {"data_shortcuts": pd.DataFrame(rows, columns=columns)}

@@ -52,6 +52,15 @@ class Estimate(NamedTuple):
         return self.lo <= 0 <= self.hi
 
 
+def interval_text(table: pd.DataFrame, column: str, form: str = "") -> pd.Series:
+    """Return "0.905 [0.867, 0.941]" of each row: of `column`, `column_lo` and `column_hi`, or of `value`, `lo` and `hi`.
+
+    `form` "+" is that of differences.
+    """
+    ends = ["value", "lo", "hi"] if column == "value" else [column, f"{column}_lo", f"{column}_hi"]
+    return pd.Series([format(Estimate(*row), form) for row in table[ends].itertuples(index=False)], table.index)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A sentence, the numbers in it, and the condition on them that makes it true."""

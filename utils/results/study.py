@@ -18,6 +18,8 @@ from utils.config import ABLATIONS, ARMS, COMPARED, CONTROL, LABELLED_PEOPLE, TE
 from utils.learn.scores import FACE, equal_scores
 from utils.results import store
 from utils.results.metrics import Evaluation, calibration_error, difference, draws, estimate, evaluate
+from utils.results.prose import interval_text
+from utils.results.style import LABELS
 
 CONTRASTS = (  # who against whom
     ("student_compression", "student_classic"),
@@ -131,6 +133,15 @@ def contrasts_table(study: Study) -> pd.DataFrame:
     """
     rows = [row for split in ("test", "test_hard") for quality in ("c23", "c40") for row in _contrasts(study, quality, split)]
     return pd.DataFrame(rows, columns=["split", "quality", "phase", "versus", "value", "lo", "hi", "seeds"])
+
+
+def rivals_text(study: Study, phase: str, quality: str, split: str) -> pd.DataFrame:
+    """Return a method's contrasts to be read: a row a rival, by its label, with the difference in AUC and its interval."""
+    rows = contrasts_table(study).query("phase == @phase and quality == @quality and split == @split")
+    said = interval_text(rows, "value", "+")
+    return pd.DataFrame({f"{LABELS[phase]} minus": rows["versus"].map(LABELS), "difference in AUC": said}).set_index(
+        f"{LABELS[phase]} minus"
+    )
 
 
 def _contrasts(study: Study, quality: str, split: str = "test", experiment: str = "") -> list[dict]:

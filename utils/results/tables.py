@@ -20,7 +20,7 @@ from utils.results.metrics import (
     unpaired_difference,
     validation_auc,
 )
-from utils.results.prose import Estimate
+from utils.results.prose import interval_text
 from utils.results.style import MODELS, known_methods, method_label
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
@@ -121,12 +121,6 @@ def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFra
     table = pd.DataFrame(rows, columns=columns)
     table.insert(1, "method", [method_label(row) for row in table.itertuples()])
     return table
-
-
-def interval_text(table: pd.DataFrame, column: str, form: str = "") -> pd.Series:
-    """Return "0.905 [0.867, 0.941]" of `column`, `column_lo` and `column_hi`, row by row; `form` "+" is that of differences."""
-    ends = table[[column, f"{column}_lo", f"{column}_hi"]]
-    return pd.Series([format(Estimate(*row), form) for row in ends.itertuples(index=False)], table.index)
 
 
 def robustness_text(evaluation: Evaluation) -> pd.DataFrame:
