@@ -75,15 +75,20 @@ def prepare(stage: str, tree: Path, jobs: int) -> Callable[[], object]:
     return train
 
 
+def status_mb(field: str, pid: int | str = "self") -> float:
+    """Return a memory (MB) that the kernel gives of a process, 0 where it gives none: of one that has just ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+
+
 def own_mb(pid: int | str = "self") -> float:
     """Return the memory (MB) that belongs to a process and its descendants: anonymous pages, none of files."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        own = status_mb("RssAnon", pid)
         children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
     except (FileNotFoundError, ProcessLookupError):  # it has just ended
         return 0.0
-    pages = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")]
-    return sum(pages) / 1024 + sum(own_mb(child) for child in children)
+    return own + sum(own_mb(child) for child in children)
 
 
 @contextmanager
@@ -110,8 +115,7 @@ def point(stage: str, tree: Path, jobs: int) -> dict:
         work()
         seconds = time.perf_counter() - began
     # Not getrusage's ru_maxrss: on Linux that is at least what the parent had when it forked.
-    (rss,) = [int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
-    return {"seconds": round(seconds, 3), "rss_mb": round(rss, 1), "own_mb": round(peak[0], 1)}
+    return {"seconds": round(seconds, 3), "rss_mb": round(status_mb("VmHWM"), 1), "own_mb": round(peak[0], 1)}
 
 
 def measure(videos: int, todo: list[str], jobs: int) -> list[dict]:
