@@ -10,12 +10,12 @@ from utils.config import CRF, ENCODINGS
 from utils.learn.scores import TEXT
 from utils.paths import QUALITY_CURVE
 from utils.results.metrics import ALARMS, VIDEO, alarm_thresholds, by_method, evaluate, rates
+from utils.results.store import FROM_GIT, read_table
 
 SCORES, VIDEOS = "scores.csv.gz", "videos.csv"
 PHASES = ("trained", "teacher_c23", "teacher_both", "student_compression", "oracle")  # whose networks are shown
 COLUMNS = (*VIDEO, "pair", "faces", "score")  # of the scores, one row a clip
 SPLIT, LEVEL = "test", "video"
-REMEDY = "take it from git again (`git checkout`)"
 
 
 def load_scores(folder: Path = QUALITY_CURVE) -> pd.DataFrame | None:
@@ -26,10 +26,7 @@ def load_scores(folder: Path = QUALITY_CURVE) -> pd.DataFrame | None:
     path = folder / SCORES
     if not path.is_file():
         return None
-    try:
-        scores = pd.read_csv(path, dtype=TEXT | {"pair": str, "score": float})
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path}: no gzipped CSV of scores ({error}): {REMEDY}") from None
+    scores = read_table(path, (), (), FROM_GIT, dtype=TEXT | {"pair": str, "score": float})
     problems = {
         "other columns": tuple(scores.columns) != COLUMNS,
         "an unknown quality": "quality" in scores and not scores["quality"].isin(ENCODINGS).all(),
@@ -38,7 +35,7 @@ def load_scores(folder: Path = QUALITY_CURVE) -> pd.DataFrame | None:
     }
     for problem, is_there in problems.items():
         if is_there:
-            raise ValueError(f"{path}: {problem}: {REMEDY}")
+            raise ValueError(f"{path}: {problem}: {FROM_GIT}")
     return scores
 
 
@@ -47,10 +44,9 @@ def tables(resamples: int, folder: Path = QUALITY_CURVE) -> dict[str, pd.DataFra
     scores = load_scores(folder)
     if scores is None:
         return {}
-    videos = pd.read_csv(folder / VIDEOS)
-    lacking = set(scores["quality"]) - set(videos.get("quality", ()))
-    if not {"kbits", "found"} <= set(videos) or lacking:
-        raise ValueError(f"{folder / VIDEOS}: no bit rate of {', '.join(sorted(lacking)) or 'any quality'}: {REMEDY}")
+    videos = read_table(folder / VIDEOS, ("quality", "kbits", "found"), ("quality",), FROM_GIT)
+    if lacking := set(scores["quality"]) - set(videos["quality"]):
+        raise ValueError(f"{folder / VIDEOS}: no bit rate of {', '.join(sorted(lacking))}: {FROM_GIT}")
     return {"quality_curve": auc_table(scores, videos, resamples), "quality_alarms": alarms_table(scores, videos, resamples)}
 
 

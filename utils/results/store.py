@@ -50,7 +50,8 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str], remedy: 
     try:
         table = pd.read_csv(path, **options)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ValueError(f"{path}: no CSV ({' '.join(str(error).split())[:100]}): {remedy}") from None
+        kind = "gzipped CSV" if path.suffix == ".gz" else "CSV"
+        raise ValueError(f"{path}: no {kind} ({' '.join(str(error).split())[:100]}): {remedy}") from None
     if lacking := [name for name in columns if name not in table]:
         raise ValueError(f"{path}: no column {', '.join(lacking)}: {remedy}")
     wrong = [name for name in columns if name not in text and not pd.api.types.is_numeric_dtype(table[name])]

@@ -7,7 +7,7 @@ over identity pairs and seeds, and the variance components of every contrast tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
@@ -31,6 +31,7 @@ from utils.results.metrics import (
     evaluate,
     rates,
 )
+from utils.results.store import FROM_GIT, read_table
 
 CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
 CLIP = ["split", "quality", "method", "video_id", "pair"]
@@ -40,7 +41,6 @@ LEVEL = "video"
 RECORD = "opened.json"  # beside the scores: after which protocol, when and by which code each stage was scored, and its hash
 JUDGED = "pseudo_labels.csv"  # beside them: how many of the faces that each student learned from had the right label
 JUDGED_COLUMNS = (*CELL, "seed", "faces", "right")
-REMEDY = "take it from git again (`git checkout`)"
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
 
 
@@ -110,10 +110,7 @@ def read_study(folder: Path) -> pd.DataFrame:
     tables, opened = [], read_json(folder / RECORD)["stages"] if (folder / RECORD).is_file() else {}
     for path in sorted(folder.glob("*.csv.gz")):
         stage = path.name.removesuffix(".csv.gz")
-        try:
-            table = pd.read_csv(path, dtype=TEXT | {"score": float})
-        except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
-            raise ValueError(f"{path}: no gzipped CSV of scores ({error}): {REMEDY}") from None
+        table = read_table(path, (), (), FROM_GIT, dtype=TEXT | {"score": float})
         problems = {
             "changed since it was scored": opened.get(stage, {}).get("sha256") not in (None, digest(path)),
             "other columns": tuple(table.columns) != COLUMNS,
@@ -123,7 +120,7 @@ def read_study(folder: Path) -> pd.DataFrame:
         }
         for problem, is_there in problems.items():
             if is_there:
-                raise ValueError(f"{path}: {problem}: {REMEDY}")
+                raise ValueError(f"{path}: {problem}: {FROM_GIT}")
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
@@ -302,24 +299,32 @@ def gains_table(found: Unlabelled) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _differences(found: Unlabelled, asked: Iterable[tuple[dict, Cell, Cell]]) -> pd.DataFrame:
+    """Return the differences between pairs of cells, a row a pair, test and quality, over the seeds that both were run with.
+
+    `asked` has what is said of a pair, and its two cells. Columns: that, split, quality, seeds and `value`, `lo`, `hi`.
+    """
+    rows = []
+    for (about, this, that), split, quality in product(asked, study_splits(found), SEEN):
+        these, those = (found.keys(cell, quality, split) for cell in (this, that))
+        if seeds := min(len(these), len(those)):
+            measured = difference(found.evaluation, these[:seeds], those[:seeds])
+            rows.append(about | {"split": split, "quality": quality, "seeds": seeds} | measured)
+    return pd.DataFrame(rows)
+
+
 def worth_table(found: Unlabelled) -> pd.DataFrame:
     """Return one row a number of labels, test and quality: the student with the whole pool minus one that has more labels.
 
     Rivals are the control with the next greater number of labels, and at last the oracle. Columns labels, more, versus, split,
     quality, seeds and `value`, `lo`, `hi`.
     """
-    rows, usual = [], {arm: found.usual(arm) for arm in (*PRIMARY, "oracle")}
-    student, control = PRIMARY
-    counts = (*found.study.label_counts, found.study.all_labels)
+    student, control, oracle = (found.usual(arm) for arm in (*PRIMARY, "oracle"))
+    counts, asked = (*found.study.label_counts, found.study.all_labels), []
     for labels, more in pairwise(counts):
-        rival = usual["oracle"] if more == counts[-1] else replace(usual[control], labels=more)
-        for split, quality in product(study_splits(found), SEEN):
-            these = found.keys(replace(usual[student], labels=labels), quality, split)
-            those = found.keys(rival, quality, split)
-            if seeds := min(len(these), len(those)):
-                about = {"labels": labels, "more": more, "versus": rival.arm, "split": split, "quality": quality}
-                rows.append(about | {"seeds": seeds} | difference(found.evaluation, these[:seeds], those[:seeds]))
-    return pd.DataFrame(rows)
+        rival = oracle if more == counts[-1] else replace(control, labels=more)
+        asked.append(({"labels": labels, "more": more, "versus": rival.arm}, replace(student, labels=labels), rival))
+    return _differences(found, asked)
 
 
 def pool_table(found: Unlabelled) -> pd.DataFrame:
@@ -330,15 +335,14 @@ def pool_table(found: Unlabelled) -> pd.DataFrame:
     """
     study, student = found.study, found.usual(PRIMARY[0])
     (few, many), sizes = (min(study.frame_counts), max(study.frame_counts)), sorted(study.pool_sizes)
-    asked = [("people", 0, frames, (sizes[-1], frames), (sizes[0], frames)) for frames in (few, many)]
-    asked += [("frames", people, 0, (people, many), (people, few)) for people in sizes]
-    rows = []
-    for (more, people, frames, *both), split, quality in product(asked, study_splits(found), SEEN):
-        these, those = (found.keys(replace(student, pool=size, frames=count), quality, split) for size, count in both)
-        if seeds := min(len(these), len(those)):
-            about = {"more": more, "people": people, "frames": frames, "split": split, "quality": quality, "seeds": seeds}
-            rows.append(about | difference(found.evaluation, these[:seeds], those[:seeds]))
-    return pd.DataFrame(rows)
+
+    def given(people: int, frames: int) -> Cell:
+        return replace(student, pool=people, frames=frames)
+
+    asked = [({"more": "people", "people": 0, "frames": count}, given(sizes[-1], count), given(sizes[0], count))
+             for count in (few, many)]  # fmt: skip
+    asked += [({"more": "frames", "people": size, "frames": 0}, given(size, many), given(size, few)) for size in sizes]
+    return _differences(found, asked)
 
 
 def beside_table(found: Unlabelled) -> pd.DataFrame:
@@ -349,14 +353,9 @@ def beside_table(found: Unlabelled) -> pd.DataFrame:
     """
     teacher, (student, control) = found.usual("teacher"), (found.usual(arm) for arm in PRIMARY)
     most = replace(student, labels=max(found.study.label_counts))
-    rows = []
-    for these, those in ((control, teacher), (student, teacher), (most, found.usual("oracle_images"))):
-        for split, quality in product(study_splits(found), SEEN):
-            ours, theirs = (found.keys(cell, quality, split) for cell in (these, those))
-            if seeds := min(len(ours), len(theirs)):
-                about = {"these": these.arm, "labels": these.labels, "those": those.arm, "split": split, "quality": quality}
-                rows.append(about | {"seeds": seeds} | difference(found.evaluation, ours[:seeds], theirs[:seeds]))
-    return pd.DataFrame(rows)
+    both = ((control, teacher), (student, teacher), (most, found.usual("oracle_images")))
+    asked = [({"these": this.arm, "labels": this.labels, "those": that.arm}, this, that) for this, that in both]
+    return _differences(found, asked)
 
 
 def right_table(folder: Path) -> pd.DataFrame:
@@ -368,9 +367,9 @@ def right_table(folder: Path) -> pd.DataFrame:
     path = folder / JUDGED
     if not path.is_file():
         return pd.DataFrame(columns=[*CELL, "seeds", "right", "least", "most"])
-    table = pd.read_csv(path)
+    table = read_table(path, (), (), FROM_GIT)
     if tuple(table.columns) != JUDGED_COLUMNS or not table["right"].between(0, table["faces"]).all():
-        raise ValueError(f"{path}: not what was judged: {REMEDY}")
+        raise ValueError(f"{path}: not what was judged: {FROM_GIT}")
     by_cell = (table["right"] / table["faces"]).groupby([table[name] for name in CELL], sort=False)
     return by_cell.agg(seeds="size", right="mean", least="min", most="max").reset_index()
 
