@@ -69,10 +69,9 @@ class Noised(Objective):
 
     def draw_degraded(self, x: torch.Tensor) -> Crops:
         """Return labelled faces, and which of the clean ones are degraded how strongly; twins alike."""
-        together = 2 if self.config.twins else 1
-        drawn = torch.rand(len(x) // together, generator=self.generator) < self.student.degraded_share
-        degraded = torch.nonzero(self.is_clean[x] & drawn.repeat_interleave(together)).flatten().numpy()
-        return Crops(x.numpy(), "", degraded, self.draw_strengths(len(degraded) // together).repeat(together))
+        drawn = torch.rand(len(x) // self.together, generator=self.generator) < self.student.degraded_share
+        degraded = torch.nonzero(self.is_clean[x] & drawn.repeat_interleave(self.together)).flatten().numpy()
+        return Crops(x.numpy(), "", degraded, self.draw_strengths(len(degraded) // self.together).repeat(self.together))
 
 
 class UnlabelledStep(Noised):
@@ -92,7 +91,7 @@ class UnlabelledStep(Noised):
         crops_x = self.draw_degraded(x) if self.student.degrade_labelled else Crops(x.numpy())
         clean = u.get(self.inputs_u.clean, ())
         strengths = self.draw_strengths(len(clean))
-        noise_x = self.draw_noise(len(x) // 2 if self.config.twins else len(x))
+        noise_x = self.draw_noise(len(x) // self.together)
         noise_u = self.draw_noise(sum(map(len, u.values())))
         return Plan(Part(crops_x, noise_x), tuple(self.parts_u(u, strengths, noise_u)))
 
@@ -143,8 +142,7 @@ class NoisedLabels(Noised, Supervised):
 
     def draw(self) -> Plan:
         x = next(self.batches_x)
-        crops = self.draw_degraded(x)
-        return Plan(Part(crops, self.draw_noise(len(x) // 2 if self.config.twins else len(x))))
+        return Plan(Part(self.draw_degraded(x), self.draw_noise(len(x) // self.together)))
 
 
 def student_objective(

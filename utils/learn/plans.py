@@ -157,6 +157,11 @@ class Objective(ABC):
             images[crops.degraded] = way.of_floats(images[crops.degraded], crops.strengths)
         return images
 
+    @property
+    def together(self) -> int:
+        """How many labelled images in a row have their noise in common: two where they are twins."""
+        return 2 if self.config.twins else 1
+
     def draw_noise(self, count: int) -> Noise:
         return draw_noise(count, self.generator, self.shared.augment, self.operations)
 

@@ -31,7 +31,7 @@ class Supervised(Objective):
 
     def draw(self) -> Plan:
         x = next(self.batches_x)
-        return Plan(Part(Crops(x.numpy()), self.draw_noise(len(x) // 2 if self.config.twins else len(x))))
+        return Plan(Part(Crops(x.numpy()), self.draw_noise(len(x) // self.together)))
 
     def compare(self, plan: Plan, logits_x: torch.Tensor) -> Losses:
         targets_x = self.labels(plan, logits_x.device)
