@@ -15,7 +15,9 @@ from clips import encode, ramps
 from utils.config import CRF, ENCODINGS, UNSEEN, DataConfig, Encoding, get_profile
 from utils.faces import ffpp
 from utils.faces.encode import encode_all, reencode
+from utils.faces.layout import video_path
 from utils.faces.video import read_frames
+from utils.paths import SYNTHFF
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,18 @@ def test_every_encoding_keeps_the_frames_and_gives_the_same_bytes_again(clip, tm
         assert stream.codec_context.name in (codec, f"lib{codec}", "libvpx-vp9")
         assert (stream.width, stream.height) == (int(96 * how.scale), int(64 * how.scale))
         assert sum(1 for _ in container.decode(stream)) == 8
+
+
+@pytest.mark.parametrize("codec", sorted({how.codec for how in ENCODINGS.values()}))
+@pytest.mark.parametrize("scale", [0.44, 0.59])  # 112 and 150 px
+def test_a_video_gives_the_same_bytes_whatever_the_memory_held(codec, scale, tmp_path):
+    rng, found = np.random.default_rng(0), set()
+    for _ in range(6):
+        rubbish = [rng.integers(0, 256, int(size), dtype=np.uint8) for size in rng.integers(1000, 3_000_000, 20)]
+        del rubbish  # the encoder gets this memory next
+        reencode(video_path(SYNTHFF[1], "original", "c23", "000"), tmp_path / "out.mp4", Encoding(codec, 29, scale))
+        found.add((tmp_path / "out.mp4").read_bytes())
+    assert len(found) == 1
 
 
 def test_what_is_called_unseen_is_no_quality_of_the_training_and_loses_more_than_c23(clip, tmp_path):

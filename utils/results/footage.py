@@ -19,6 +19,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from tqdm import tqdm
 
 from utils.faces.decode import Picture, View, open_video
+from utils.faces.encode import OPTIONS
 from utils.faces.tracks import Watched
 from utils.learn.augment import resize, to_float
 from utils.learn.models import Detector
@@ -31,6 +32,7 @@ LEAST_LINES, MOST_LINES = 360, 720  # px, height of annotated pictures
 LINE, MARGIN = 22, 8  # px of the time line: a row a track, and around them
 MOST_ROWS = 6  # tracks that get a row
 MOST_SECONDS = 300  # of a video that are annotated
+QUICK = {"crf": "20", "preset": "veryfast"}  # how they are encoded
 SHOWN = 6  # faces of a track in the strip
 
 
@@ -49,7 +51,7 @@ def annotate(seen: Watched, verdicts: Sequence[Verdict], path: Path, progress: s
     count = min(seen.packets, round(MOST_SECONDS * seen.fps)) or 1
     with atomic(path) as temporary, av.open(str(temporary), "w", format="mp4") as written:
         rate = Fraction(seen.fps).limit_denominator(1001)
-        stream = written.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast", "threads": "1"})
+        stream = written.add_stream("libx264", rate=rate, options=OPTIONS["libx264"] | QUICK)
         stream.width, stream.height, stream.pix_fmt = size[0], size[1] + strip.height, "yuv420p"
         for number, picture in tqdm(_pictures(seen, count), progress, count, leave=False, disable=not progress, unit="frame"):
             shown = cv2.resize(picture.rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)

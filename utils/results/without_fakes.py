@@ -89,11 +89,18 @@ def _run(arm, seed):
     return arm + " s" + seed.astype(str)
 
 
-def keys(evaluation: Evaluation, arm: str, split: str, quality: str) -> list[tuple]:
-    """Return the keys of an arm's measurements, one a seed."""
+def keys(evaluation: Evaluation, arm: str, split: str, quality: str) -> dict[int, tuple]:
+    """Return the keys of an arm's measurements by seed."""
     rows = evaluation.table[(evaluation.table["phase"] == arm) & (evaluation.table["split"] == split)]
     rows = rows[rows["quality"] == quality].sort_values("seed")
-    return [(run, split, quality, LEVEL) for run in rows["run"]]
+    return {seed: (run, split, quality, LEVEL) for seed, run in zip(rows["seed"], rows["run"], strict=True)}
+
+
+def paired(evaluation: Evaluation, this: str, that: str, split: str, quality: str) -> tuple[list[tuple], list[tuple]]:
+    """Return the keys of two arms' measurements, of the seeds that both have: one stage has fewer than the other."""
+    these, those = (keys(evaluation, arm, split, quality) for arm in (this, that))
+    both = [seed for seed in these if seed in those]
+    return [these[seed] for seed in both], [those[seed] for seed in both]
 
 
 def tables(resamples: int, folder: Path = FAKELESS) -> dict[str, pd.DataFrame]:
@@ -116,7 +123,7 @@ def arms_table(found: Evaluation) -> pd.DataFrame:
     for arm, about in WITHOUT_FAKES.items():
         for split in ("val", "test", "test_hard"):
             for quality in ("c23", "c40"):
-                if some := keys(found, arm, split, quality):
+                if some := list(keys(found, arm, split, quality).values()):
                     values = draws(found, some, "auc")
                     row = {"arm": arm, "label": about.label, "split": split, "quality": quality, "seeds": len(some)}
                     rows.append(row | estimate(values[0], values[1:]))
@@ -129,8 +136,8 @@ def contrasts_table(found: Evaluation) -> pd.DataFrame:
     for place, (this, that) in enumerate(CONTRASTS):
         for split in ("test", "test_hard"):
             for quality in ("c23", "c40"):
-                these, those = (keys(found, arm, split, quality) for arm in (this, that))
-                if these and len(these) == len(those):
+                these, those = paired(found, this, that, split, quality)
+                if these:
                     row = {"these": this, "those": that, "split": split, "quality": quality, "primary": place == 0}
                     rows.append(row | {"seeds": len(these)} | difference(found, these, those))
     return pd.DataFrame(rows)
@@ -145,8 +152,8 @@ def redrawers_table(found: Evaluation, twins: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in REDRAWERS:
         for quality in ("c23", "c40"):
-            these, those = (keys(found, arm, "test", quality) for arm in (f"without_{name}", "self_rendered"))
-            if not these or len(these) != len(those):
+            these, those = paired(found, f"without_{name}", "self_rendered", "test", quality)
+            if not these:
                 continue
             part = twins[(twins["redrawer"] == name) & (twins["quality"] == quality)]
             known, left = (part.loc[part["arm"] == arm, "auc"].mean() for arm in ("self_rendered", f"without_{name}"))
