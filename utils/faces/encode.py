@@ -28,7 +28,8 @@ def best(qualities: Iterable[str]) -> str:
 
 
 # x264's look-ahead reads memory that nobody wrote where it runs on AVX-512 and a picture's width in blocks of 16 px is no
-# multiple of 4 (found with the x264 of PyAV 18.1): other bytes at every call. Held to AVX2 it gives those of all other widths.
+# multiple of 8 (found with the x264 of PyAV 18.1): other bytes at every call. Held to AVX2 it gives the same ones at all others.
+UNSTEADY_BLOCKS = 8
 AVX512 = 256  # OpenCV's number of it: F, CD, BW, DQ and VL
 STEADY = {"x264-params": "asm=avx2"} if cv2.checkHardwareSupport(AVX512) else {}
 OPTIONS = {  # of the encoders; one thread each, so that the same video gives the same bytes
