@@ -28,7 +28,7 @@ def best(qualities: Iterable[str]) -> str:
 
 
 # x264's look-ahead reads memory that nobody wrote where it runs on AVX-512 and a picture's width in blocks of 16 px is no
-# multiple of 8 (found with the x264 of PyAV 18.1): other bytes at every call. Held to AVX2 it gives the same ones at all others.
+# multiple of 8 (found with the x264 of PyAV 18.1): other bytes at every call. Held to AVX2 it repeats.
 UNSTEADY_BLOCKS = 8
 AVX512 = 256  # OpenCV's number of it: F, CD, BW, DQ and VL
 STEADY = {"x264-params": "asm=avx2"} if cv2.checkHardwareSupport(AVX512) else {}

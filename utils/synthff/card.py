@@ -126,7 +126,8 @@ def _second_facts(root: Path, metadata: pd.DataFrame, config: SynthFFConfig) -> 
         renderers=len(config.renderers), renderer_rows="\n".join(rows), dealt_splits=", ".join(counts.columns),
         scale=f"{platform.scale[0]:g} to {platform.scale[1]:g} of its side", crf=f"{platform.crf[0]} to {platform.crf[1]}",
         twice=platform.twice, rooms=(people["room"].unique() != "drawn").sum(),
-        beards=(men["beard"] != "none").mean(), glasses=(people["glasses"] != "none").mean(), unsteady=_unsteady(people, config),
+        beards=(men["beard"] != "none").mean(), glasses=(people["glasses"] != "none").mean(),
+        unsteady=_unsteady(people, config),
     )  # fmt: skip
     return facts | _pool_facts(root, everybody[1:])
 
