@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from fake_faces import make_faces, small_network, tiny_profile
+from sklearn.metrics import roc_auc_score
 from test_study_run import git, older
 
 from utils.config import REDRAWERS, WITHOUT_FAKES, FacesConfig, ModelConfig, RedrawerConfig, TrainConfig, WithoutFakesConfig
@@ -153,7 +154,10 @@ def test_labels_beside_twins_go_through_as_much_compression(profile, faces, monk
 def small(profile, faces, tmp_path, monkeypatch):
     """Let the command run on the tiny profile, with two arms a stage and in this process."""
     monkeypatch.setattr(run, "load_faces", lambda profile: faces)
-    stages = {"arms": (("labels_66", 0), ("self_rendered", 0)), "redrawers": (("without_code_fine", 0),)}
+    stages = {
+        "arms": (("labels_66", 0), ("self_rendered", 0), ("self_rendered", 1)),
+        "redrawers": (("without_code_fine", 0), ("only_detail", 0)),
+    }
     monkeypatch.setattr(run, "WithoutFakesConfig", lambda: type("Few", (), {"stages": lambda self: stages})())
     monkeypatch.setattr(run, "in_processes", lambda jobs, calls, told: [told(call[0](*call[1])) for call in calls])
     monkeypatch.setattr(run, "FAKELESS", tmp_path / "committed")
@@ -169,13 +173,20 @@ def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path,
     assert not found["pair"].isna().any() and found.groupby(["arm", "split"])["label"].nunique().eq(2).all()
     assert read_json(out / results.RECORD)["arms"]["protocol"] == PROTOCOL
     tables = results.tables(20, out)
-    assert set(tables) == {"fakeless_arms", "fakeless_contrasts", "fakeless_redrawers"}
+    assert set(tables) == {"fakeless_arms", "fakeless_contrasts"}
     assert tables["fakeless_contrasts"].iloc[0][["these", "those", "primary"]].tolist() == ["self_rendered", "labels_66", True]
     twins = results.load_twins(out)
     assert set(twins["redrawer"]) == set(REDRAWERS) and twins["auc"].between(0, 1).all()
     run.main(["--stages", "redrawers", "--score", "--protocol", PROTOCOL, "--out", str(out)])
-    assert set(results.load_scores(out)["arm"]) == {"labels_66", "self_rendered", "without_code_fine"}
-    assert results.tables(20, out)["fakeless_redrawers"]["redrawer"].tolist() == ["code_fine"] * 2
+    assert set(results.load_scores(out)["arm"]) == {"labels_66", "self_rendered", "without_code_fine", "only_detail"}
+    tables = results.tables(20, out)
+    assert tables["fakeless_redrawers"]["redrawer"].tolist() == ["code_fine"] * 2
+    kinds = tables["fakeless_kinds"]
+    assert set(kinds["kind"]) == {"detail"} and set(kinds["seeds"]) == {1}  # the one seed that both have
+    everything = results.load_scores(out).query("split == 'test' and quality == 'c40' and seed == 0")
+    ours, all_kinds = (roc_auc_score(part["label"], part["score"]) for part in
+                       (everything[everything["arm"] == arm] for arm in ("only_detail", "self_rendered")))  # fmt: skip
+    assert kinds.query("split == 'test' and quality == 'c40'")["value"].item() == pytest.approx(ours - all_kinds)
     with pytest.raises(SystemExit):
         run.main([*asked, "--seeds", "1"])
     assert "scored once, with all arms and seeds" in capsys.readouterr().err
@@ -208,11 +219,12 @@ def test_scores_that_were_edited_are_refused(small, tmp_path):
 
 
 def test_the_protocol_says_the_numbers_of_the_code():
-    rows = dict(re.findall(r"^\| ([\w ]+) \| ([\w.]+) \|$", FAKELESS_PROTOCOL.read_text(), re.MULTILINE))
+    rows = dict(re.findall(r"^\| ([\w, ]+) \| ([\w.]+) \|$", FAKELESS_PROTOCOL.read_text(), re.MULTILINE))
     numbers, profile = WithoutFakesConfig(), ours.fakeless_profile()
     model, settings = profile.model(profile.student_model), WITHOUT_FAKES["self_rendered"].settings
     assert rows.pop("number") == "value" and rows == {
-        "seeds": str(len(numbers.seeds)), "seeds of the stage redrawers": str(len(numbers.redrawer_seeds)),
+        f"seeds of {', '.join(numbers.most[:-1])} and {numbers.most[-1]}": str(len(numbers.seeds)),
+        "seeds of all other arms": str(len(numbers.fewer_seeds)),
         "steps": str(model.steps), "student_steps": str(numbers.student_steps), "redrawers": str(len(settings.redrawers)),
         "degraded_share": str(settings.degraded_share), "px": str(model.px), "batch_size": str(model.batch_size),
         "precision": profile.train.precision,

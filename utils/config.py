@@ -698,17 +698,18 @@ WITHOUT_FAKES: dict[str, FakelessArm] = {
 class WithoutFakesConfig:
     """The numbers of the comparison of `WITHOUT_FAKES` (`learn/without_fakes.py`); other settings are those of `shipped`."""
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of the arms in `most`
+    most: tuple[str, ...] = ("labels_66", "self_rendered", "self_blended")  # the primary contrast, and its rival
+    fewer_seeds: tuple[int, ...] = (0, 1, 2)  # of all others
     steps: int = 300  # of the arms that start from ImageNet's weights
     student_steps: int = 300  # of those that go on
-    redrawer_seeds: tuple[int, ...] = (0, 1, 2)  # of the stage `redrawers`
 
     def stages(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """Return the arms and seeds of each stage, which is trained and scored as a whole."""
         parts: dict[str, list] = {"arms": [], "redrawers": []}
         for arm in WITHOUT_FAKES:
             stage = "redrawers" if arm.startswith(("only_", "without_")) else "arms"
-            parts[stage] += [(arm, seed) for seed in (self.redrawer_seeds if stage == "redrawers" else self.seeds)]
+            parts[stage] += [(arm, seed) for seed in (self.seeds if arm in self.most else self.fewer_seeds)]
         return {stage: tuple(cells) for stage, cells in parts.items()}
 
 
