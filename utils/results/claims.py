@@ -32,7 +32,7 @@ README_BLOCKS = {
     ],
     "split": [["split_rules"]],
     "curve": [["quality_curve", "quality_codecs"]],
-    "instrument": [["instrument_answers", "instrument_hard", "filmed_people"]],
+    "instrument": [["instrument_answers", "instrument_hard", "filmed_people"], ["instrument_speed"]],
     "fakeless": [["fakeless_pilot"]],
     "time": [["main_job"]],
     "speed": [["extraction_speed", "extraction_growth"], ["training_speed", "time_to_auc", "scoring_speed"]],
@@ -1013,6 +1013,23 @@ def scoring_speed(tables):
     ours, low = rows[rows["way"] == "openvino fp32"], rows[rows["way"] == "torch bf16"]
     ends = {"least": ours["ratio"].min(), "most": ours["ratio"].max()}
     return ends | {"none": ours["flipped"].max(), "faces": int(ours["faces"].max()), "flipped": low["flipped"].max()}
+
+
+@claim(
+    """On one core ({cpu}), a video of 1280x720 with one person is scored {one:.1f} times as
+    fast as it plays, from the file to the verdict, with every {every}th frame looked at; with two people {two:.1f} times. With
+    the annotated video and the pictures that `--out` writes it is {files:.1f} and {both:.1f} times.""",
+    holds=lambda n: min(n.one, n.two, n.files, n.both) > 1 and n.threads == 1,
+)
+def instrument_speed(tables):
+    rows = tables["benchmark_instrument"]
+    found = {
+        (what, people): _one(rows, what=what, size="1280x720", people=people)["times_real_time"]
+        for what in ("verdicts", "verdicts and files") for people in (1, 2)
+    }  # fmt: skip
+    (one, two), (files, both) = ([found[what, people] for people in (1, 2)] for what in ("verdicts", "verdicts and files"))
+    about = {"cpu": rows["cpu"].iloc[0], "every": rows["every"].iloc[0], "threads": rows["threads"].max()}
+    return about | {"one": one, "two": two, "files": files, "both": both}
 
 
 # ---- data and machines ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, on
 TEXT = dict.fromkeys(("arm", *CLIP), str)
 RECORD = "record.json"  # of how each stage was scored, and the hashes of its tables
 PILOTS, PILOT_COLUMNS = "pilots.csv", ("arm", "seed", "steps", "device", "auc_c23", "auc_c40")  # validation alone
-LEVEL = "video"
+LEVEL, ONLY = "video", "only_"
 CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
     ("self_rendered", "labels_66"),
     ("self_rendered", "self_blended"),
@@ -104,17 +104,19 @@ def paired(evaluation: Evaluation, this: str, that: str, split: str, quality: st
 
 
 def tables(resamples: int, folder: Path = FAKELESS) -> dict[str, pd.DataFrame]:
-    """Return every table of the comparison by name: where it was not scored, its pilots on validation alone."""
+    """Return every table of the comparison that has rows, by name: where it was not scored, its pilots on validation alone."""
     scores = load_scores(folder)
     pilots = {"fakeless_pilots": pd.read_csv(folder / PILOTS)} if (folder / PILOTS).is_file() else {}
     if scores.empty:
         return pilots
     found = measured(scores, resamples)
-    return pilots | {
+    made = pilots | {
         "fakeless_arms": arms_table(found),
         "fakeless_contrasts": contrasts_table(found),
+        "fakeless_kinds": kinds_table(found),
         "fakeless_redrawers": redrawers_table(found, load_twins(folder)),
     }
+    return {name: table for name, table in made.items() if not table.empty}
 
 
 def arms_table(found: Evaluation) -> pd.DataFrame:
@@ -139,6 +141,20 @@ def contrasts_table(found: Evaluation) -> pd.DataFrame:
                 these, those = paired(found, this, that, split, quality)
                 if these:
                     row = {"these": this, "those": that, "split": split, "quality": quality, "primary": place == 0}
+                    rows.append(row | {"seeds": len(these)} | difference(found, these, those))
+    return pd.DataFrame(rows)
+
+
+def kinds_table(found: Evaluation) -> pd.DataFrame:
+    """Return one row a kind of redrawer, split and quality: AUC of whoever had that kind alone, minus that of all kinds."""
+    rows = []
+    for arm in (arm for arm in WITHOUT_FAKES if arm.startswith(ONLY)):
+        for split in ("test", "test_hard"):
+            for quality in ("c23", "c40"):
+                these, those = paired(found, arm, "self_rendered", split, quality)
+                if these:
+                    row = {"kind": arm.removeprefix(ONLY), "label": WITHOUT_FAKES[arm].label}
+                    row |= {"split": split, "quality": quality}
                     rows.append(row | {"seeds": len(these)} | difference(found, these, those))
     return pd.DataFrame(rows)
 
