@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from utils.config import REDRAWERS, SelfRenderedConfig
+from utils.config import REDRAWERS, InstrumentConfig, SelfRenderedConfig
 from utils.faces.layout import video_path
 from utils.learn import self_rendered as learning
 from utils.learn.packaged import load_packaged
@@ -51,7 +51,7 @@ def test_two_folders_have_workspaces_of_their_own(tmp_path):
 def test_a_folder_of_real_videos_becomes_a_model(tmp_path, monkeypatch, capsys):
     torch.set_num_threads(1)
     monkeypatch.setattr(train_on, "WORK", tmp_path / "work")
-    monkeypatch.setattr(train_on, "GAUGE_VIDEOS", 2)
+    monkeypatch.setattr(train_on, "INSTRUMENT", InstrumentConfig(gauge_videos=2))
     monkeypatch.setattr(learning, "REDRAWERS", {"code_nearest": replace(REDRAWERS["code_nearest"], steps=8, batch=4)})
     for number in range(7):
         folder = tmp_path / "clips" / f"person {number}"

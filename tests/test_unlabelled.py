@@ -176,11 +176,11 @@ def test_right_pseudo_labels_are_counted_student_by_student(tmp_path):
     assert unlabelled.right_table(tmp_path).empty
     cell = ("student_compression", 20, 1000, 24, "efficientnet-lite0")
     rows = [(*cell, 0, 100, 80), (*cell, 1, 200, 180), ("student_classic", *cell[1:], 0, 100, 60)]
-    judged = pd.DataFrame(rows, columns=unlabelled.JUDGED_COLUMNS)
-    judged.to_csv(tmp_path / unlabelled.JUDGED, index=False)
+    judged = pd.DataFrame(rows, columns=unlabelled.RIGHT_COLUMNS)
+    judged.to_csv(tmp_path / unlabelled.RIGHT, index=False)
     table = unlabelled.right_table(tmp_path).set_index("arm")
     assert table.loc["student_compression", ["seeds", "right", "least", "most"]].tolist() == pytest.approx([2, 0.85, 0.8, 0.9])
-    judged.assign(right=1000).to_csv(tmp_path / unlabelled.JUDGED, index=False)
+    judged.assign(right=1000).to_csv(tmp_path / unlabelled.RIGHT, index=False)
     with pytest.raises(ValueError, match="pseudo_labels.csv: not what was judged: take it from git"):
         unlabelled.right_table(tmp_path)
 

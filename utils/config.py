@@ -607,6 +607,29 @@ def require_data(profile: Profile) -> Path:
     return root
 
 
+# ---- The instrument: what it takes to answer, and not to abstain (`learn/verdicts.py`, `validated.py`, `packaged.py`) -----
+
+
+@dataclass(frozen=True)
+class InstrumentConfig:
+    """When a packaged network answers: numbers that its calibration, its validated ranges and its verdicts rest on."""
+
+    clip_from: int = 4  # faces that are a clip; fewer are judged as single faces
+    least_seen: float = 0.5  # part of the pictures between a track's first and last that must show the face
+    most_damaged: float = 0.5  # part of the sampled pictures that may be damaged or missing
+    draws: int = 200  # of the faces of a track, and of the people of a calibration, for the interval of a probability
+    interval: tuple[float, float] = (0.025, 0.975)
+    within: float = 0.99  # part of the validated faces, or clips, that count as like themselves
+    ends: tuple[float, float] = (0.01, 0.99)  # quantiles of the validation faces that bound the validated ranges
+    gauge_crf: tuple[int, ...] = (18, 23, 28, 33, 38, 43, 48, 51)  # rates at which videos are encoded for a gauge of quality
+    gauge_videos: int = 80
+    gauge_faces: int = 3  # of each of them
+    gauge_penalty: float = 100.0  # of a gauge's weights (ridge), on measures of deviation one
+
+
+INSTRUMENT = InstrumentConfig()
+
+
 # ---- Learning without fakes: real faces against the same faces whose mouths small networks have drawn anew ---------------
 
 

@@ -6,9 +6,7 @@ smaller draw.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from utils.learn.plans import Objective
 from utils.learn.predict import save_predictions
 from utils.learn.scores import SCORES
 from utils.learn.training import Supervised, fit, validation_faces
+from utils.paths import alone
 from utils.protocol import ARMS, CLEAN, Cell, StudyConfig, model_config, student_config, study_of
 
 # ---- Who ------------------------------------------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ def train_cell(profile: Profile, cell: Cell, faces: FaceSet) -> Detector:
     about |= {"data_u": pool.fingerprint()} if pool else {}
     judging = validation_faces(val, profile.train)
     given = Given(student, pool, teacher, judging, cell.seed, folder)
-    with _alone(folder):
+    with alone(folder):  # another process may train it
         model = fit(
             model, faces.select(split="train", pairs=people.train), judging, config, profile.train, folder,
             seed=cell.seed, make_objective=OBJECTIVES[arm.learns](given), about=about,
@@ -162,12 +161,3 @@ def _about(profile: Profile, cell: Cell) -> dict:
 
 def _hash(profile: Profile, cell: Cell) -> str:
     return checkpoints.read_json(folder_of(profile, cell) / "config.json")["hash"]
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process of this machine is at a run folder, and keep others out of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

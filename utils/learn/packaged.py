@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_weights
 from tqdm import tqdm
 
-from utils.config import NETWORKS, Encoding, FacesConfig, ModelConfig, Profile
+from utils.config import INSTRUMENT, NETWORKS, Encoding, FacesConfig, ModelConfig, Profile
 from utils.faces.crops import FOUND, extract_faces
 from utils.faces.detect import DETECTORS
 from utils.faces.encode import reencode
@@ -43,9 +43,6 @@ CARD, WEIGHTS, VALIDATED = "card.json", "model.safetensors", "validated.safetens
 MOST_CARD, MOST_TENSORS = 1_000_000, 2**30  # bytes; a longer file is none of these
 MOST_TEXT = 1000  # characters of what a card tells to be printed
 AGAIN = "package the run again"
-GAUGED = (18, 23, 28, 33, 38, 43, 48, 51)  # CRF at which videos are encoded for a gauge
-GAUGE_FACES = 3  # of each of them
-ENDS = (0.01, 0.99)  # quantiles of the validation faces that bound the validated ranges
 WHOLE = {  # settings of `FacesConfig` that are whole numbers: what they may be in a card that anybody may have written
     "frame_step": range(1, 1001), "max_frames": range(1, 1_000_001), "lines": range(16, 10_001), "size": range(16, 1025),
     "detect_every": range(1, 1001), "upsample": range(4), "track_patience": range(1, 1001),
@@ -266,7 +263,7 @@ def package(
         "validated": {
             "on": profile.data.name, "people": people, "clips": len(clips["label"]),
             "faces_of_a_clip": round(len(held) / len(clips["label"]), 1),
-            **{what: [round(float(end), 1) for end in np.quantile(values, ENDS)] for what, values in ranges.items()},
+            **{what: [round(float(end), 1) for end in np.quantile(values, INSTRUMENT.ends)] for what, values in ranges.items()},
         },
         "sha256": {file: _sha256(folder / file) for file in (WEIGHTS, VALIDATED)}, **about,
     }  # fmt: skip
@@ -275,12 +272,12 @@ def package(
 
 
 def fit_gauge(model: Detector, videos: Sequence[Path], config: FacesConfig, own: int | None, jobs: int = -1) -> Gauge:
-    """Fit a gauge to faces of some videos, encoded again by H.264 at the rates of `GAUGED`, through the eyes of a network.
+    """Fit a gauge to faces of some videos, encoded again by H.264 at `INSTRUMENT.gauge_crf`, through the eyes of a network.
 
     `own` is the CRF that the videos themselves were encoded at, None where nobody knows. Raises ValueError where none of them
     shows a face.
     """
-    rates = [own, *(crf for crf in GAUGED if crf > own)] if own else list(GAUGED)
+    rates = [own, *(crf for crf in INSTRUMENT.gauge_crf if crf > own)] if own else list(INSTRUMENT.gauge_crf)
     calls = (joblib.delayed(_at_rates)(path, config, rates, own) for path in videos)
     found = joblib.Parallel(jobs, return_as="generator")(calls)
     parts = [part for each in tqdm(found, "gauge", len(videos), leave=False, unit="video", disable=None) for part in each]
@@ -299,7 +296,7 @@ def _at_rates(path: Path, config: FacesConfig, rates: Sequence[int], own: int | 
             video = Path(path) if crf == own else Path(folder) / f"{crf}.mp4"
             if crf != own:
                 reencode(path, video, Encoding(crf=crf))
-            table, crops = extract_faces(video, replace(config, max_frames=GAUGE_FACES, sampling="spread"))
+            table, crops = extract_faces(video, replace(config, max_frames=INSTRUMENT.gauge_faces, sampling="spread"))
             if len(crops):
                 seen = table[table["status"] == FOUND]
                 found.append((crops, (seen["x1"] - seen["x0"]).to_numpy(), np.full(len(crops), float(crf))))

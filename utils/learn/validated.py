@@ -15,15 +15,13 @@ from scipy.special import expit, logit
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from utils.config import INSTRUMENT
 from utils.learn.augment import GREY
 
 BANDS = 16  # of a crop's spectrum, from its slowest waves to its quickest
 EDGES, BLOCKS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.98), (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)  # quantiles of a crop's flatness
-RESAMPLES = 200  # draws of a calibration
-STIFF = 100.0  # penalty of a gauge's weights, on measures of deviation one
 CRF = (30.0, 10.0)  # what a constant rate factor is centred on and divided by
 EPS = 1e-6  # scores are kept so far from 0 and 1
-WITHIN = 0.99  # part of the validated faces, or clips, that count as like themselves
 
 
 class Arrays:
@@ -87,7 +85,8 @@ class Calibration(Arrays):
         """Fit scores (N,) of clips or faces of so many people, their CRF and labels; `pairs` (N,) are drawn together."""
         x, (_, pair) = cls._inputs(scores, crf), np.unique(pairs, return_inverse=True)
         rng, count = np.random.default_rng(seed), pair.max() + 1
-        rows = [np.ones(len(pair)), *(weight[pair] for weight in rng.multinomial(count, np.full(count, 1 / count), RESAMPLES))]
+        weights = rng.multinomial(count, np.full(count, 1 / count), INSTRUMENT.draws)
+        rows = [np.ones(len(pair)), *(weight[pair] for weight in weights)]
         found = []
         for weight in rows:
             if np.unique(labels[weight > 0]).size == 2:
@@ -165,7 +164,7 @@ class Gauge(Arrays):
         """Fit the traces (N, T) and styles (N, F) of faces to the CRF (N,) that they were encoded at."""
         measured = np.hstack([found, styles])
         mean, scale = measured.mean(axis=0), measured.std(axis=0) + EPS
-        fitted = Ridge(alpha=STIFF).fit((measured - mean) / scale, crf)
+        fitted = Ridge(alpha=INSTRUMENT.gauge_penalty).fit((measured - mean) / scale, crf)
         return cls(mean, fitted.coef_ / scale, np.asarray(fitted.intercept_))
 
     def __call__(self, crops: np.ndarray, sides: np.ndarray, styles: np.ndarray) -> np.ndarray:
@@ -195,7 +194,7 @@ class Domain(Arrays):
         fitted = LedoitWolf().fit(styles)
         parts = fitted.location_.astype(np.float32), fitted.precision_.astype(np.float32)
         found = cls(*parts, np.zeros(2))
-        return cls(*parts, np.array([np.quantile(found(each), WITHIN) for each in (faces, clips)]))
+        return cls(*parts, np.array([np.quantile(found(each), INSTRUMENT.within) for each in (faces, clips)]))
 
     def __call__(self, styles: np.ndarray) -> np.ndarray:
         """Return the distance (N,) of styles (N, F)."""

@@ -12,17 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from utils.config import INSTRUMENT
 from utils.faces.tracks import Track, Watched
 from utils.learn.inference import looks
 from utils.learn.packaged import Packaged
 from utils.learn.scores import over_clip
 
 FAKE, REAL, ABSTAINS = "fake", "real", "abstains"
-CLIP_FROM = 4  # faces that are a clip; fewer are judged as single faces
-LEAST_SEEN = 0.5  # part of the pictures between a track's first and last that must show the face
-MOST_DAMAGED = 0.5  # part of the sampled pictures that may be damaged or missing
-DRAWS = 200  # of the faces of a track, for its interval
-INTERVAL = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def opinion(
     """
     scores, styles = looks(model.model, torch.from_numpy(crops).permute(0, 3, 1, 2))
     crf, side = float(model.gauge(crops, sides, styles).mean()), float(np.median(sides))
-    kind = "clip" if len(scores) >= CLIP_FROM else "face"
+    kind = "clip" if len(scores) >= INSTRUMENT.clip_from else "face"
     distance = float(model.domain(styles.mean(axis=0, keepdims=True))[0])
     limit = float(model.domain.limits[int(kind == "clip")])
     score = float(over_clip(scores, np.zeros(len(scores), dtype=int))[0])
@@ -106,10 +102,10 @@ def _probability(
 ) -> tuple[float, float, float]:
     """Return P(fake) of a track and its interval, over its faces and over the people who calibrated the network."""
     rng = np.random.default_rng(len(scores))
-    picked = scores[rng.integers(len(scores), size=DRAWS * len(scores))]
-    drawn = over_clip(picked, np.arange(DRAWS).repeat(len(scores)))
+    picked = scores[rng.integers(len(scores), size=INSTRUMENT.draws * len(scores))]
+    drawn = over_clip(picked, np.arange(INSTRUMENT.draws).repeat(len(scores)))
     found = model.calibration[kind](np.append(score, drawn), crf, prior)
-    return float(found[0]), *(float(end) for end in np.quantile(found[1:], INTERVAL))
+    return float(found[0]), *(float(end) for end in np.quantile(found[1:], INSTRUMENT.interval))
 
 
 def _damage(seen: Watched) -> list[str]:
@@ -117,11 +113,11 @@ def _damage(seen: Watched) -> list[str]:
     lost = 1 - len(seen.sampled) / seen.asked
     if seen.promised > seen.packets:
         lost = 1 - (1 - lost) * seen.packets / seen.promised
-    return [f"damaged: {lost:.0%} of the video can't be read"] if lost > MOST_DAMAGED else []
+    return [f"damaged: {lost:.0%} of the video can't be read"] if lost > INSTRUMENT.most_damaged else []
 
 
 def _seldom(found: int, sampled: int) -> list[str]:
-    seldom = found < LEAST_SEEN * sampled
+    seldom = found < INSTRUMENT.least_seen * sampled
     return [f"seldom seen: in {found} of the {sampled} pictures between its first and its last"] if seldom else []
 
 

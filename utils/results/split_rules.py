@@ -11,6 +11,7 @@ from utils.config import SPLIT_RULES
 from utils.learn.scores import COLUMNS, read_scores
 from utils.paths import SPLIT_RULES_SCORES
 from utils.results.metrics import Evaluation, draws, estimate, evaluate
+from utils.results.store import FROM_GIT
 
 METRICS = {"accuracy": "accuracy_half", "auc": "auc"}  # over faces; the accuracy at one half, as in the original project
 PROMISED, FOUND = "val", "test"  # splits of the scores: faces set aside by the rule, and people who took no part
@@ -25,7 +26,7 @@ def load_scores(path: Path = SPLIT_RULES_SCORES) -> pd.DataFrame | None:
         return None
     scores = read_scores(path, (*COLUMNS, "protocol"))
     if not set(scores["phase"]) <= set(SPLIT_RULES):
-        raise ValueError(f"{path}: unknown rules: take it from git again (`git checkout`)")
+        raise ValueError(f"{path}: unknown rules: {FROM_GIT}")
     return scores
 
 

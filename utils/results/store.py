@@ -8,12 +8,9 @@ both: a committed run stands unless it was made with other settings than this ma
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
@@ -58,18 +55,6 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str], remedy: 
     if wrong and len(table):
         raise ValueError(f"{path}: other than numbers in the column {', '.join(wrong)}: {remedy}")
     return table
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process adds to a table of a folder, and keep others waiting: they read, add and write it whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)  # the folder itself, so that no file is left beside the tables
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def load_runs(profile: Profile) -> pd.DataFrame:

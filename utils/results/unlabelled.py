@@ -39,8 +39,8 @@ COLUMNS = (*CELL, "seed", *CLIP, "label", "faces", "score", "protocol")  # of th
 TEXT = dict.fromkeys(("arm", "network", "split", "quality", "method", "video_id", "pair", "protocol"), str)
 LEVEL = "video"
 RECORD = "opened.json"  # beside the scores: after which protocol, when and by which code each stage was scored, and its hash
-JUDGED = "pseudo_labels.csv"  # beside them: how many of the faces that each student learned from had the right label
-JUDGED_COLUMNS = (*CELL, "seed", "faces", "right")
+RIGHT = "pseudo_labels.csv"  # beside them: how many of the faces that each student learned from had the right label
+RIGHT_COLUMNS = (*CELL, "seed", "faces", "right")
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
 
 
@@ -364,11 +364,11 @@ def right_table(folder: Path) -> pd.DataFrame:
     Weighted by the faces that were learned from; no rows where no student was judged. Raises ValueError that names the file
     for other columns or more right faces than there are.
     """
-    path = folder / JUDGED
+    path = folder / RIGHT
     if not path.is_file():
         return pd.DataFrame(columns=[*CELL, "seeds", "right", "least", "most"])
     table = read_table(path, (), (), FROM_GIT)
-    if tuple(table.columns) != JUDGED_COLUMNS or not table["right"].between(0, table["faces"]).all():
+    if tuple(table.columns) != RIGHT_COLUMNS or not table["right"].between(0, table["faces"]).all():
         raise ValueError(f"{path}: not what was judged: {FROM_GIT}")
     by_cell = (table["right"] / table["faces"]).groupby([table[name] for name in CELL], sort=False)
     return by_cell.agg(seeds="size", right="mean", least="min", most="max").reset_index()

@@ -15,6 +15,7 @@ import pandas as pd
 
 from utils.paths import WHERE_IT_LOOKS
 from utils.results.metrics import estimate, resample_pairs, resample_seeds
+from utils.results.store import FROM_GIT
 
 COLUMNS = (  # of the measurements, one row a clip and network; `draw` numbers those with random weights
     "network", "draw", "quality", "split", "pair", "video_id", "label", "frames", "maps", "score", "probability", "energy",
@@ -51,8 +52,7 @@ def load_measured(path: Path = WHERE_IT_LOOKS) -> pd.DataFrame | None:
     except (OSError, ValueError) as error:
         problem = f"no CSV ({error})"
     if problem:
-        remedy = "take it from git again (`git checkout`), or run `python -m utils.checks.where_it_looks`"
-        raise ValueError(f"{path}: {problem}: {remedy}")
+        raise ValueError(f"{path}: {problem}: {FROM_GIT}, or run `python -m utils.checks.where_it_looks`")
     return table
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from utils.config import REDRAWERS, WITHOUT_FAKES
 from utils.paths import FAKELESS, read_json
 from utils.results.metrics import VIDEO, Evaluation, difference, draws, estimate, evaluate
+from utils.results.store import FROM_GIT
 from utils.results.unlabelled import CLIP, digest
 
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
@@ -58,7 +59,7 @@ def load_scores(folder: Path = FAKELESS) -> pd.DataFrame:
         }
         for problem, is_there in problems.items():
             if is_there:
-                raise ValueError(f"{path}: {problem}: take it from git again (`git checkout`)")
+                raise ValueError(f"{path}: {problem}: {FROM_GIT}")
         found.append(table)
     return pd.concat(found[1:] or found, ignore_index=True)
 
@@ -75,7 +76,7 @@ def _record(folder: Path) -> dict:
 
 def _whole(path: Path, record: dict) -> pd.DataFrame:
     if not path.is_file() or record["sha256"][path.name] != digest(path):
-        raise ValueError(f"{path}: not what was written when it was scored: take it from git again (`git checkout`)")
+        raise ValueError(f"{path}: not what was written when it was scored: {FROM_GIT}")
     return pd.read_csv(path, dtype=TEXT)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.config import CRF, NETWORKS, PROFILES, FacesConfig, Profile, get_profile
+from utils.config import CRF, INSTRUMENT, NETWORKS, PROFILES, FacesConfig, Profile, get_profile
 from utils.faces import ffpp
 from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet, load_faces
@@ -25,7 +25,6 @@ from utils.learn.packaged import Packaged
 from utils.paths import PACKAGED, write_json
 from utils.results.model_card import measured, opinions, write_card
 
-GAUGE_VIDEOS = 80
 NOT_FOR = {
     True: "it has never seen a real person, and what it knows of rendered faces says nothing about filmed ones.",
     False: "a score is evidence beside other evidence.",
@@ -53,7 +52,7 @@ def gauged(profile: Profile) -> tuple[list[Path], FacesConfig, int]:
     """Return videos to fit a gauge to (originals of the best quality), how faces are cut out of them, and their CRF."""
     index, best = ffpp.load_index(profile), profile.data.qualities[0]
     videos = index[(index["split"] == "train") & (index["label"] == 0) & (index["quality"] == best)]
-    return [Path(path) for path in videos["path"].iloc[:GAUGE_VIDEOS]], profile.faces, CRF[best]
+    return [Path(path) for path in videos["path"].iloc[:INSTRUMENT.gauge_videos]], profile.faces, CRF[best]
 
 
 def finish(model: Packaged, folder: Path, faces: FaceSet) -> Packaged:

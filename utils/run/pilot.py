@@ -31,9 +31,9 @@ from utils.learn.dataset import FaceSet, UnlabelledFaces, load_faces, true_label
 from utils.learn.predict import predict_faces
 from utils.learn.pseudo_labels import PseudoLabels
 from utils.learn.scores import over_clip
-from utils.paths import atomic, read_json
+from utils.paths import alone, atomic, read_json
 from utils.protocol import ARMS, PRIMARY, Cell, study_of, usual_cell
-from utils.results.store import FROM_GIT, alone, read_table
+from utils.results.store import FROM_GIT, read_table
 
 FRAMES = 6  # of each clip, that it is judged by
 COLUMNS = ["pilot", "arm", "labels", "pool", "frames", "seed", "people", "auc_c23", "auc_c40", "val_auc", "minutes"]

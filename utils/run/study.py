@@ -37,7 +37,7 @@ from utils.learn.scores import SCORES, read_scores, write_scores
 from utils.paths import PROTOCOL, ROOT, atomic, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
-from utils.results.unlabelled import CELL, CLIP, COLUMNS, JUDGED, JUDGED_COLUMNS, RECORD, digest
+from utils.results.unlabelled import CELL, CLIP, COLUMNS, RECORD, RIGHT, RIGHT_COLUMNS, digest
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
@@ -204,7 +204,7 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
 
 
 def save_judged(profile: Profile, scored: Sequence[Cell]) -> Path:
-    """Save how many of the faces that each student learned from had the right label: JUDGED, one row a student and seed."""
+    """Save how many of the faces that each student learned from had the right label: RIGHT, one row a student and seed."""
     rows = []
     for cell in scored:
         path = folder_of(profile, cell) / noisy_student.JUDGED
@@ -212,9 +212,9 @@ def save_judged(profile: Profile, scored: Sequence[Cell]) -> Path:
             clips = pd.read_csv(path)
             row = {name: getattr(cell, name) for name in (*CELL, "seed")}
             rows.append(row | {"faces": clips["copies"].sum(), "right": clips["copies_right"].sum()})
-    with atomic(profile.workspace.study / JUDGED) as temporary:
-        pd.DataFrame(rows, columns=JUDGED_COLUMNS).to_csv(temporary, index=False, lineterminator="\n")
-    return profile.workspace.study / JUDGED
+    with atomic(profile.workspace.study / RIGHT) as temporary:
+        pd.DataFrame(rows, columns=RIGHT_COLUMNS).to_csv(temporary, index=False, lineterminator="\n")
+    return profile.workspace.study / RIGHT
 
 
 def test_faces(profile: Profile) -> FaceSet:

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.config import CRF, FacesConfig, Profile, SelfRenderedConfig, get_profile
+from utils.config import CRF, INSTRUMENT, FacesConfig, Profile, SelfRenderedConfig, get_profile
 from utils.faces import crops
 from utils.faces.ffpp import ORIGINAL
 from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet
 from utils.learn.self_rendered import PHASE, faces_with_twins, self_rendered, twin_maker
 from utils.paths import PACKAGED, WORK, Workspace
-from utils.run.package import GAUGE_VIDEOS, about_run, finish, whole
+from utils.run.package import about_run, finish, whole
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv"}
 PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}  # of the people
@@ -110,7 +110,7 @@ def train_on(
     model = self_rendered(profile, faces, seed, settings)
     make = twin_maker(profile, faces, seed, settings)
     parts = {split: faces_with_twins(profile, faces, split, make, settings, seed) for split in PARTS}
-    videos = [Path(path) for path in index.loc[index["split"] == "train", "path"].iloc[:GAUGE_VIDEOS]]
+    videos = [Path(path) for path in index.loc[index["split"] == "train", "path"].iloc[:INSTRUMENT.gauge_videos]]
     gauge = packaged.fit_gauge(model, videos, profile.faces, own=None, jobs=jobs)
     run = profile.workspace.runs / checkpoints.run_name(PHASE, profile.student_model, seed)
     shown = table.loc[table["status"] == crops.FOUND, "target"].nunique()

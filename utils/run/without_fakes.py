@@ -42,9 +42,9 @@ from utils.learn.without_fakes import (
     score_twins,
     train_arm,
 )
-from utils.paths import FAKELESS, FAKELESS_PROTOCOL, atomic, read_json, write_json
+from utils.paths import FAKELESS, FAKELESS_PROTOCOL, alone, atomic, read_json, write_json
 from utils.results.metrics import video_scores
-from utils.results.store import FROM_GIT, alone, read_table
+from utils.results.store import FROM_GIT, read_table
 from utils.results.without_fakes import COLUMNS, PILOT_COLUMNS, PILOTS, RECORD, digest, scores_file, twins_file
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_protocol, require_unmade
