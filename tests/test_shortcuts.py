@@ -1,8 +1,10 @@
 """Shortcuts: each measure against a slow or independent version, a planted shortcut is found, a hidden mouth leaves nothing."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import matplotlib.pyplot as plt
@@ -13,8 +15,9 @@ from clips import encode, ramps
 from sklearn.metrics import roc_auc_score
 
 from utils.checks import shortcut_verdicts, shortcuts
+from utils.config import DataConfig, get_profile
 from utils.faces import ffpp, video
-from utils.results import claims, prose
+from utils.results import claims, prose, unlabelled
 from utils.synthff.motion import draw_track
 
 METHOD = "NeuralTextures"
@@ -368,3 +371,23 @@ def test_figures_show_every_check_and_quality():
         [("c23", ring, 1.0, 0.5, 2.0) for ring in shortcuts.RINGS], columns=["quality", "ring", "value", "lo", "hi"]
     )
     assert len(shortcut_verdicts.ring_figure(rings, "SynthFF").axes[0].get_xticks()) == len(shortcuts.RINGS)
+
+
+def test_a_studys_data_are_searched_from_its_training_people_to_its_first_test(tmp_path, monkeypatch):
+    make_tree(tmp_path, {"train": 4, "val": 1, "test": 1, "test2": 3}, lambda frames: frames - frames // 8, 18, True)
+    rows = [{"video_id": path.stem, "quality": "c23", "psnr": 40.0} for path in tmp_path.rglob("c23/videos/*.mp4")]
+    pd.DataFrame(rows).to_csv(tmp_path / "metadata.csv", index=False)
+    data = DataConfig(name="planted", root=str(tmp_path), qualities=("c23",))
+    profile = replace(get_profile("study"), data=data, bootstrap=20)
+    monkeypatch.setattr(shortcut_verdicts, "get_profile", lambda name: profile)
+    monkeypatch.setattr(shortcut_verdicts, "study_of", lambda profile: SimpleNamespace(tests=("test2", "test2_unseen")))
+    shortcut_verdicts.main(["--out", str(tmp_path / unlabelled.SHORTCUTS), "--jobs", "1"])
+    table = unlabelled.shortcuts_table(tmp_path)
+    assert table.set_index("check").loc["colour", "auc"] == 1 and set(table["pairs"]) == {3}  # of test2 alone
+    assert unlabelled.shortcuts_table(tmp_path / "none").empty
+    table.drop(columns="auc").to_csv(tmp_path / unlabelled.SHORTCUTS, index=False)
+    with pytest.raises(ValueError, match="shortcuts.csv: no column auc.*git checkout"):
+        unlabelled.shortcuts_table(tmp_path)
+    with pytest.raises(SystemExit):
+        monkeypatch.setattr(shortcut_verdicts, "get_profile", lambda name: replace(profile, data=DataConfig(root="/none")))
+        shortcut_verdicts.main([])

@@ -173,10 +173,13 @@ def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path,
     assert not found["pair"].isna().any() and found.groupby(["arm", "split"])["label"].nunique().eq(2).all()
     assert read_json(out / results.RECORD)["arms"]["protocol"] == PROTOCOL
     tables = results.tables(20, out)
-    assert set(tables) == {"fakeless_arms", "fakeless_contrasts"}
+    assert set(tables) == {"fakeless_arms", "fakeless_contrasts", "fakeless_twins"}
     assert tables["fakeless_contrasts"].iloc[0][["these", "those", "primary"]].tolist() == ["self_rendered", "labels_66", True]
     twins = results.load_twins(out)
     assert set(twins["redrawer"]) == set(REDRAWERS) and twins["auc"].between(0, 1).all()
+    one = tables["fakeless_twins"].set_index(["redrawer", "quality"]).loc[("code_fine", "c40")]
+    some = twins.query("arm == 'self_rendered' and redrawer == 'code_fine' and quality == 'c40'")["auc"]
+    assert one["seeds"] == 2 == len(some) and one["auc"] == pytest.approx(some.mean())
     run.main(["--stages", "redrawers", "--score", "--protocol", PROTOCOL, "--out", str(out)])
     assert set(results.load_scores(out)["arm"]) == {"labels_66", "self_rendered", "without_code_fine", "only_detail"}
     tables = results.tables(20, out)

@@ -1,12 +1,17 @@
 """Which of the measured shortcuts tell fakes from reals?
 
 A logistic regression learns from each measure of `shortcuts` on the training people, and its AUC on test people should be
-one half wherever the mouth is hidden.
+one half wherever the mouth is hidden. Notebook 01 shows the search step by step; the study's data are searched by
+
+    python -m utils.checks.shortcut_verdicts    # SynthFF 2: its training people, and its first test
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +22,12 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from utils.checks.shortcuts import RINGS, VARIANTS, Measured
+from utils.checks.shortcuts import MOTION, RINGS, STATISTICS, VARIANTS, Measured, add_metadata
+from utils.checks.shortcuts import measure as measure_clips
+from utils.config import Profile, get_profile, require_data
+from utils.faces.ffpp import load_index
+from utils.paths import atomic
+from utils.protocol import STUDIES, study_of
 from utils.results.metrics import interval, measure, resample_pairs, summarise
 from utils.results.style import (
     BAND_COLOR,
@@ -28,6 +38,7 @@ from utils.results.style import (
     outside_legend,
     quality_panels,
 )
+from utils.results.unlabelled import SHORTCUT_COLUMNS, SHORTCUTS
 
 BAND = (0.43, 0.57)  # AUCs that count as chance here
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # inverse strengths of regularisation tried on the training pairs
@@ -36,7 +47,7 @@ SEES_MOUTH = (
     "colour", "bit rate", "packet sizes", "PSNR and SSIM", "colour, bit rate, GOP and PSNR outside", "motion in the mask",
     VARIANTS[0],
 )  # fmt: skip
-_TABLE = ["check", "sees_mouth", "quality", "pairs", "auc", "auc_lo", "auc_hi", "paired", "paired_lo", "paired_hi"]
+_TABLE = list(SHORTCUT_COLUMNS)
 
 
 def fitted_scores(x: np.ndarray, train: pd.DataFrame, x_test: np.ndarray, costs: Sequence[float] = (1.0,)) -> np.ndarray:
@@ -150,3 +161,35 @@ def ring_figure(table: pd.DataFrame, name: str) -> Figure:
     ax.set(xlabel="distance from the mask (px)", ylabel="|real - fake| (grey levels)", ylim=(0, None))
     outside_legend(fig, ax, name)
     return fig
+
+
+def search_study(profile: Profile, n_jobs: int = -1) -> pd.DataFrame:
+    """Judge every measure on a study's data: learned from its training people, asked of its first test (`judge_columns`)."""
+    test = study_of(profile).tests[0]
+    profile = replace(profile, data=replace(profile.data, splits=("train", test)))
+    root, index = require_data(profile), load_index(profile)
+    found = measure_clips(index.assign(split=index["split"].replace(test, "test")), root, n_jobs)
+    metadata = pd.read_csv(root / "metadata.csv", dtype={"video_id": str})
+    clips, count = add_metadata(found.clips, metadata), profile.bootstrap
+    parts = [judge_columns(clips, STATISTICS, count), judge_columns(clips, MOTION, count), judge_pictures(found, count)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m utils.checks.shortcut_verdicts", description="A study's shortcuts.")
+    parser.add_argument("--profile", default="study", choices=tuple(STUDIES))
+    parser.add_argument("--out", type=Path, help="default: beside the study's scores")
+    parser.add_argument("--jobs", type=int, default=-1, help="processes, default: one a core")
+    arguments = parser.parse_args(argv)
+    profile = get_profile(arguments.profile)
+    try:
+        table = search_study(profile, arguments.jobs)
+        with atomic(arguments.out or profile.workspace.study / SHORTCUTS) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+    print(table.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

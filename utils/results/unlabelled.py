@@ -39,6 +39,8 @@ COLUMNS = (*CELL, "seed", *CLIP, "label", "faces", "score", "protocol")  # of th
 TEXT = dict.fromkeys(("arm", "network", "split", "quality", "method", "video_id", "pair", "protocol"), str)
 LEVEL = "video"
 RECORD = "opened.json"  # beside the scores: after which protocol, when and by which code each stage was scored, and its hash
+SHORTCUTS = "shortcuts.csv"  # and what but the mouth could tell the classes apart (`checks/shortcut_verdicts.py`)
+SHORTCUT_COLUMNS = ("check", "sees_mouth", "quality", "pairs", "auc", "auc_lo", "auc_hi", "paired", "paired_lo", "paired_hi")
 RIGHT = "pseudo_labels.csv"  # beside them: how many of the faces that each student learned from had the right label
 RIGHT_COLUMNS = (*CELL, "seed", "faces", "right")
 SEEN = ("c23", "c40")  # that training knows, and a threshold is set on
@@ -193,6 +195,7 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_alarms": alarms_table(found),
         "unlabelled_alarm_gaps": alarm_gaps_table(found),
         "unlabelled_right": right_table(found.folder),
+        "unlabelled_shortcuts": shortcuts_table(found.folder),
         "unlabelled_pilots": pilots_table(found.folder),
         "unlabelled_processors": processors_table(found.folder),
     }
@@ -372,6 +375,17 @@ def right_table(folder: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: not what was judged: {FROM_GIT}")
     by_cell = (table["right"] / table["faces"]).groupby([table[name] for name in CELL], sort=False)
     return by_cell.agg(seeds="size", right="mean", least="min", most="max").reset_index()
+
+
+def shortcuts_table(folder: Path) -> pd.DataFrame:
+    """Return the AUC on the first test of each measure that a shortcut could be, as it was searched; no rows where it was not.
+
+    Raises ValueError that names the file for other columns.
+    """
+    path = folder / SHORTCUTS
+    if not path.is_file():
+        return pd.DataFrame(columns=list(SHORTCUT_COLUMNS))
+    return read_table(path, SHORTCUT_COLUMNS, ("check", "quality"), FROM_GIT)
 
 
 def study_splits(found: Unlabelled) -> list[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 from utils.config import REDRAWERS, WITHOUT_FAKES
 from utils.paths import FAKELESS, read_json
 from utils.results.metrics import VIDEO, Evaluation, difference, draws, estimate, evaluate
+from utils.results.prose import interval_text
 from utils.results.store import FROM_GIT
 from utils.results.unlabelled import CLIP, digest
 
@@ -114,6 +115,7 @@ def tables(resamples: int, folder: Path = FAKELESS) -> dict[str, pd.DataFrame]:
     made = pilots | {
         "fakeless_arms": arms_table(found),
         "fakeless_contrasts": contrasts_table(found),
+        "fakeless_twins": twins_table(load_twins(folder)),
         "fakeless_kinds": kinds_table(found),
         "fakeless_redrawers": redrawers_table(found, load_twins(folder)),
     }
@@ -133,6 +135,21 @@ def arms_table(found: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def arms_text(arms: pd.DataFrame) -> pd.DataFrame:
+    """Return a row an arm and a column a test and quality, "0.905 [0.867, 0.941]", from `fakeless_arms`."""
+    shown = arms[arms["split"] != "val"].assign(auc=lambda table: interval_text(table, "value"))
+    order = [about.label for arm, about in WITHOUT_FAKES.items() if arm in set(shown["arm"])]
+    return shown.pivot(index="label", columns=["split", "quality"], values="auc").reindex(order)
+
+
+def contrasts_text(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a contrast and a column a test and quality, "+0.047 [+0.012, +0.082]", from `fakeless_contrasts`."""
+    names = {arm: about.label for arm, about in WITHOUT_FAKES.items()}
+    who = contrasts["these"].map(names) + " minus " + contrasts["those"].map(names)
+    shown = contrasts.assign(contrast=who, gap=interval_text(contrasts, "value", "+"))
+    return shown.pivot(index="contrast", columns=["split", "quality"], values="gap").reindex(who.unique())
+
+
 def contrasts_table(found: Evaluation) -> pd.DataFrame:
     """Return one row a contrast, split and quality: the difference of mean AUCs, paired by people and seeds."""
     rows = []
@@ -144,6 +161,13 @@ def contrasts_table(found: Evaluation) -> pd.DataFrame:
                     row = {"these": this, "those": that, "split": split, "quality": quality, "primary": place == 0}
                     rows.append(row | {"seeds": len(these)} | difference(found, these, those))
     return pd.DataFrame(rows)
+
+
+def twins_table(twins: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a redrawer and quality: AUC of validation people against its twins, by who learned from all redrawers."""
+    known = twins[twins["arm"] == "self_rendered"]
+    by = known.groupby(["redrawer", "quality"], sort=False)["auc"]
+    return by.agg(seeds="size", auc="mean", least="min", most="max").reset_index()
 
 
 def kinds_table(found: Evaluation) -> pd.DataFrame:
