@@ -16,7 +16,6 @@ from utils.run import notebooks
 
 ALL = notebooks.find_notebooks(NOTEBOOKS)
 BUILDS, MOST_LINES = {"07"}, 15  # a build script, which tells no story; lines of a cell
-UNSCORED = {"10"}  # whose tests are still to be scored
 
 
 def code_cells(notebook):
@@ -56,7 +55,7 @@ def test_notebook_opens_with_a_question_and_ends_with_what_was_found(notebook):
         return
     assert texts[-1] == "## What we found" and cells[-1].source.startswith("Markdown(claims.told(")
     found = re.findall(r'"(\w+)"', cells[-1].source)
-    assert len(set(found) & set(prose.CLAIMS)) == len(found) == (1 if notebook.name[:2] in UNSCORED else 3)
+    assert len(set(found) & set(prose.CLAIMS)) == len(found) == 3
     assert sum(text.count("<details><summary>Solution</summary>") for text in texts) == 2
 
 

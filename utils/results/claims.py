@@ -33,7 +33,7 @@ README_BLOCKS = {
     "split": [["split_rules"]],
     "curve": [["quality_curve", "quality_codecs"]],
     "instrument": [["instrument_answers", "instrument_hard", "filmed_people"], ["instrument_speed"]],
-    "fakeless": [["fakeless_pilot"]],
+    "fakeless": [["fakeless_answer", "fakeless_rival"], ["fakeless_hard", "fakeless_student", "fakeless_why"]],
     "time": [["main_job"]],
     "speed": [["extraction_speed", "extraction_growth"], ["training_speed", "time_to_auc", "scoring_speed"]],
     "cpu": [["bits"]],
@@ -632,22 +632,91 @@ def filmed_people(tables):
     }  # fmt: skip
 
 
+# ---- learning without fakes ----------------------------------------------------------------------------------------------
+
+OURS, GIVEN, RIVAL = "self_rendered", "labels_66", "self_blended"  # without a fake, with those of 66 people, rival
+AS_GOOD = -0.03  # as its protocol says: the least lower end of a difference that counts as none
+
+
+def _fakeless(tables: Tables, arm: str, quality: str, split: str = "test") -> Estimate:
+    return _estimate(tables["fakeless_arms"], arm=arm, quality=quality, split=split)
+
+
+def _fakeless_gap(tables: Tables, these: str, those: str, quality: str = "c40", split: str = "test") -> Estimate:
+    return _estimate(tables["fakeless_contrasts"], these=these, those=those, quality=quality, split=split)
+
+
 @claim(
-    """Without having seen a fake, a network that learned to tell real faces from their self-rendered twins has an AUC of
-    {clean:.3f} at c23 and {coarse:.3f} at c40 on NeuralTextures; the same network given the fakes of 66 people has
-    {labels_clean:.3f} and {labels_coarse:.3f}, and one that learned from self-blended images {blended_clean:.3f} and
-    {blended_coarse:.3f}. That is a pilot: one seed, on {people} people who validate. The comparison over five seeds on unseen
-    people has not been scored.""",
-    holds=lambda n: n.clean > n.blended_clean and n.coarse > n.blended_coarse and not n.scored,
+    """Without having seen a fake, a network that learned to tell real faces from their self-rendered twins finds NeuralTextures
+    in people whom it has never seen with an AUC of {clean} at c23 and {coarse} at c40; the same network given the fakes of 66
+    people has {labels_clean} and {labels_coarse} ({seeds} seeds). At c23 that is what we aimed at (.98). At c40 it is not as
+    good as with fakes, by {gap:+}: the protocol asked for a lower end above {asked}.""",
+    holds=lambda n: n.clean.value >= 0.98 and n.gap.hi < 0 and n.gap.lo < AS_GOOD,
 )
-def fakeless_pilot(tables):
-    pilots = tables["fakeless_pilots"]
-    pilots = pilots[pilots["seed"] == 0].drop_duplicates("arm", keep="last").set_index("arm")
-    ours, labels, blended = (pilots.loc[arm] for arm in ("self_rendered", "labels_66", "self_blended"))
+def fakeless_answer(tables):
+    gap = _one(tables["fakeless_contrasts"], these=OURS, those=GIVEN, quality="c40", split="test")
+    found = {"clean": (OURS, "c23"), "coarse": (OURS, "c40"), "labels_clean": (GIVEN, "c23"), "labels_coarse": (GIVEN, "c40")}
+    return {name: _fakeless(tables, *each) for name, each in found.items()} | {
+        "gap": _fakeless_gap(tables, OURS, GIVEN), "seeds": gap["seeds"], "asked": signed(AS_GOOD),
+    }  # fmt: skip
+
+
+@claim(
+    """Self-blended images of the same faces, which teach the border of what was blended in, teach less of it: {clean} and
+    {coarse}. Self-rendered twins lead them by {gap_clean:+} at c23 and {gap:+} at c40, and with 66 people by {few_clean:+} and
+    {few:+}.""",
+    holds=lambda n: min(one.lo for one in (n.gap_clean, n.gap, n.few_clean, n.few)) > 0,
+)
+def fakeless_rival(tables):
+    few = f"{OURS}_66", f"{RIVAL}_66"
     return {
-        "clean": ours["auc_c23"], "coarse": ours["auc_c40"], "labels_clean": labels["auc_c23"],
-        "labels_coarse": labels["auc_c40"], "blended_clean": blended["auc_c23"], "blended_coarse": blended["auc_c40"],
-        "people": _one(tables["data"], split="val")["identities"], "scored": "fakeless_arms" in tables,
+        "clean": _fakeless(tables, RIVAL, "c23"), "coarse": _fakeless(tables, RIVAL, "c40"),
+        "gap_clean": _fakeless_gap(tables, OURS, RIVAL, "c23"), "gap": _fakeless_gap(tables, OURS, RIVAL),
+        "few_clean": _fakeless_gap(tables, *few, "c23"), "few": _fakeless_gap(tables, *few),
+    }  # fmt: skip
+
+
+@claim(
+    """It is not that the codec hides everything: at c40 the same network tells validation people from their twins with an AUC
+    of {least:.2f} to {most:.2f}, by seven of the eight redrawers, and of {hard:.2f} by `{hardest}`, the one that draws the
+    finest detail alone. So most twins are easier to tell there than NeuralTextures is, and can be told by coarser traces than
+    it leaves.""",
+    holds=lambda n: n.hard < n.least - 0.05 and n.count == 8 and n.least > n.coarse.hi,
+)
+def fakeless_why(tables):
+    rows = tables["fakeless_twins"].query("quality == 'c40'").sort_values("auc")
+    return {
+        "hardest": rows["redrawer"].iloc[0], "hard": rows["auc"].iloc[0], "least": rows["auc"].iloc[1],
+        "most": rows["auc"].iloc[-1], "count": len(rows), "coarse": _fakeless(tables, OURS, "c40"),
+    }  # fmt: skip
+
+
+@claim(
+    """A network that has seen no fake can still teach a student. With the videos of 134 other people, whom nobody has labelled,
+    it goes from {before} to {student} at c40, {gain:+} against going on for as long without them ({seeds} seeds). The labels of
+    the same 66 people stay ahead of it after as many steps ({labels:+}), and more so with the same videos ({both:+}).""",
+    holds=lambda n: n.gain.lo > 0 and max(n.labels.hi, n.both.hi) < 0 and n.both.value < n.labels.value,
+)
+def fakeless_student(tables):
+    ours = f"{OURS}_66_student"
+    gap = _one(tables["fakeless_contrasts"], these=ours, those=f"{GIVEN}_student", quality="c40", split="test")
+    return {
+        "before": _fakeless(tables, f"{OURS}_66", "c40"), "student": _fakeless(tables, ours, "c40"),
+        "gain": _fakeless_gap(tables, ours, f"{OURS}_66_longer"), "labels": _fakeless_gap(tables, ours, f"{GIVEN}_longer"),
+        "both": _fakeless_gap(tables, ours, f"{GIVEN}_student"), "seeds": gap["seeds"],
+    }  # fmt: skip
+
+
+@claim(
+    """On `test_hard`, people filmed in another style, it has {clean} at c23 and {coarse} at c40, {gap_clean:+} and {gap:+}
+    against the fakes of 66 people: neither better, which we had aimed at, nor shown to be worse.""",
+    holds=lambda n: n.gap.holds_zero and n.gap_clean.holds_zero,
+)
+def fakeless_hard(tables):
+    return {
+        "clean": _fakeless(tables, OURS, "c23", "test_hard"), "coarse": _fakeless(tables, OURS, "c40", "test_hard"),
+        "gap_clean": _fakeless_gap(tables, OURS, GIVEN, "c23", "test_hard"),
+        "gap": _fakeless_gap(tables, OURS, GIVEN, "c40", "test_hard"),
     }  # fmt: skip
 
 
