@@ -681,7 +681,7 @@ def fakeless_rival(tables):
     of {least:.2f} to {most:.2f}, by seven of the eight redrawers, and of {hard:.2f} by `{hardest}`, the one that draws the
     finest detail alone. So most twins are easier to tell there than NeuralTextures is, and can be told by coarser traces than
     it leaves.""",
-    holds=lambda n: n.hard < n.least - 0.05 and n.count == 8 and n.least > n.coarse.hi,
+    holds=lambda n: n.hard < n.least - 0.05 and n.count == 8 and 0.5 < n.coarse.lo <= n.coarse.hi < n.least,
 )
 def fakeless_why(tables):
     rows = tables["fakeless_twins"].query("quality == 'c40'").sort_values("auc")
