@@ -13,7 +13,16 @@ from fake_faces import make_faces, small_network, tiny_profile
 from sklearn.metrics import roc_auc_score
 from test_study_run import git, older
 
-from utils.config import REDRAWERS, WITHOUT_FAKES, FacesConfig, ModelConfig, RedrawerConfig, TrainConfig, WithoutFakesConfig
+from utils.config import (
+    FAKELESS_PILOTS,
+    REDRAWERS,
+    WITHOUT_FAKES,
+    FacesConfig,
+    ModelConfig,
+    RedrawerConfig,
+    TrainConfig,
+    WithoutFakesConfig,
+)
 from utils.learn import checkpoints, self_rendered
 from utils.learn import without_fakes as ours
 from utils.learn.dataset import FaceSet
@@ -235,7 +244,7 @@ def test_the_protocol_says_the_numbers_of_the_code():
     for arm in WITHOUT_FAKES:
         assert f"`{arm}`" in FAKELESS_PROTOCOL.read_text() or arm.startswith(("only_", "without_")) or arm.endswith(
             ("_longer", "_student")
-        )
+        ) or arm in FAKELESS_PILOTS
 
 
 def test_the_protocol_is_older_than_the_committed_scores():

@@ -668,6 +668,15 @@ REDRAWERS = {
 }
 
 
+_FINE = RedrawerConfig(kind="detail", detail=2, widths=(16, 32), adversarial=0.05, steps=1500)
+FINE_REDRAWERS = {  # of a pilot: they draw the finest detail alone, and learn it for longer, so that twins are harder to tell
+    "fine_nearest": _FINE,
+    "fine_transposed": replace(_FINE, upsampling="transposed"),
+    "fine_shuffle": replace(_FINE, upsampling="shuffle"),
+    "fine_bilinear": replace(_FINE, upsampling="bilinear", detail=4, widths=(24, 48), adversarial=0.1),
+}
+
+
 @dataclass(frozen=True)
 class SelfRenderedConfig:
     """How a network learns from real faces and their self-rendered twins (`learn/self_rendered.py`)."""
@@ -714,7 +723,10 @@ WITHOUT_FAKES: dict[str, FakelessArm] = {
     **{f"only_{kind}": _some(f"only {text}", [name for name, one in REDRAWERS.items() if one.kind == kind])
        for kind, text in _KINDS.items()},
     **{f"without_{left}": _some(f"without {left}", [name for name in REDRAWERS if name != left]) for left in REDRAWERS},
+    # A pilot, on validation alone.
+    "self_rendered_fine": _some("self-rendered, fine", tuple(FINE_REDRAWERS)),
 }  # fmt: skip
+FAKELESS_PILOTS = ("self_rendered_fine",)
 
 
 @dataclass(frozen=True)
@@ -724,13 +736,15 @@ class WithoutFakesConfig:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of the arms in `most`
     most: tuple[str, ...] = ("labels_66", "self_rendered", "self_blended")  # the primary contrast, and its rival
     fewer_seeds: tuple[int, ...] = (0, 1, 2)  # of all others
+    pilot_seeds: tuple[int, ...] = (0, 1)  # of `FAKELESS_PILOTS`
     steps: int = 300  # of the arms that start from ImageNet's weights
     student_steps: int = 300  # of those that go on
 
     def stages(self) -> dict[str, tuple[tuple[str, int], ...]]:
-        """Return the arms and seeds of each stage, which is trained and scored as a whole."""
-        parts: dict[str, list] = {"arms": [], "redrawers": []}
-        for arm in WITHOUT_FAKES:
+        """Return the arms and seeds of each stage, which is trained and scored as a whole; pilots are never scored."""
+        parts: dict[str, list] = {"arms": [], "redrawers": [], "pilots": [(arm, seed) for arm in FAKELESS_PILOTS
+                                                                          for seed in self.pilot_seeds]}  # fmt: skip
+        for arm in (arm for arm in WITHOUT_FAKES if arm not in FAKELESS_PILOTS):
             stage = "redrawers" if arm.startswith(("only_", "without_")) else "arms"
             parts[stage] += [(arm, seed) for seed in (self.seeds if arm in self.most else self.fewer_seeds)]
         return {stage: tuple(cells) for stage, cells in parts.items()}

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from utils.config import (
     CRF,
+    FINE_REDRAWERS,
     REDRAWERS,
     ModelConfig,
     NoisyStudentConfig,
@@ -190,7 +191,7 @@ def load_redrawers(
     """
     made, crops = [], None
     for name in names:
-        config = REDRAWERS[name]
+        config = (REDRAWERS | FINE_REDRAWERS)[name]
         asked = {"config": asdict(config), "faces": faces.fingerprint(), "seed": seed}
         path = folder / f"{name}.safetensors"
         about = path.with_suffix(".json")

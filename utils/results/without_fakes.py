@@ -19,7 +19,7 @@ from utils.results.unlabelled import CLIP, digest
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
 TEXT = dict.fromkeys(("arm", *CLIP), str)
 RECORD = "record.json"  # of how each stage was scored, and the hashes of its tables
-PILOTS, PILOT_COLUMNS = "pilots.csv", ("arm", "seed", "steps", "device", "auc_c23", "auc_c40")  # validation alone
+PILOTS, PILOT_COLUMNS = "pilots.csv", ("arm", "seed", "steps", "device", "auc_c23", "auc_c40", "twins_c40")  # validation alone
 LEVEL, ONLY = "video", "only_"
 CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
     ("self_rendered", "labels_66"),

@@ -27,7 +27,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from utils.config import REDRAWERS, WITHOUT_FAKES, Profile, WithoutFakesConfig
+from utils.config import FAKELESS_PILOTS, REDRAWERS, WITHOUT_FAKES, Profile, WithoutFakesConfig
 from utils.faces.ffpp import HELD_OUT
 from utils.learn.dataset import load_faces
 from utils.learn.precision import device_name, pick_device
@@ -80,8 +80,10 @@ def run_arm(profile_name: str, task: tuple) -> list[str]:
 
 
 def judging(arm: str) -> list[str]:
-    """Return the redrawers whose twins an arm is judged by: all of them, or the one that it was not given."""
+    """Return the redrawers whose twins an arm is judged by: all of them, the one that it was not given, or a pilot's own."""
     given = WITHOUT_FAKES[arm].settings.redrawers
+    if arm in FAKELESS_PILOTS:
+        return list(given)
     return list(REDRAWERS) if arm == PHASE else [name for name in REDRAWERS if arm == f"without_{name}" and name not in given]
 
 
@@ -94,9 +96,11 @@ def aucs_of(scored: pd.DataFrame) -> dict[str, float]:
 def run_all(cells: Cells, steps: int | None, jobs: int, splits: Sequence[str] = ()) -> None:
     """Train and score arms under seeds; what is there is read. Raises TaskFailed."""
     twins = [(WITHOUT_FAKES[arm], seed) for arm, seed in cells if WITHOUT_FAKES[arm].learns == "twins"]
-    needed = {(arm.everybody, seed) for arm, seed in twins if arm.settings.twins == PHASE}
+    drawn = [(arm, seed) for arm, seed in twins if arm.settings.twins == PHASE]
+    needed = {(arm.everybody, seed, name) for arm, seed in drawn for name in arm.settings.redrawers}
+    needed |= {(True, seed, name) for arm, seed in cells for name in judging(arm)}
     helpers = int(np.clip(os.cpu_count() // jobs, *HELPERS)) if torch.cuda.is_available() else None
-    todo = [("redrawers", run_redrawers, [(*who, (name,), steps) for who in sorted(needed) for name in REDRAWERS])]
+    todo = [("redrawers", run_redrawers, [(*who, (name,), steps) for *who, name in sorted(needed)])]
     for new in (True, False):
         some = [(*cell, steps, tuple(splits), helpers) for cell in cells if (WITHOUT_FAKES[cell[0]].start == "imagenet") == new]
         some.sort(key=lambda task: (not judging(task[0]), not WITHOUT_FAKES[task[0]].pool))  # what takes longest, first
@@ -144,7 +148,9 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
         if (folder / VAL_SCORES).is_file():
             aucs = {f"auc_{quality}": auc for quality, auc in aucs_of(read_scores(folder / VAL_SCORES)).items()}
             steps = read_json(folder / "config.json")["model_config"]["steps"]
-            rows.append({"arm": arm, "seed": seed, "steps": steps, "device": device_name(pick_device()), **aucs})
+            judged = pd.read_csv(folder / TWINS).query("quality == 'c40'")["auc"] if (folder / TWINS).is_file() else pd.Series()
+            about = {"arm": arm, "seed": seed, "steps": steps, "device": device_name(pick_device())}
+            rows.append(about | aucs | {"twins_c40": judged.mean()})
     made = pd.DataFrame(rows, columns=list(PILOT_COLUMNS))
     with alone(out):  # another call may add to it
         if path.is_file():
@@ -159,7 +165,7 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
 def main(argv: Sequence[str] | None = None) -> None:
     stages = WithoutFakesConfig().stages()
     parser = argparse.ArgumentParser(prog="python -m utils.run.without_fakes", description="Learning without fakes, measured.")
-    parser.add_argument("--stages", nargs="+", choices=tuple(stages), default=tuple(stages))
+    parser.add_argument("--stages", nargs="+", choices=tuple(stages), default=("arms", "redrawers"))
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all of the stage")
     parser.add_argument("--arms", nargs="+", choices=tuple(WITHOUT_FAKES), default=tuple(WITHOUT_FAKES))
     parser.add_argument("--steps", type=int, help="another number, for a pilot on validation")
@@ -178,8 +184,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if arguments.pilot:
                     print(gather_pilots(fakeless_profile(arguments.steps), cells, arguments.out).to_string(index=False))
                 continue
-            if arguments.steps or tuple(cells) != stages[stage]:
-                raise Refused("the tests are scored once, with all arms and seeds of a stage and the committed numbers")
+            if stage == "pilots" or arguments.steps or tuple(cells) != stages[stage]:
+                raise Refused("the tests are scored once, with all arms and seeds of a stage and its numbers; no pilot is")
             made = [folder / scores_file(stage) for folder in (arguments.out, FAKELESS)]
             require_unmade(made)  # whoever says which protocol came before
             protocol = arguments.protocol or require_protocol(made, protocol=FAKELESS_PROTOCOL)
