@@ -695,7 +695,7 @@ def fakeless_why(tables):
 
 @claim(
     """Harder twins alone do not mend that. In a pilot made afterwards, on validation ({seeds} seeds), four redrawers that draw
-    the finest detail alone, and learn it for three times as many steps, make twins that are told from real faces at c40 with an
+    the finest detail alone, and learn it for three times as many steps, give twins that are told from real faces at c40 with an
     AUC of {fine_twins:.2f} instead of {twins:.2f}. On NeuralTextures their network has {fine:.2f} there, that of the eight
     {usual:.2f}.""",
     holds=lambda n: n.fine_twins < n.twins - 0.1 and abs(n.fine - n.usual) < 0.03 and n.seeds > 1,
