@@ -737,6 +737,7 @@ class WithoutFakesConfig:
     most: tuple[str, ...] = ("labels_66", "self_rendered", "self_blended")  # the primary contrast, and its rival
     fewer_seeds: tuple[int, ...] = (0, 1, 2)  # of all others
     pilot_seeds: tuple[int, ...] = (0, 1)  # of `FAKELESS_PILOTS`
+    as_good: float = -0.03  # of the primary contrast: the least lower end of a difference that counts as none
     steps: int = 300  # of the arms that start from ImageNet's weights
     student_steps: int = 300  # of those that go on
 

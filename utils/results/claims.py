@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils.config import PHASES, RELEASES, UNSEEN, Profile
+from utils.config import PHASES, RELEASES, UNSEEN, Profile, WithoutFakesConfig
 from utils.protocol import AIM, PRIMARY, STUDIES
 from utils.results.prose import Estimate, Tables, claim, filled, listed, minus, read_tables, signed
 from utils.results.quality_curve import kind_of
@@ -637,7 +637,7 @@ def filmed_people(tables):
 # ---- learning without fakes ----------------------------------------------------------------------------------------------
 
 OURS, GIVEN, RIVAL = "self_rendered", "labels_66", "self_blended"  # without a fake, with those of 66 people, rival
-AS_GOOD = -0.03  # as its protocol says: the least lower end of a difference that counts as none
+AS_GOOD = WithoutFakesConfig().as_good
 
 
 def _fakeless(tables: Tables, arm: str, quality: str, split: str = "test") -> Estimate:

@@ -137,17 +137,20 @@ def arms_table(found: Evaluation) -> pd.DataFrame:
 
 def arms_text(arms: pd.DataFrame) -> pd.DataFrame:
     """Return a row an arm and a column a test and quality, "0.905 [0.867, 0.941]", from `fakeless_arms`."""
-    shown = arms[arms["split"] != "val"].assign(auc=lambda table: interval_text(table, "value"))
-    order = [about.label for arm, about in WITHOUT_FAKES.items() if arm in set(shown["arm"])]
-    return shown.pivot(index="label", columns=["split", "quality"], values="auc").reindex(order)
+    return _side_by_side(arms[arms["split"] != "val"], "label")
 
 
 def contrasts_text(contrasts: pd.DataFrame) -> pd.DataFrame:
     """Return a row a contrast and a column a test and quality, "+0.047 [+0.012, +0.082]", from `fakeless_contrasts`."""
     names = {arm: about.label for arm, about in WITHOUT_FAKES.items()}
     who = contrasts["these"].map(names) + " minus " + contrasts["those"].map(names)
-    shown = contrasts.assign(contrast=who, gap=interval_text(contrasts, "value", "+"))
-    return shown.pivot(index="contrast", columns=["split", "quality"], values="gap").reindex(who.unique())
+    return _side_by_side(contrasts.assign(contrast=who), "contrast", "+")
+
+
+def _side_by_side(table: pd.DataFrame, row: str, form: str = "") -> pd.DataFrame:
+    """Return estimates in words, a column a test and quality, rows in the order of the table."""
+    shown = table.assign(text=interval_text(table, "value", form))
+    return shown.pivot(index=row, columns=["split", "quality"], values="text").reindex(table[row].unique())
 
 
 def contrasts_table(found: Evaluation) -> pd.DataFrame:
