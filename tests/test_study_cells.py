@@ -105,6 +105,17 @@ def test_a_pool_of_the_training_split_shares_nobody_with_the_labelled_people(fac
         draw_people(STUDY, cell_of("student_compression", pool=20), faces)
 
 
+def test_students_from_imagenet_have_the_same_people_as_their_pool_in_all_seeds(faces):
+    everybody = sorted(faces.select(split="pool").pairs)
+    for seed in range(3):
+        assert draw_people(STUDY, cell_of("student_imagenet", seed=seed), faces).pool == set(everybody[:2])
+    study = replace(STUDY, pool_split="train")  # and nobody who has a label, where both come from one split
+    for seed in range(3):
+        people = draw_people(study, cell_of("student_imagenet", seed=seed), faces)
+        others = sorted(faces.select(split="train").pairs - people.train)
+        assert people.pool == set(others[:2]) and len(people.train) == 1
+
+
 def test_frames_of_the_pool_are_spread_over_the_clip_and_nested(faces):
     frames = {}
     for count in (1, 2, 4):

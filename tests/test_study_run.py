@@ -234,16 +234,19 @@ def test_a_protocol_that_comes_with_the_scores_or_after_them_is_told(repository)
 
 
 def test_the_protocol_is_older_than_the_committed_scores():
-    """And it is still the one that they were made under."""
+    """And it is still the one that they were made under, or an amended one that names it."""
+    opened = []
     tables = git(ROOT, "ls-files", "data/study/*.csv.gz").split()
     assert {Path(name).name.partition(".")[0] for name in tables} <= set(stages(STUDIES["study"], REAL.student_model))
     for name in tables:
         (protocol,) = pd.read_csv(ROOT / name)["protocol"].unique()
         assert older(ROOT, protocol, name), name
-        assert git(ROOT, "log", "-1", "--format=%H", "--", "report/protocol.md").strip() == protocol
+        opened.append((Path(name).name.partition(".")[0], protocol))
     record = REAL.workspace.study / study.RECORD
-    opened = set(read_json(record)["stages"]) if record.is_file() else set()
-    assert opened == {Path(name).name.partition(".")[0] for name in tables}
+    stages_opened = read_json(record)["stages"] if record.is_file() else {}
+    assert {(stage, each["protocol"]) for stage, each in stages_opened.items()} == set(opened)
+    latest = git(ROOT, "log", "-1", "--format=%H", "--", "report/protocol.md").strip()
+    study.require_amended([protocol for _, protocol in opened], latest)
 
 
 def test_the_protocol_says_the_numbers_of_the_code():
@@ -252,7 +255,7 @@ def test_the_protocol_says_the_numbers_of_the_code():
     assert f"at least +{AIM}" in (ROOT / "report" / "protocol.md").read_text()
     config, model = STUDIES["study"], REAL.model(REAL.student_model)
     listed = {name: ", ".join(map(str, getattr(config, name))) for name in ("label_counts", "pool_sizes", "frame_counts")}
-    plain = ("labels", "pool", "frames", "teacher_steps", "student_steps", "score_frames")
+    plain = ("labels", "pool", "student_pool", "frames", "teacher_steps", "student_steps", "score_frames")
     expected = {name: str(getattr(config, name)) for name in plain} | listed
     expected |= {"seeds": str(len(config.seeds)), "px": str(model.px), "batch_size": str(model.batch_size)}
     expected |= {f"seeds of the {stage} stage": str(count) for stage, count in config.fewer_seeds.items()}
@@ -297,18 +300,22 @@ def test_scores_of_the_tests_carry_the_protocols_commit(repository, tiny, faces,
     others = table.drop(seen.index)
     assert set(others["quality"]) == {"vp9", "hevc"} and set(others["split"]) == {SEALED[0]} and len(others) == 4 * 2
     record = read_json(path.parent / study.RECORD)
-    assert set(table["protocol"]) == {record["protocol"]} and len(record["protocol"]) == 40
+    first = record["stages"]["arms"]["protocol"]
+    assert set(table["protocol"]) == {first} and len(first) == 40
     assert set(record["stages"]) == {"arms"} and record["stages"]["arms"]["cells"] == 1
     with pytest.raises(study.Refused, match="made once"):
         scored(["arms"])
     study.run_study(tiny, cells(tiny, only=["primary"]), jobs=1)
     text.write_text("Something easier.\n")
     git(repository, "commit", "-am", "protocol, again")
-    with pytest.raises(study.Refused, match="after another protocol"):
+    with pytest.raises(study.Refused, match=f"after another protocol .{first[:7]}., and protocol.md does not name it"):
         scored()
-    git(repository, "reset", "-q", "--hard", "HEAD~")
+    text.write_text(f"Amended: the arms were scored under the protocol of {first[:7]}.\n")
+    git(repository, "commit", "-am", "protocol, amended")
     (other,) = scored()
-    assert other.name == "primary.csv.gz" and set(read_json(path.parent / study.RECORD)["stages"]) == {"arms", "primary"}
+    record = read_json(path.parent / study.RECORD)["stages"]
+    assert other.name == "primary.csv.gz" and set(record) == {"arms", "primary"} and record["arms"]["protocol"] == first
+    assert set(pd.read_csv(other)["protocol"]) == {record["primary"]["protocol"]} != {first}
     with pytest.raises(study.Refused, match="none is left to score"):
         scored()
     assert is_finished(tiny, Cell("recipe", 4))

@@ -49,7 +49,7 @@ def made_up(stage: str, seeds: int = 3) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unlabelled") / "data" / "study"
-    for stage in ("primary", "arms", "pool", "labels", "networks"):
+    for stage in ("primary", "arms", "pool", "labels", "networks", "students"):
         write_scores(folder / f"{stage}.csv.gz", made_up(stage))
     made_up_pilots().to_csv(folder / "pilots.csv", index=False)
     return folder

@@ -736,6 +736,7 @@ class WithoutFakesConfig:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of the arms in `most`
     most: tuple[str, ...] = ("labels_66", "self_rendered", "self_blended")  # the primary contrast, and its rival
     fewer_seeds: tuple[int, ...] = (0, 1, 2)  # of all others
+    left_out_seeds: tuple[int, ...] = (0, 1)  # of those that lack one redrawer
     pilot_seeds: tuple[int, ...] = (0, 1)  # of `FAKELESS_PILOTS`
     as_good: float = -0.03  # of the primary contrast: the least lower end of a difference that counts as none
     steps: int = 300  # of the arms that start from ImageNet's weights
@@ -747,8 +748,14 @@ class WithoutFakesConfig:
                                                                           for seed in self.pilot_seeds]}  # fmt: skip
         for arm in (arm for arm in WITHOUT_FAKES if arm not in FAKELESS_PILOTS):
             stage = "redrawers" if arm.startswith(("only_", "without_")) else "arms"
-            parts[stage] += [(arm, seed) for seed in (self.seeds if arm in self.most else self.fewer_seeds)]
+            parts[stage] += [(arm, seed) for seed in self.seeds_of(arm)]
         return {stage: tuple(cells) for stage, cells in parts.items()}
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """Return the seeds of an arm that is scored."""
+        if arm.startswith("without_"):
+            return self.left_out_seeds
+        return self.seeds if arm in self.most else self.fewer_seeds
 
 
 # ---- What a split keeps together: one network, validated in three ways (`learn/split_rules.py`) --------------------------

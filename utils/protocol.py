@@ -29,6 +29,7 @@ class StudyArm:
     steps: tuple[str, ...] = ("teacher", "student")  # parts of the schedule: T, S, or T + S
     student: dict = field(default_factory=dict)  # fields of NoisyStudentConfig, besides NOISE
     fill: bool = False  # as many labelled images a step as the others have labelled and unlabelled ones together
+    first: bool = False  # its pool are the first people of the split, the same for all seeds, and `student_pool` many
 
     @property
     def pool(self) -> bool:
@@ -57,10 +58,10 @@ ARMS = {
     "student_ema": StudyArm(
         "student, EMA teacher", learns="EMA teacher", student=COMPRESSION | {"clip_level": False, "balance": False}, **_GOES_ON
     ),
-    # In the spirit of ADD (Woo et al. 2022) and QAD (Le & Woo 2023): features of the clean view, no pseudo-labels.
+    # In the spirit of ADD (Le & Woo 2022) and QAD (Le & Woo 2023): features of the clean view, no pseudo-labels.
     "distill": StudyArm("feature distillation", learns="teacher's features", student=COMPRESSION, **_GOES_ON),
     # An equal or larger network from ImageNet weights; its control is the recipe on the same network.
-    "student_imagenet": StudyArm("student from ImageNet weights", learns="pseudo-labels", student=COMPRESSION),
+    "student_imagenet": StudyArm("student from ImageNet weights", learns="pseudo-labels", student=COMPRESSION, first=True),
 }  # fmt: skip
 
 
@@ -97,9 +98,12 @@ class StudyConfig:
     """The numbers of a study: those of the profile `study` are what `report/protocol.md` says."""
 
     seeds: tuple[int, ...] = tuple(range(10))  # each draws its people, batches and noise
-    fewer_seeds: dict[str, int] = field(default_factory=lambda: {"pool": 5, "labels": 5, "networks": 3})  # stage -> the first
+    fewer_seeds: dict[str, int] = field(  # stage -> the first
+        default_factory=lambda: {"pool": 5, "labels": 5, "networks": 3, "students": 3}
+    )
     labels: int = 20  # labelled people of the primary contrast, validating ones among them
     pool: int = 1000  # people without labels
+    student_pool: int = 134  # and those of the stage `students`, since the protocol was amended
     frames: int = 24  # sampled frames of each of their clips that a student may see
     label_counts: tuple[int, ...] = (4, 10, 20, 66)
     pool_sizes: tuple[int, ...] = (50, 134, 400, 1000)  # none is the control
@@ -133,9 +137,9 @@ class StudyConfig:
 STUDIES = {
     "study": StudyConfig(),
     "study-smoke": StudyConfig(
-        seeds=(0,), labels=4, pool=4, frames=2, label_counts=(4,), pool_sizes=(2, 4), frame_counts=(1, 2), all_labels=8,
-        most_validating=2, teacher_steps=2, student_steps=3, larger=("efficientnet-lite0",), others=("mobilenet-v2",),
-        pool_split="train", tests=("test", "test_hard"), score_frames=2, unseen="study-smoke-unseen",
+        seeds=(0,), labels=4, pool=4, student_pool=4, frames=2, label_counts=(4,), pool_sizes=(2, 4), frame_counts=(1, 2),
+        all_labels=8, most_validating=2, teacher_steps=2, student_steps=3, larger=("efficientnet-lite0",),
+        others=("mobilenet-v2",), pool_split="train", tests=("test", "test_hard"), score_frames=2, unseen="study-smoke-unseen",
     ),
 }  # fmt: skip
 
@@ -184,8 +188,8 @@ class Cell:
 def usual_cell(study: StudyConfig, arm: str, network: str, seed: int = 0) -> Cell:
     """Return an arm's cell with the labels and the pool of the primary contrast."""
     labels = study.all_labels if arm in ("oracle", "oracle_images") else study.labels
-    pool = {"pool": study.pool, "frames": study.frames} if ARMS[arm].pool else {}
-    return Cell(arm, labels, network=network, seed=seed, **pool)
+    pool = {"pool": study.student_pool if ARMS[arm].first else study.pool, "frames": study.frames}
+    return Cell(arm, labels, network=network, seed=seed, **(pool if ARMS[arm].pool else {}))
 
 
 def student_config(profile: Profile, arm: StudyArm) -> NoisyStudentConfig:
@@ -207,8 +211,6 @@ def stages(study: StudyConfig, network: str) -> dict[str, tuple[Cell, ...]]:
     here, pooled = {"labels": study.labels, "network": network}, {"pool": study.pool, "frames": study.frames}
     sizes = [{"pool": pool, "frames": frames} for pool in reversed(study.pool_sizes) for frames in reversed(study.frame_counts)]
     counts = [{"labels": labels, "network": network} for labels in study.label_counts]
-    larger = [{"labels": study.labels, "network": other} for other in study.larger]
-    others = [{"labels": study.labels, "network": other} for other in (*study.larger, *study.others)]
     all_labels = {"labels": study.all_labels, "network": network}
     found = {
         "primary": [Cell("teacher", **here), Cell("control", **here), Cell("student_compression", **here, **pooled)],
@@ -222,9 +224,8 @@ def stages(study: StudyConfig, network: str) -> dict[str, tuple[Cell, ...]]:
             Cell(arm, **count, **(pooled if ARMS[arm].pool else {}))
             for count in counts for arm in ("teacher", "control", "student_compression")
         ],
-        "networks": [
-            *(Cell("student_imagenet", **other, **pooled) for other in larger), *(Cell("recipe", **other) for other in others)
-        ],
+        "networks": [usual_cell(study, "recipe", other) for other in (*study.larger, *study.others)],
+        "students": [usual_cell(study, "student_imagenet", other) for other in study.larger],
     }  # fmt: skip
     done: set[Cell] = set()
     order = {}

@@ -43,21 +43,24 @@ def draw_people(study: StudyConfig, cell: Cell, faces: FaceSet) -> People:
     """Draw a cell's people; those who validate are some of the labelled ones.
 
     The pool is drawn from the other end of its split, so that it shares nobody with the labelled people where both come from
-    one split. Raises ValueError where a split has too few people, or the two meet.
+    one split; an arm whose pool are the `first` people takes those of its split who have no label here. Raises ValueError
+    where a split has too few people, or the two meet.
     """
     validating = study.validating(cell.labels)
-    wanted = (("train", cell.labels - validating, 1), ("val", validating, 1), (study.pool_split, cell.pool, -1))
-    drawn = [frozenset(_first(faces, cell, *each)) for each in wanted]
-    if drawn[0] & drawn[2]:
+    order = {split: shuffled_pairs(faces.index, split, cell.seed) for split in ("train", "val", study.pool_split)}
+    train = _some(order["train"], cell, "train", cell.labels - validating)
+    val = _some(order["val"], cell, "val", validating)
+    pool = sorted(set(order[study.pool_split]) - train) if ARMS[cell.arm].first else order[study.pool_split][::-1]
+    drawn = People(train, val, _some(pool, cell, study.pool_split, cell.pool))
+    if drawn.train & drawn.pool:
         raise ValueError(f"{cell}: the split {study.pool_split!r} is too small for both")
-    return People(*drawn)
+    return drawn
 
 
-def _first(faces: FaceSet, cell: Cell, split: str, people: int, direction: int) -> list[str]:
-    pairs = shuffled_pairs(faces.index, split, cell.seed)[::direction][: people // 2]
+def _some(pairs: list[str], cell: Cell, split: str, people: int) -> frozenset[str]:
     if len(pairs) < people // 2:
         raise ValueError(f"{cell}: {people} people are asked of the split {split!r}, it has {2 * len(pairs)}")
-    return pairs
+    return frozenset(pairs[: people // 2])
 
 
 def pool_of(study: StudyConfig, cell: Cell, faces: FaceSet, people: People) -> UnlabelledFaces | None:

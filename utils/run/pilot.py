@@ -62,7 +62,7 @@ PILOTS = {
     "aligned_soft": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "soft": True}),
     "aligned_surer_than_0.8": Pilot({"pool": 134, "student_steps": 300}, pseudo={"align": True, "threshold": 0.8}),
     "80_px": Pilot({"pool": 134, "student_steps": 600}, {"px": 80}, pseudo={"align": True}),
-    "pool_1000": Pilot({"student_steps": 300}, pseudo={"align": True}),
+    "pool_1000": Pilot({"student_pool": 1000, "student_steps": 300}, pseudo={"align": True}),
     "pool_1000_lambda_2": Pilot({"student_steps": 300}, pseudo={"align": True, "lambda_u": 2.0}),  # each image weighs the same
     "pool_1000_batches_of_8": Pilot(  # as many images in twice the steps
         {"teacher_steps": 300, "student_steps": 600}, {"batch_size": 8}, pseudo={"align": True, "lambda_u": 2.0}

@@ -18,7 +18,7 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -155,6 +155,19 @@ def require_protocol(tables: Sequence[Path], root: Path = ROOT, protocol: Path =
     return commit
 
 
+def require_amended(before: Iterable[str], commit: str, protocol: Path = PROTOCOL) -> None:
+    """Raise Refused where stages were scored under other commits of a protocol, and its text does not name them.
+
+    A protocol may be amended before a stage's test is scored, for stages that are not scored yet; it says so, and after what.
+    """
+    text = protocol.read_text(encoding="utf-8")
+    if unnamed := sorted({other[:7] for other in before if other != commit and other[:7] not in text}):
+        raise Refused(
+            f"stages were scored after another protocol ({', '.join(unnamed)}), and {protocol.name} does not name it: the "
+            "tests are opened once; an amendment says what it changes, why, and what was known"
+        )
+
+
 def require_unmade(tables: Sequence[Path], before: str = "") -> None:
     """Raise Refused where one of the tables of scores that are to be made is there, or a commit `before` had one."""
     there = [str(table) for table in tables if table.is_file()]
@@ -170,8 +183,9 @@ def table_of(profile: Profile, stage: str) -> Path:
 def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = ROOT, protocol: Path = PROTOCOL) -> list[Path]:
     """Score the tests with the cells of some stages, all of them finished, once; return a table a stage, one row a clip.
 
-    No stages mean those that are finished and not scored. The first call fixes the protocol for all later ones; a killed call
-    goes on. Raises Refused where the protocol is not in order, there is nothing to score or a cell is not finished.
+    No stages mean those that are finished and not scored. A later call needs the same protocol, or one that names those of the
+    earlier calls; a killed call goes on. Raises Refused where the protocol is not in order, there is nothing to score or a
+    cell is not finished.
     """
     record = profile.workspace.study / RECORD
     unfinished = {
@@ -183,13 +197,12 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
     if not todo or any(unfinished[stage] for stage in todo):
         left = ", ".join(f"{len(cells)} of {stage}" for stage, cells in unfinished.items() if cells)
         raise Refused(f"cells are not finished ({left or 'none is left to score'}): train them first (`make study`)")
-    opened = read_json(record) if record.is_file() else {"protocol": commit, "stages": {}}
-    if opened["protocol"] != commit:
-        raise Refused(f"{record} was begun after another protocol ({opened['protocol']}): the tests are opened once")
+    opened = read_json(record) if record.is_file() else {"stages": {}}
+    require_amended([each["protocol"] for each in opened["stages"].values()], commit, protocol)
     code = git("rev-parse", "HEAD", root=root)
     for stage in todo:
         asked = cells(profile, only=[stage])
-        opened["stages"][stage] = {"code": code, "cells": len(asked), "on": time.strftime("%Y-%m-%d")}
+        opened["stages"][stage] = {"protocol": commit, "code": code, "cells": len(asked), "on": time.strftime("%Y-%m-%d")}
         write_json(record, opened)
         calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in asked)
         with tqdm(total=len(asked), desc=f"tests, {stage}", disable=None) as bar:
@@ -270,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--profile", default="study", choices=tuple(STUDIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: all of the protocol")
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=(), help="default: all; teachers come with them")
-    parser.add_argument("--stages", nargs="+", default=(), help="default: primary, arms, pool, labels, networks")
+    parser.add_argument("--stages", nargs="+", default=(), help="default: all, in the protocol's order")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each; default: one a core")
     parser.add_argument("--limit", type=float, metavar="MINUTES", help="begin no cell after so many minutes")
     what = parser.add_mutually_exclusive_group()

@@ -47,7 +47,7 @@ from utils.results.metrics import video_scores
 from utils.results.store import FROM_GIT, read_table
 from utils.results.without_fakes import COLUMNS, PILOT_COLUMNS, PILOTS, RECORD, digest, scores_file, twins_file
 from utils.run.grid import TaskFailed, in_processes, run_task
-from utils.run.study import Refused, require_protocol, require_unmade
+from utils.run.study import Refused, require_amended, require_protocol, require_unmade
 
 Cells = Sequence[tuple[str, int]]  # arms and seeds
 VAL_SCORES, TEST_SCORES = "scores.csv.gz", "test_scores.csv.gz"  # of a run folder
@@ -191,6 +191,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             protocol = arguments.protocol or require_protocol(made, protocol=FAKELESS_PROTOCOL)
             if not re.fullmatch("[0-9a-f]{40}", protocol):
                 raise Refused(f"--protocol {protocol}: give the 40 digits of its commit (git log -1 -- {FAKELESS_PROTOCOL})")
+            record = arguments.out / RECORD
+            before = [each["protocol"] for each in read_json(record).values()] if record.is_file() else []
+            require_amended(before, protocol, FAKELESS_PROTOCOL)
             run_all(cells, None, arguments.jobs, TESTS)
             gather(fakeless_profile(), stage, cells, arguments.out, protocol)
     except (ValueError, OSError, TaskFailed) as error:
