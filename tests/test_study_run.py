@@ -133,6 +133,19 @@ def test_the_command_refuses_what_makes_no_sense(capsys):
     assert len(lines) == 3 + 1 + 1 and lines[-1].startswith("3 cells: ")
 
 
+def test_a_half_built_pool_is_not_drawn_from(monkeypatch):
+    lost = pd.DataFrame({"split": ["pool", "test2", "pool"], "path": ["a.mp4", "b.mp4", "c.mp4"]})
+    monkeypatch.setattr(study.ffpp, "plan_index", lambda profile: profile)
+    monkeypatch.setattr(study.ffpp, "missing_counterparts", lambda profile: lost)
+    monkeypatch.setattr(study, "is_finished", lambda profile, cell: cell.seed == 1)
+    with pytest.raises(ValueError, match="a.mp4 and 1 more clips of the pool are missing: run `make pool` first"):
+        study.require_pool(REAL, cells(REAL, only=["primary"]))
+    study.require_pool(REAL, cells(REAL, seeds=[1], only=["primary"]))  # finished
+    study.require_pool(REAL, cells(REAL, only=["networks", "students"]))  # who draw none
+    lost["split"] = "test2"
+    study.require_pool(REAL, cells(REAL, only=["primary"]))
+
+
 # Scored once
 
 

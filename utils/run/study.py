@@ -6,9 +6,9 @@
     python -m utils.run.study --score [--stages primary ...]  # after report/protocol.md is committed
 
 Each cell is one network, trained by one process with one thread. A cell whose run is finished is skipped, and one that was
-killed goes on from its checkpoint. The primary contrast comes first, over all seeds; then the other arms, the curves, the
-larger students. Each run keeps its scores on the people who validated it; the tests are scored by `--score` alone, a stage at
-a time, each once.
+killed goes on from its checkpoint. The primary contrast comes first, over all seeds; then the other arms, the curves, other
+networks, and at last students of these, whose pool are its first people alone. Each run keeps its scores on the people who
+validated it; the tests are scored by `--score` alone, a stage at a time, each once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from utils.config import Profile, get_profile
+from utils.faces import ffpp
 from utils.learn import noisy_student
 from utils.learn.cells import draw_people, folder_of, is_finished, some_frames, train_cell
 from utils.learn.checkpoints import CHECKPOINT, git
@@ -70,6 +71,17 @@ def run_study(profile: Profile, todo: Sequence[Cell], jobs: int, minutes: float 
 
     with watched(profile, left, jobs, title="study", weigh=weigh, speed=measured_speed(profile, done)) as finished:
         return in_processes(jobs, calls(), finished)
+
+
+def require_pool(profile: Profile, todo: Sequence[Cell]) -> None:
+    """Raise ValueError where some cells draw their pool and the tree lacks a clip of it: the draw would be another one."""
+    drawn = [cell for cell in todo if ARMS[cell.arm].pool and not ARMS[cell.arm].first]
+    if all(is_finished(profile, cell) for cell in drawn):
+        return
+    missing = ffpp.missing_counterparts(ffpp.plan_index(profile))
+    paths = missing.loc[missing["split"] == study_of(profile).pool_split, "path"]
+    if len(paths):
+        raise ValueError(f"{paths.iloc[0]} and {len(paths) - 1} more clips of the pool are missing: run `make pool` first")
 
 
 def run_cell(profile_name: str, cell: Cell) -> list[str]:
@@ -302,6 +314,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.list:
             print(*listing(profile, todo), sep="\n")
         else:
+            require_pool(profile, todo)
             run_study(profile, todo, arguments.jobs, arguments.limit)
         print(overview(profile, todo, [cell for cell in todo if is_finished(profile, cell)], arguments.jobs))
     except (ValueError, FileNotFoundError, TaskFailed) as error:
