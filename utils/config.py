@@ -745,11 +745,11 @@ class WithoutFakesConfig:
 
     def stages(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """Return the arms and seeds of each stage, which is trained and scored as a whole; pilots are never scored."""
-        parts: dict[str, list] = {"arms": [], "redrawers": [], "pilots": [(arm, seed) for arm in FAKELESS_PILOTS
-                                                                          for seed in self.pilot_seeds]}  # fmt: skip
+        parts: dict[str, list] = {"arms": [], "kinds": [], "redrawers": []}
         for arm in (arm for arm in WITHOUT_FAKES if arm not in FAKELESS_PILOTS):
-            stage = "redrawers" if arm.startswith(("only_", "without_")) else "arms"
+            stage = "kinds" if arm.startswith("only_") else "redrawers" if arm.startswith("without_") else "arms"
             parts[stage] += [(arm, seed) for seed in self.seeds_of(arm)]
+        parts["pilots"] = [(arm, seed) for arm in FAKELESS_PILOTS for seed in self.pilot_seeds]
         return {stage: tuple(cells) for stage, cells in parts.items()}
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:

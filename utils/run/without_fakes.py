@@ -1,7 +1,7 @@
 """Trains and scores the comparison of what is learned without fakes (arms: `config.WITHOUT_FAKES`), resumably.
 
     python -m utils.run.extract --profile shipped      # first: the faces of data/synthff
-    python -m utils.run.without_fakes [--stages arms redrawers] [--seeds 0 1] [--arms self_rendered ...] [--jobs 2]
+    python -m utils.run.without_fakes [--stages arms kinds redrawers] [--seeds 0 1] [--arms self_rendered ...] [--jobs 2]
     python -m utils.run.without_fakes --stages arms --score [--protocol COMMIT] [--out FOLDER]
 
 Redrawers come first, then the arms that start from ImageNet's weights, then those that go on from them: each by one process,
@@ -165,7 +165,7 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
 def main(argv: Sequence[str] | None = None) -> None:
     stages = WithoutFakesConfig().stages()
     parser = argparse.ArgumentParser(prog="python -m utils.run.without_fakes", description="Learning without fakes, measured.")
-    parser.add_argument("--stages", nargs="+", choices=tuple(stages), default=("arms", "redrawers"))
+    parser.add_argument("--stages", nargs="+", choices=tuple(stages), default=("arms", "kinds", "redrawers"))
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all of the stage")
     parser.add_argument("--arms", nargs="+", choices=tuple(WITHOUT_FAKES), default=tuple(WITHOUT_FAKES))
     parser.add_argument("--steps", type=int, help="another number, for a pilot on validation")
