@@ -144,7 +144,7 @@ def test_learning_curves_show_each_run():
     log = pd.DataFrame({"step": [50, 100], "loss": [0.7, 0.5], "val_auc": [0.6, 0.7]})
     runs = pd.DataFrame([("a", "teacher_c40", "efficientnet-lite0"), ("b", "student_classic_it1", "efficientnet-lite0"),
                          ("c", "post_trained", "xception")], columns=["run", "phase", "model"])  # fmt: skip
-    fig = plots.learning_curves({run: log for run in "abc"}, runs)
+    fig = plots.learning_curves({run: log for run in "abc"}, runs, "SynthFF")
     assert [len(ax.lines) for ax in fig.axes] == [3, 4]  # chance beside the AUCs
     teacher, student, network = fig.axes[0].lines
     assert (teacher.get_color(), student.get_color()) == (style.ARM_COLORS["teacher_c40"], style.ARM_COLORS["student_classic"])

@@ -738,7 +738,6 @@ class WithoutFakesConfig:
     fewer_seeds: tuple[int, ...] = (0, 1, 2)  # of all others
     left_out_seeds: tuple[int, ...] = (0, 1)  # of those that lack one redrawer
     pilot_seeds: tuple[int, ...] = (0, 1)  # of `FAKELESS_PILOTS`
-    clean_aim: float = 0.98  # AUC at c23 that was aimed at without a fake
     as_good: float = -0.03  # of the primary contrast: the least lower end of a difference that counts as none
     steps: int = 300  # of the arms that start from ImageNet's weights
     student_steps: int = 300  # of those that go on

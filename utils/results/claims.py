@@ -110,8 +110,8 @@ def pseudo_labels_add(tables):
 
 
 @claim(
-    """Compression noise and longer training alone, the control, lead that teacher by {gains}, which is shown with the fewest
-    labels only.""",
+    """The control, which has compression noise and longer training and no pseudo-labels, leads the teacher of both views by
+    {gains}; that is shown with the fewest labels only.""",
     holds=lambda n: min(one.value for one in n.gain.values()) > 0 and [one.lo > 0 for one in n.gain.values()]
     == [True] + [False] * (len(n.gain) - 1),
 )
@@ -123,8 +123,8 @@ def control_gains(tables):
 @claim(
     """With the labels of {people} people, the student has an AUC of {student} at c40 on unseen people. Its fair rivals are the
     same network from the same ImageNet weights on the same inputs: its teachers ({low:.3f} to {high:.3f}), the control
-    ({control:.3f}), the oracle with the labels of all {everyone} training people ({oracle}), and {lite0} post-trained with the
-    labels of {most} of them, by one seed ({post_trained}). On average it stands above teachers and control and below the last
+    ({control:.3f}), the oracle with the labels of all {everyone} training people ({oracle}), and {lite0} post-trained: on
+    all of them, then on {most} ({post_trained}, one seed). On average it stands above teachers and control and below the last
     two.""",
     holds=lambda n: max(n.high, n.control) < n.student.value < min(n.oracle.value, n.post_trained.value),
 )
@@ -204,8 +204,8 @@ def few_labels(tables):
 
 
 @claim(
-    """Of the pseudo-labels, {right:.0%} or more are right in every iteration where the teacher looks at c23, and at most
-    {classic:.0%} where it looks at c40.""",
+    """Of the pseudo-labels, at least {right:.1%} are right in every iteration where the teacher looks at c23, and at most
+    {classic:.1%} where it looks at c40.""",
     holds=lambda n: n.right > 0.95 and n.classic < 0.8,
 )
 def labels_right(tables):
@@ -231,9 +231,9 @@ def targets_written(tables):
 
 @claim(
     """Of {count} changes of one setting, {worse} make a student that hardly learns: they are the ones that start from nothing.
-    None of the other {others} is shown to be worse at c40, and {better} to be better, which is about as many as chance gives
-    among so many intervals of 95%; most rest on one seed. On validation {above_val} scores above what was chosen there, on test
-    {above} do: {validation} people on validation cannot rank settings that are this close.""",
+    Of the other {others} none is shown to be worse at c40 and one is shown to be better, about as many as chance gives among so
+    many intervals of 95%; most rest on one seed. One of all scores above the chosen setting on validation, on test {above} do:
+    {validation} people on validation cannot rank settings that are this close.""",
     holds=lambda n: n.better == 1 and n.above_val == 1 and n.worse == n.chance and n.above > n.count / 2,
 )
 def ablation(tables):
@@ -379,13 +379,14 @@ def unlabelled_truth(tables):
 
 @claim(
     """One pair of people moves that difference by a standard deviation of {people:.3f}, one seed by {seed:.3f}, and a pair
-    under one seed by {both:.3f} more. With so many pairs and seeds, a true difference of {detectable:.3f} is shown with a
-    chance of 80%, less than was aimed at.""",
+    under one seed by {both:.3f} more. With so many pairs and seeds, a true difference of {detectable:.3f} would be shown with a
+    chance of 80%: a smaller one than the {aim} that was aimed at.""",
     holds=lambda n: 0 < n.detectable < AIM and min(n.people, n.seed) > 0 and n.both > max(n.people, n.seed),
 )
 def unlabelled_noise(tables):
     row = _one(tables["unlabelled_contrasts"], **_gain())
-    return {"people": row["sd_pairs"], "seed": row["sd_seeds"], "both": row["sd_both"], "detectable": row["detectable"]}
+    return {"people": row["sd_pairs"], "seed": row["sd_seeds"], "both": row["sd_both"], "detectable": row["detectable"],
+            "aim": AIM}  # fmt: skip
 
 
 @claim(
@@ -451,10 +452,10 @@ def unlabelled_oracle(tables):
 
 
 @claim(
-    """The gain climbs with the pool: {sizes} people without labels give {gains} at c40 ({frames} frames a clip; {seeds} seeds,
-    {all_seeds} for the largest pool). What the largest gives over the smallest is shown at c23 ({clean:+}) and not at c40
-    ({coarse:+}). More frames of the same people give nothing: {frames} a clip instead of {fewer} change the AUC at c40 by
-    {change}, with zero in every interval.""",
+    """The larger the pool, the larger the estimated gain: {sizes} people without labels give {gains} at c40 ({frames} frames a
+    clip; {seeds} seeds, {all_seeds} for the largest pool). That the largest gives more than the smallest is shown at c23
+    ({clean:+}) and not at c40 ({coarse:+}). More frames of the same people give nothing: {frames} a clip instead of {fewer}
+    change the AUC at c40 by {change}, with zero in every interval.""",
     holds=lambda n: n.values == sorted(n.values) and n.values[-1] > n.values[0] and n.clean.lo > 0 and n.coarse.holds_zero
     and n.zero and -0.01 < n.least <= n.most < 0.01,
 )
@@ -583,7 +584,7 @@ def where_it_looks_wrongly(tables):
 
 @claim(
     """Of {clips} clips of people that it has never seen, the instrument answers {clean.answered} at c23 and is wrong in
-    {clean.wrong}; at c40 it answers {coarse.answered} and is wrong in {coarse.wrong}. Of the others it abstains.""",
+    {clean.wrong}; at c40 it answers {coarse.answered} and is wrong in {coarse.wrong}. On the others it abstains.""",
     holds=lambda n: n.clean.wrong < 0.05 * n.clean.answered and n.coarse.answered < n.clean.answered,
 )
 def instrument_answers(tables):
@@ -592,8 +593,8 @@ def instrument_answers(tables):
 
 
 @claim(
-    """Where people are filmed in another style (`test_hard`) it answers less often: {clean.answered} of {clean.clips} clips at
-    c23 with {clean.wrong} wrong, and {coarse.answered} of {coarse.clips} at c40 with {coarse.wrong} wrong.""",
+    """Where people are rendered in another style (`test_hard`) it answers less often: {clean.answered} of {clean.clips} clips
+    at c23 with {clean.wrong} wrong, and {coarse.answered} of {coarse.clips} at c40 with {coarse.wrong} wrong.""",
     holds=lambda n: n.clean.often < n.usual_clean.often and n.coarse.often < n.usual_coarse.often,
 )
 def instrument_hard(tables):
@@ -637,7 +638,7 @@ def filmed_people(tables):
 # ---- learning without fakes ----------------------------------------------------------------------------------------------
 
 OURS, GIVEN, RIVAL = "self_rendered", "labels_66", "self_blended"  # without a fake, with those of 66 people, rival
-FAKELESS = WithoutFakesConfig()
+AS_GOOD = WithoutFakesConfig().as_good
 
 
 def _fakeless(tables: Tables, arm: str, quality: str, split: str = "test") -> Estimate:
@@ -649,18 +650,18 @@ def _fakeless_gap(tables: Tables, these: str, those: str, quality: str = "c40", 
 
 
 @claim(
-    """Without having seen a fake, a network that learned to tell real faces from their self-rendered twins finds NeuralTextures
-    in people whom it has never seen with an AUC of {clean} at c23 and {coarse} at c40; the same network given the fakes of 66
-    people has {labels_clean} and {labels_coarse} ({seeds} seeds). At c23 that is what we aimed at ({aim}). At c40 it is not as
-    good as with fakes, by {gap:+}: the protocol asked for a lower end above {asked}.""",
-    holds=lambda n: n.clean.value >= FAKELESS.clean_aim and n.gap.hi < 0 and n.gap.lo < FAKELESS.as_good,
+    """On rendered people, without having seen a fake, a network that learned to tell real faces from their self-rendered twins
+    finds NeuralTextures in people whom it has never seen with an AUC of {clean} at c23 and {coarse} at c40; the same network
+    given the fakes of 66 people has {labels_clean} and {labels_coarse} ({seeds} seeds). At c23 that is {gap_clean:+} against
+    it. At c40 it is not as good as with fakes, by {gap:+}: the protocol asked for a lower end above {asked}.""",
+    holds=lambda n: n.clean.lo > 0.95 and n.gap_clean.lo > AS_GOOD and n.gap.hi < 0 and n.gap.lo < AS_GOOD,
 )
 def fakeless_answer(tables):
     gap = _one(tables["fakeless_contrasts"], these=OURS, those=GIVEN, quality="c40", split="test")
     found = {"clean": (OURS, "c23"), "coarse": (OURS, "c40"), "labels_clean": (GIVEN, "c23"), "labels_coarse": (GIVEN, "c40")}
     return {name: _fakeless(tables, *each) for name, each in found.items()} | {
-        "gap": _fakeless_gap(tables, OURS, GIVEN), "seeds": gap["seeds"],
-        "asked": signed(FAKELESS.as_good), "aim": FAKELESS.clean_aim,
+        "gap": _fakeless_gap(tables, OURS, GIVEN), "gap_clean": _fakeless_gap(tables, OURS, GIVEN, "c23"),
+        "seeds": gap["seeds"], "asked": signed(AS_GOOD),
     }  # fmt: skip
 
 
@@ -729,8 +730,8 @@ def fakeless_student(tables):
 
 
 @claim(
-    """On `test_hard`, people filmed in another style, it has {clean} at c23 and {coarse} at c40, {gap_clean:+} and {gap:+}
-    against the fakes of 66 people: neither better, which we had aimed at, nor shown to be worse.""",
+    """On `test_hard`, people rendered in another style, it has {clean} at c23 and {coarse} at c40, {gap_clean:+} and {gap:+}
+    against the fakes of 66 people: neither shown to be better nor shown to be worse.""",
     holds=lambda n: n.gap.holds_zero and n.gap_clean.holds_zero,
 )
 def fakeless_hard(tables):
@@ -994,9 +995,9 @@ def original_phases(tables):
 
 
 @claim(
-    """The original's third phase has the videos of a part of the people in place of their labels. At c40 its AUC differs
-    from its own teacher's by {teacher} on average over {count} networks ({up} shown to be higher, {down} lower), and from
-    that of phase 2, which has had every label, by {phase}.""",
+    """Repeated here, on rendered people, the third phase (*noisy-trained*) has the videos of a part of the people in place of
+    their labels. At c40 the AUC of our {count} networks differs from their own teachers' by {teacher} on average ({up} shown to
+    be higher, {down} lower), and from that of phase 2, which has had every label, by {phase}.""",
     holds=lambda n: n.up == n.down == 1 and n.phase.startswith("\N{MINUS SIGN}"),
 )
 def third_phase(tables):

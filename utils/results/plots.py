@@ -137,11 +137,11 @@ def transfer(table: pd.DataFrame, name: str) -> Figure | None:
     return fig
 
 
-def learning_curves(logs: dict[str, pd.DataFrame], runs: pd.DataFrame) -> Figure:
+def learning_curves(logs: dict[str, pd.DataFrame], runs: pd.DataFrame, name: str) -> Figure:
     """Loss and validation AUC over optimiser steps, one line a run; `logs` holds the tables of runs' log.jsonl by run.
 
     Reads the columns step, loss and val_auc; `runs` has run, phase and model of each, in any number of rows. Networks have
-    their colour, and arms theirs; of a network's two phases the later is dashed.
+    their colour, and arms theirs; of a network's two phases the later is dashed. `name` is that of the data.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.6))
     about = runs.drop_duplicates("run").set_index("run")
@@ -154,7 +154,8 @@ def learning_curves(logs: dict[str, pd.DataFrame], runs: pd.DataFrame) -> Figure
     right.axhline(0.5, **REFERENCE_LINE)
     left.set(xlabel="optimiser steps", ylabel="training loss")
     right.set(xlabel="optimiser steps", ylabel="validation AUC")
-    outside_legend(fig, left)
+    right.set_ylim(bottom=min(0.45, right.get_ylim()[0]))  # the line of chance stands off the axis
+    outside_legend(fig, left, name)
     return fig
 
 

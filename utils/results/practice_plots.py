@@ -103,8 +103,7 @@ def quality_curve(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     table = tables.get("quality_curve")
     if table is None or table.empty:
         return None
-    kinds = [kind for kind in dict.fromkeys(table["codec"]) if kind != "H.264"]
-    markers = dict(zip(kinds, "svD^P*X", strict=False))
+    markers = _markers(table["codec"])
     fig, ax = plt.subplots(figsize=(PAGE, 3.6))
     styles = cycle([":", "--", "-."])
     for (phase, model), part in table.groupby(["phase", "model"], sort=False):
@@ -115,11 +114,8 @@ def quality_curve(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
             ax.fill_between(line["kbits"], line["lo"], line["hi"], color=color, alpha=0.15, linewidth=0)
         label = LABELS[phase] if arm else f"{MODELS[model]}, {LABELS[phase]}"
         ax.plot(line["kbits"], line["value"], style, marker="o", color=color, markersize=3.5, label=label)
-        for kind, marker in markers.items():
-            other = part[part["codec"] == kind]
-            ax.plot(other["kbits"], other["value"], marker, color=color, markersize=5, markerfacecolor=HOLLOW)
-    for kind, marker in markers.items():
-        ax.plot([], [], marker, color=ORIGINAL_COLOR, markersize=5, markerfacecolor=HOLLOW, label=kind)
+        _mark(ax, part, "value", markers, color)
+    _name_markers(ax, markers)
     rates = table[table["codec"] == "H.264"].drop_duplicates("quality")
     for row in rates.itertuples():
         ax.annotate(f"CRF {ENCODINGS[row.quality].crf}", (row.kbits, 0.35), rotation=90, fontsize="small", ha="center")
@@ -131,26 +127,46 @@ def quality_curve(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
 
 
 def quality_alarms(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
-    """Fakes found and reals accused by one threshold for 5 % false alarms on validation, along the H.264 curve."""
+    """Fakes found and reals accused by one threshold for 5 % false alarms on validation; H.264 joined by a line."""
     table = tables.get("quality_alarms")
     if table is None or table.empty:
         return None
     table = table[(table["alarms"] == 0.05) & (table["phase"].isin(ARM_COLORS))]
-    fig, axes = plt.subplots(1, 2, figsize=(PAGE, 2.8), sharex=True)
-    shown = [quality for quality in dict.fromkeys(table["quality"]) if kind_of(quality) == "H.264"]
+    table = table.assign(codec=table["quality"].map(kind_of))
+    markers = _markers(table["codec"])
+    fig, axes = plt.subplots(1, 2, figsize=(PAGE, 3.2), sharex=True)
     for phase, part in table.groupby("phase", sort=False):
-        line = part.set_index("quality").loc[shown]
+        line = part[part["codec"] == "H.264"]
         for ax, rate in zip(axes, ("tpr", "fpr"), strict=True):
             if phase == PHASE:
                 low, high = line[f"{rate}_lo"], line[f"{rate}_hi"]
                 ax.fill_between(line["kbits"], low, high, color=ARM_COLORS[phase], alpha=0.15, linewidth=0)
             ax.plot(line["kbits"], line[rate], "o-", color=ARM_COLORS[phase], markersize=3.5, label=LABELS[phase])
+            _mark(ax, part, rate, markers, ARM_COLORS[phase])
+    _name_markers(axes[0], markers)
     axes[1].axhline(0.05, **REFERENCE_LINE)
     for ax, label in zip(axes, ("fakes found", "reals accused"), strict=True):
         _rates(ax)
         ax.set(ylabel=label)
-    outside_legend(fig, axes[0], f"{name}, test, one threshold for 5 % false alarms on validation; band: 95 %")
+    text = "one threshold for 5 % false alarms on validation; lines: H.264; band: the student's 95 % interval"
+    outside_legend(fig, axes[0], f"{name}, test, {text}")
     return fig
+
+
+def _markers(codecs: pd.Series) -> dict[str, str]:
+    """Return a marker for each kind of encoding but H.264 of whole pictures, which is a line."""
+    return dict(zip([kind for kind in dict.fromkeys(codecs) if kind != "H.264"], "svD^P*X", strict=False))
+
+
+def _mark(ax: Axes, part: pd.DataFrame, column: str, markers: dict[str, str], color: str) -> None:
+    for kind, marker in markers.items():
+        other = part[part["codec"] == kind]
+        ax.plot(other["kbits"], other[column], marker, color=color, markersize=5, markerfacecolor=HOLLOW)
+
+
+def _name_markers(ax: Axes, markers: dict[str, str]) -> None:
+    for kind, marker in markers.items():
+        ax.plot([], [], marker, color=ORIGINAL_COLOR, markersize=5, markerfacecolor=HOLLOW, label=kind)
 
 
 def _rates(ax: Axes) -> None:
