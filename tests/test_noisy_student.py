@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -187,8 +188,24 @@ def test_students_iterate_and_each_teaches_the_next(faces, tmp_path):
     assert saved.drop(columns="p_fake").equals(opened.drop(columns="p_fake"))
     item = pd.read_csv(folders[1] / "pseudo_labels.csv")
     truth = true_labels(pool, 1)[item["item"].to_numpy()]
-    right = ((item["p_fake"] >= 0.5) == (truth == 1)).to_numpy()
+    right = ((item["p_fake"] > 0.5) == (truth == 1)).to_numpy()
     assert opened["right"].sum() == right.sum() and opened["copies_right"].sum() == item["copies"][right].sum()
+
+
+def test_a_tie_is_judged_as_it_is_learned_and_another_pool_is_refused(faces, tmp_path):
+    pool = ns.split_labels(tiny_profile(tmp_path), faces, seed=1)[1]
+    folder, hidden = tmp_path / "run", pool.hide_labels(1)
+    truth = true_labels(pool, 1)
+    folder.mkdir()
+    table = pd.DataFrame({"view": "c23", "clip": hidden.clip, "item": range(len(truth)), "p_fake": 0.5, "copies": 1})
+    table.to_csv(folder / ns.LABELLED, index=False)
+    (folder / "config.json").write_text(json.dumps({"data_u": hidden.fingerprint()}))
+    judged = ns.judge(folder, pool, 1)
+    assert torch.tensor([[0.5, 0.5]]).argmax(1).item() == 0  # what training learns of one half: real
+    assert (judged["right"] == judged["frames"]).tolist() == (judged["label"] == 0).tolist()
+    other = pool.select(pairs=set(sorted(pool.pairs)[1:]))
+    with pytest.raises(ValueError, match="run: its pool had other faces than there are today: remove the folder"):
+        ns.judge(folder, other, 1)
 
 
 def test_a_students_run_is_the_same_whatever_the_labels_of_the_pool(faces, tmp_path):

@@ -21,7 +21,7 @@ from utils.learn.dataset import FaceSet
 from utils.learn.models import Detector, create_model
 from utils.learn.online import DistillationStep, MeanTeacherStep, unexplained
 from utils.learn.pseudo_labels import pseudo_label
-from utils.learn.scores import SCORES, read_scores
+from utils.learn.scores import JUDGED, SCORES, read_scores
 from utils.protocol import ARMS, Cell, StudyConfig
 
 STUDY = StudyConfig(
@@ -361,6 +361,7 @@ def test_students_and_controls_start_from_the_same_teacher_and_keep_their_valida
     assert hashes == {checkpoints.read_json(folder_of(profile, todo[0].teacher(profile)) / "config.json")["hash"]}
     for cell in todo:
         assert is_finished(profile, cell)
+        assert (folder_of(profile, cell) / JUDGED).is_file() == (ARMS[cell.arm].learns == "pseudo-labels")
         table = read_scores(folder_of(profile, cell) / SCORES)
         people = draw_people(STUDY, cell, faces)
         assert set(table["split"]) == {"val"} and set(table["quality"]) == {"c23", "c40"}
@@ -374,6 +375,12 @@ def test_students_and_controls_start_from_the_same_teacher_and_keep_their_valida
         assert not is_finished(profile, todo[0])
         path.write_bytes(whole)
     assert is_finished(profile, todo[0])
+    student = folder_of(profile, todo[1])
+    for name in (JUDGED, SCORES):  # as if killed before its pseudo-labels were judged: they are, by the next call
+        (student / name).unlink()
+    assert not is_finished(profile, todo[1])
+    train_cell(profile, todo[1], faces)
+    assert is_finished(profile, todo[1]) and (student / JUDGED).is_file()
 
 
 def test_every_other_arm_trains_and_a_finished_cell_is_loaded(faces, tmp_path, monkeypatch):

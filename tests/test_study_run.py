@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,9 @@ def test_the_command_refuses_what_makes_no_sense(capsys):
 
 def test_a_half_built_pool_is_not_drawn_from(monkeypatch):
     lost = pd.DataFrame({"split": ["pool", "test2", "pool"], "path": ["a.mp4", "b.mp4", "c.mp4"]})
-    monkeypatch.setattr(study.ffpp, "plan_index", lambda profile: profile)
+    whole, faces = pd.DataFrame({"split": ["pool"] * 3, "pair": list("abc")}), SimpleNamespace(pairs={"a"})
+    monkeypatch.setattr(study, "load_faces", lambda profile: faces)
+    monkeypatch.setattr(study.ffpp, "plan_index", lambda profile: whole)
     monkeypatch.setattr(study.ffpp, "missing_counterparts", lambda profile: lost)
     monkeypatch.setattr(study, "is_finished", lambda profile, cell: cell.seed == 1)
     with pytest.raises(ValueError, match="a.mp4 and 1 more clips of the pool are missing: run `make pool` first"):
@@ -143,6 +146,9 @@ def test_a_half_built_pool_is_not_drawn_from(monkeypatch):
     study.require_pool(REAL, cells(REAL, seeds=[1], only=["primary"]))  # finished
     study.require_pool(REAL, cells(REAL, only=["networks", "students"]))  # who draw none
     lost["split"] = "test2"
+    with pytest.raises(ValueError, match="no face of b and 1 more pairs of the pool .* utils.run.extract --profile study"):
+        study.require_pool(REAL, cells(REAL, only=["primary"]))
+    faces.pairs |= {"b", "c", "d"}
     study.require_pool(REAL, cells(REAL, only=["primary"]))
 
 

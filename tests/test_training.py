@@ -3,8 +3,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import pickle
+import platform
 import shutil
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -171,6 +176,31 @@ def test_a_finished_run_is_loaded_and_another_request_trains_again(faces, tmp_pa
     (tmp_path / "run" / "result.json").unlink()
     fit_tiny(faces, tmp_path / "run", config=replace(CONFIG, lr=2e-3))
     assert len(calls) == 2
+
+
+def test_only_what_nobody_writes_any_more_is_swept_away(faces, tmp_path):
+    folder, here = tmp_path / "run", platform.node()
+    folder.mkdir()
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True, text=True)
+    left, alive, elsewhere = (
+        folder / f".scores.{machine}.{pid}.tmp.gz"
+        for machine, pid in ((here, int(gone.stdout)), (here, os.getppid()), (f"{here}-2", int(gone.stdout)))
+    )
+    for path in (left, alive, elsewhere):
+        path.touch()
+    fit_tiny(faces, folder)
+    assert not left.exists() and alive.exists() and elsewhere.exists()
+
+
+def test_two_fits_of_one_folder_train_it_once(faces, tmp_path, monkeypatch):
+    trained, real = [], training.loop.run
+    monkeypatch.setattr(training.loop, "run", lambda *given, **more: trained.append(1) or real(*given, **more))
+    threads = [threading.Thread(target=fit_tiny, args=(faces, tmp_path / "run")) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert trained == [1]
 
 
 def test_fit_refuses_every_face_outside_train_and_val(faces, tmp_path):

@@ -26,9 +26,10 @@ from utils.config import (
 from utils.learn import checkpoints, self_rendered
 from utils.learn import without_fakes as ours
 from utils.learn.dataset import FaceSet
+from utils.learn.precision import cpu_kind
 from utils.learn.pseudo_labels import PseudoLabels
 from utils.learn.self_rendered import AgainstTwins, StudentOfTwins, TwinMaker
-from utils.paths import FAKELESS, FAKELESS_PROTOCOL, ROOT, read_json
+from utils.paths import FAKELESS, FAKELESS_PROTOCOL, ROOT, read_json, write_json
 from utils.results import without_fakes as results
 from utils.run import without_fakes as run
 from utils.run.study import require_amended
@@ -219,6 +220,30 @@ def test_a_stage_is_not_scored_twice_and_its_protocol_is_a_commit(small, tmp_pat
         with pytest.raises(SystemExit):
             run.main([*asked, wrong, "--out", str(out)])
         assert f"--protocol {wrong}: give the 40 digits of its commit" in capsys.readouterr().err
+
+
+def test_a_stage_that_was_killed_at_its_end_can_be_scored_again(small, tmp_path, monkeypatch):
+    out = tmp_path / "tables"
+    asked = ["--stages", "arms", "--score", "--protocol", PROTOCOL, "--out", str(out)]
+    for broken in ("write_json", "write_scores", "digest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(run, broken, lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                run.main(asked)
+        assert not (out / "arms.csv.gz").exists()
+    run.main(asked)
+    assert set(results.load_scores(out)["arm"]) == {"labels_66", "self_rendered"}
+
+
+def test_the_record_names_the_processors_that_trained(small, profile, tmp_path):
+    out = tmp_path / "tables"
+    run.run_all(small["arms"], None, 1, run.TESTS)
+    path = profile.workspace.runs / ours.run_of(profile, *small["arms"][0]) / "config.json"
+    config = read_json(path)
+    assert config["machine"]["name"] == cpu_kind()
+    write_json(path, config | {"machine": config["machine"] | {"name": "another kind"}})
+    run.gather(profile, "arms", small["arms"], out, PROTOCOL)
+    assert read_json(out / results.RECORD)["arms"]["device"] == ", ".join(sorted(["another kind", cpu_kind()]))
 
 
 def test_scores_that_were_edited_are_refused(small, tmp_path):

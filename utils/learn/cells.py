@@ -18,13 +18,12 @@ from utils.faces.ffpp import shuffled_pairs
 from utils.learn import checkpoints
 from utils.learn.dataset import FaceSet, UnlabelledFaces, spread
 from utils.learn.models import Detector, create_model
-from utils.learn.noisy_student import NoisedLabels, student_objective
+from utils.learn.noisy_student import NoisedLabels, judge, student_objective
 from utils.learn.online import DistillationStep, MeanTeacherStep
 from utils.learn.plans import Objective
 from utils.learn.predict import save_predictions
 from utils.learn.scores import SCORES
 from utils.learn.training import Supervised, fit, validation_faces
-from utils.paths import alone
 from utils.protocol import ARMS, CLEAN, Cell, StudyConfig, model_config, student_config, study_of
 
 # ---- Who ------------------------------------------------------------------------------------------------------------------
@@ -110,9 +109,9 @@ OBJECTIVES: dict[str, Callable[[Given], Callable[..., Objective]]] = {
 
 
 def train_cell(profile: Profile, cell: Cell, faces: FaceSet) -> Detector:
-    """Train a cell, its teacher first if need be, score the people who validate it, and return its network.
+    """Train a cell, its teacher first if need be, judge its pseudo-labels and score the people who validate it.
 
-    `faces` may hold all splits. A finished cell is loaded; one that another process is at is waited for.
+    Returns its network. `faces` may hold all splits. A finished cell is loaded; one that another process is at is waited for.
     """
     study, arm = study_of(profile), ARMS[cell.arm]
     teacher = train_cell(profile, cell.teacher(profile), faces) if arm.taught else None
@@ -127,12 +126,13 @@ def train_cell(profile: Profile, cell: Cell, faces: FaceSet) -> Detector:
     about |= {"data_u": pool.fingerprint()} if pool else {}
     judging = validation_faces(val, profile.train)
     given = Given(student, pool, teacher, judging, cell.seed, folder)
-    with alone(folder):  # another process may train it
-        model = fit(
-            model, faces.select(split="train", pairs=people.train), judging, config, profile.train, folder,
-            seed=cell.seed, make_objective=OBJECTIVES[arm.learns](given), about=about,
-        )  # fmt: skip
-        save_predictions(replace(profile, variant=cell.variant), cell.run, val, splits=("val",))
+    model = fit(
+        model, faces.select(split="train", pairs=people.train), judging, config, profile.train, folder,
+        seed=cell.seed, make_objective=OBJECTIVES[arm.learns](given), about=about,
+    )  # fmt: skip
+    if arm.learns == "pseudo-labels":
+        judge(folder, some_frames(faces.select(split=study.pool_split, pairs=people.pool), cell.frames), cell.seed)
+    save_predictions(replace(profile, variant=cell.variant), cell.run, val, splits=("val",))  # last: where they are, all is
     return model
 
 

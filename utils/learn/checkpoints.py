@@ -12,6 +12,7 @@ import filecmp
 import hashlib
 import json
 import math
+import os
 import pickle
 import platform
 import shutil
@@ -30,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from utils.config import ModelConfig, Profile, TrainConfig
 from utils.learn import distributed
 from utils.learn.models import Detector, create_model
-from utils.learn.precision import cpu_kind, pick_device
+from utils.learn.precision import cpu_kind, device_name, pick_device
 from utils.learn.scores import JUDGED, SCORES, TWINS
 from utils.paths import ROOT, atomic, read_json, write_json
 
@@ -87,7 +88,8 @@ def start(folder: Path, request: dict) -> None:
     for name in (*FILES, SCORES, JUDGED, TWINS, CHECKPOINT, TAUGHT):  # the last ones are of a run that was here before
         (folder / name).unlink(missing_ok=True)
     record = {"run": folder.name, "hash": digest(request), "settings": settings_digest(request), "git_commit": git_commit()}
-    machine = {"cpu": cpu_kind(), "threads": torch.get_num_threads(), "device": pick_device().type}
+    device = pick_device()
+    machine = {"cpu": cpu_kind(), "threads": torch.get_num_threads(), "device": device.type, "name": device_name(device)}
     write_json(folder / "config.json", {**record, "versions": versions(), "machine": machine, **request})
 
 
@@ -104,8 +106,22 @@ def finish(folder: Path, model: Detector, result: dict) -> None:
     write_json(folder / "result.json", result)
     for name in (CHECKPOINT, TAUGHT):
         (folder / name).unlink(missing_ok=True)
-    for left in folder.glob(".*.tmp.*"):  # a killed process was writing it
-        left.unlink()
+    for left in filter(_abandoned, folder.glob(".*.tmp.*")):
+        left.unlink(missing_ok=True)
+
+
+def _abandoned(temporary: Path) -> bool:
+    """Tell whether a temporary file (`paths.atomic`) is one that a process of this machine, now gone, was writing."""
+    machine, _, pid = temporary.name.partition(".tmp")[0].rpartition(".")
+    if not machine.endswith(f".{platform.node()}") or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # somebody else's
+    return False
 
 
 def save(folder: Path, request: str, state: dict) -> None:

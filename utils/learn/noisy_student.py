@@ -236,7 +236,7 @@ def noisy_student(
         objective = partial(
             student_objective, teacher=teacher, inputs_u=inputs_u, student=config, seed=seed, folder=folder, val=val
         )
-        about = {"phase": run_phase, "student": asdict(config), "teacher": teacher_run}
+        about = {"phase": run_phase, "student": asdict(config), "teacher": teacher_run, "data_u": inputs_u.fingerprint()}
         student = fit(student, labelled, val, settings, profile.train, folder, seed=seed, make_objective=objective, about=about)
         teacher, teacher_run = student, checkpoints.run_hash(profile, run_phase, name, seed)  # step 4
     return select_best(profile, phase, name, seed, config.iterations)
@@ -339,10 +339,15 @@ def judge_pseudo_labels(profile: Profile, run: str, faces: FaceSet, seed: int) -
 
 
 def judge(folder: Path, pool: FaceSet, seed: int) -> pd.DataFrame:
-    """Do it for the run in a folder, whose pool was `pool.hide_labels(seed)`. Only here are the labels of a pool read."""
+    """Do it for the run in a folder, whose pool was `pool.hide_labels(seed)`. Only here are the labels of a pool read.
+
+    Raises ValueError that names the folder where that pool was another.
+    """
     config, table = checkpoints.read_json(folder / "config.json"), pd.read_csv(folder / LABELLED)
+    if config.get("data_u", (asked := pool.hide_labels(seed).fingerprint())) != asked:
+        raise ValueError(f"{folder}: its pool had other faces than there are today: remove the folder to train it again")
     table["label"] = true_labels(pool, seed)[table["item"].to_numpy()]
-    table["right"] = (table["p_fake"] >= 0.5) == (table["label"] == 1)
+    table["right"] = (table["p_fake"] > 0.5) == (table["label"] == 1)  # one half is learned as real
     table["copies_right"] = table["copies"] * table["right"]
     by_clip = table.groupby(["view", "clip", "label"], as_index=False)
     clips = by_clip.agg(

@@ -22,7 +22,9 @@ from safetensors.torch import load_file, save_file
 
 from utils.config import (
     CRF,
+    CRITIC_LR,
     FINE_REDRAWERS,
+    MASKS,
     REDRAWERS,
     ModelConfig,
     NoisyStudentConfig,
@@ -192,7 +194,7 @@ def load_redrawers(
     made, crops = [], None
     for name in names:
         config = (REDRAWERS | FINE_REDRAWERS)[name]
-        asked = {"config": asdict(config), "faces": faces.fingerprint(), "seed": seed}
+        asked = {"config": asdict(config), "critic_lr": CRITIC_LR, "faces": faces.fingerprint(), "masks": MASKS, "seed": seed}
         path = folder / f"{name}.safetensors"
         about = path.with_suffix(".json")
         found = _loaded(path, config) if cache.load(about) == _plain(asked) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from utils.learn.memory import keep_freed_memory
 from utils.learn.models import Detector, create_model
 from utils.learn.plans import Crops, Losses, Objective, Part, Plan
 from utils.learn.precision import precision_that_runs
+from utils.paths import alone
 
 OTHER_RANK = 1_000_003  # between the seeds of two processes, so that dropout differs
 
@@ -55,8 +57,9 @@ def fit(
     """Train a detector in the run folder and return it with the averaged weights that `shared.keep` names.
 
     A finished run of the same request (settings, data, seed, and whatever `about` names: phase, teacher, ...) is loaded
-    instead, and one that was killed goes on from its checkpoint. Raises ValueError where `train` is not purely the split
-    train or `val` not the split val, or lacks a class in a quality, and FloatingPointError where the loss is not finite.
+    instead, one that was killed goes on from its checkpoint, and one that another process is at is waited for. Raises
+    ValueError where `train` is not purely the split train or `val` not the split val, or lacks a class in a quality, and
+    FloatingPointError where the loss is not finite.
     """
     require_split(train, "train")
     require_split(val, "val")
@@ -66,26 +69,27 @@ def fit(
     data = {"train": train.fingerprint(), "val": val.fingerprint(), "pairs": sorted(train.pairs)}
     request = checkpoints.request_of(model.name, seed, layers, config, shared, data=data, **(about or {}))
     model = distributed.share_statistics(model.to(device))
-    if checkpoints.is_finished(folder, request):
-        try:
-            checkpoints.load_weights(model, folder)
-            return model.eval()
-        except checkpoints.Damaged as error:
-            warnings.warn(f"{error}, which is done now", stacklevel=2)
-    keep_freed_memory()
-    hashed = checkpoints.digest(request)
-    saved = checkpoints.resume(folder, hashed)
-    distributed.wait()  # all have read it
-    if distributed.is_main() and not saved:
-        checkpoints.start(folder, request)
-    model.head_only() if layers == "head" else model.all_layers()
-    torch.manual_seed(seed + OTHER_RANK * distributed.rank())  # dropout; batches and augmentation have their own generator
-    objective = make_objective(train, config, shared, torch.Generator().manual_seed(seed))
-    kept, result = loop.run(model, objective, val, config, shared, folder, device, hashed, saved)
-    if distributed.is_main():
-        checkpoints.finish(folder, kept, result)
-    distributed.wait()
-    return kept.eval()
+    with nullcontext() if distributed.world() > 1 else alone(folder):  # another process may train it
+        if checkpoints.is_finished(folder, request):
+            try:
+                checkpoints.load_weights(model, folder)
+                return model.eval()
+            except checkpoints.Damaged as error:
+                warnings.warn(f"{error}, which is done now", stacklevel=2)
+        keep_freed_memory()
+        hashed = checkpoints.digest(request)
+        saved = checkpoints.resume(folder, hashed)
+        distributed.wait()  # all have read it
+        if distributed.is_main() and not saved:
+            checkpoints.start(folder, request)
+        model.head_only() if layers == "head" else model.all_layers()
+        torch.manual_seed(seed + OTHER_RANK * distributed.rank())  # dropout; batches and augmentation have their own generator
+        objective = make_objective(train, config, shared, torch.Generator().manual_seed(seed))
+        kept, result = loop.run(model, objective, val, config, shared, folder, device, hashed, saved)
+        if distributed.is_main():
+            checkpoints.finish(folder, kept, result)
+        distributed.wait()
+        return kept.eval()
 
 
 def require_split(faces: FaceSet, split: str) -> None:

@@ -16,6 +16,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from utils.config import (
+    MASKS,
     WITHOUT_FAKES,
     FakelessArm,
     ModelConfig,
@@ -101,12 +102,12 @@ def train_arm(profile: Profile, name: str, faces: FaceSet, seed: int) -> Detecto
         noise = replace(noise, degraded_share=arm.settings.degraded_share, degrade_labelled=True)
         objective = partial(student_objective, **taught) if pool else partial(NoisedLabels, clean=CLEAN)
     objective = partial(objective, student=noise)
-    about = {"phase": name, "arm": asdict(arm), **about}
+    settings = {key: value for key, value in asdict(arm).items() if key != "label"}  # which is printed, no more
+    about = {"phase": name, "arm": settings, **about} | ({"student": asdict(noise)} if noise else {})
     model = create_model(profile.student_model, config, seed)
     if before is not None:
         model.load_state_dict(before.state_dict())
         about["starts_from"] = checkpoints.run_hash(profile, arm.start, profile.student_model, seed)
-        about["student"] = asdict(student)
     return fit(model, train, val, config, profile.train, folder, seed=seed, make_objective=objective, about=about)
 
 
@@ -121,7 +122,7 @@ def _given(
     make = redrawers_of(profile, faces, arm.everybody, seed, named) if arm.settings.twins == PHASE else TwinMaker()
     val = faces_with_twins(profile, faces.select(every=profile.train.val_every), "val", make, arm.settings, seed)
     twins = {"make": make, "points": landmarks_of(real, profile), "settings": arm.settings}
-    return real, val, twins, {"redrawers": redrawers_digest(make.redrawers)}
+    return real, val, twins, {"redrawers": redrawers_digest(make.redrawers), "masks": MASKS}
 
 
 def _student_of_twins(

@@ -29,12 +29,12 @@ from tqdm import tqdm
 
 from utils.config import Profile, get_profile
 from utils.faces import ffpp
-from utils.learn import noisy_student
-from utils.learn.cells import draw_people, folder_of, is_finished, some_frames, train_cell
+from utils.learn.cells import folder_of, is_finished, some_frames, train_cell
 from utils.learn.checkpoints import CHECKPOINT, git
 from utils.learn.dataset import FaceSet, load_faces
+from utils.learn.precision import pick_device
 from utils.learn.predict import save_predictions
-from utils.learn.scores import SCORES, read_scores, write_scores
+from utils.learn.scores import JUDGED, SCORES, read_scores, write_scores
 from utils.paths import PROTOCOL, ROOT, atomic, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
@@ -74,25 +74,27 @@ def run_study(profile: Profile, todo: Sequence[Cell], jobs: int, minutes: float 
 
 
 def require_pool(profile: Profile, todo: Sequence[Cell]) -> None:
-    """Raise ValueError where some cells draw their pool and the tree lacks a clip of it: the draw would be another one."""
+    """Raise ValueError where some cells draw their pool and the tree, or the faces found in it, lack some of it.
+
+    The draw would be another one.
+    """
     drawn = [cell for cell in todo if ARMS[cell.arm].pool and not ARMS[cell.arm].first]
     if all(is_finished(profile, cell) for cell in drawn):
         return
-    missing = ffpp.missing_counterparts(ffpp.plan_index(profile))
-    paths = missing.loc[missing["split"] == study_of(profile).pool_split, "path"]
+    planned, split = ffpp.plan_index(profile), study_of(profile).pool_split
+    missing = ffpp.missing_counterparts(planned)
+    paths = missing.loc[missing["split"] == split, "path"]
     if len(paths):
         raise ValueError(f"{paths.iloc[0]} and {len(paths) - 1} more clips of the pool are missing: run `make pool` first")
+    if lost := sorted(set(planned.loc[planned["split"] == split, "pair"]) - load_faces(profile).pairs):
+        remedy = f"run `.venv/bin/python -m utils.run.extract --profile {profile.name}` first"
+        raise ValueError(f"no face of {lost[0]} and {len(lost) - 1} more pairs of the pool has been cut out: {remedy}")
 
 
 def run_cell(profile_name: str, cell: Cell) -> list[str]:
-    """Train a cell, and judge the pseudo-labels that it learned from; print and return a line."""
+    """Train a cell; print and return a line."""
     profile = get_profile(profile_name)
-    faces = load_faces(profile)
-    train_cell(profile, cell, faces)
-    if ARMS[cell.arm].learns == "pseudo-labels":
-        study = study_of(profile)
-        pool = faces.select(split=study.pool_split, pairs=draw_people(study, cell, faces).pool)
-        noisy_student.judge(folder_of(profile, cell), some_frames(pool, cell.frames), cell.seed)
+    train_cell(profile, cell, load_faces(profile))
     result = read_json(folder_of(profile, cell) / "result.json")
     line = f"{cell}: val_auc {result['val_auc']:.3f} in {duration(result['seconds'])}"
     tqdm.write(line)
@@ -232,7 +234,7 @@ def save_judged(profile: Profile, scored: Sequence[Cell]) -> Path:
     """Save how many of the faces that each student learned from had the right label: RIGHT, one row a student and seed."""
     rows = []
     for cell in scored:
-        path = folder_of(profile, cell) / noisy_student.JUDGED
+        path = folder_of(profile, cell) / JUDGED
         if path.is_file():
             clips = pd.read_csv(path)
             row = {name: getattr(cell, name) for name in (*CELL, "seed")}
@@ -256,7 +258,8 @@ def unseen_faces(profile: Profile) -> list[FaceSet]:
 
 def score_cell(profile_name: str, cell: Cell) -> list[str]:
     profile = get_profile(profile_name)
-    profile = replace(profile, train=replace(profile.train, scorer="openvino"))  # this process does nothing else
+    if pick_device().type == "cpu":  # and this process does nothing else
+        profile = replace(profile, train=replace(profile.train, scorer="openvino"))
     here, tests = replace(profile, variant=cell.variant), study_of(profile).tests
     save_predictions(here, cell.run, test_faces(profile), tests, TEST_SCORES)
     for faces in unseen_faces(profile):

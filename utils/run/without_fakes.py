@@ -30,7 +30,6 @@ from tqdm import tqdm
 from utils.config import FAKELESS_PILOTS, REDRAWERS, WITHOUT_FAKES, Profile, WithoutFakesConfig
 from utils.faces.ffpp import HELD_OUT
 from utils.learn.dataset import load_faces
-from utils.learn.precision import device_name, pick_device
 from utils.learn.scores import read_scores, write_scores
 from utils.learn.self_rendered import PHASE
 from utils.learn.without_fakes import (
@@ -125,19 +124,27 @@ def scores_table(profile: Profile, cells: Cells) -> pd.DataFrame:
 
 
 def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str) -> None:
-    """Write the tables of a stage, and the record of how they were made."""
-    write_scores(out / scores_file(stage), scores_table(profile, cells))
+    """Write the tables of a stage, and the record of how they were made: the scores get their name last, and count then."""
     paths = [profile.workspace.runs / run_of(profile, *cell) / TWINS for cell in cells]
     with atomic(out / twins_file(stage)) as path:
         twins = pd.concat([pd.read_csv(each) for each in paths if each.is_file()], ignore_index=True)
         twins.to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
-    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
-    record[stage] = {
-        "protocol": protocol, "on": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "python": platform.python_version(),
-        "device": device_name(pick_device()),
-        "sha256": {name: digest(out / name) for name in (scores_file(stage), twins_file(stage))},
-    }  # fmt: skip
-    write_json(out / RECORD, record)
+    with atomic(out / scores_file(stage)) as path:
+        write_scores(path, scores_table(profile, cells))
+        record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+        record[stage] = {
+            "protocol": protocol, "on": time.strftime("%Y-%m-%d"),
+            "torch": torch.__version__, "python": platform.python_version(),
+            "device": ", ".join(sorted({machine_of(profile, cell) for cell in cells})),
+            "sha256": {scores_file(stage): digest(path), twins_file(stage): digest(out / twins_file(stage))},
+        }  # fmt: skip
+        write_json(out / RECORD, record)
+
+
+def machine_of(profile: Profile, cell: tuple[str, int]) -> str:
+    """Return what kind of processor, or device, a finished run was trained on."""
+    machine = read_json(profile.workspace.runs / run_of(profile, *cell) / "config.json")["machine"]
+    return machine.get("name", machine["cpu"])
 
 
 def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
@@ -149,7 +156,7 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
             aucs = {f"auc_{quality}": auc for quality, auc in aucs_of(read_scores(folder / VAL_SCORES)).items()}
             steps = read_json(folder / "config.json")["model_config"]["steps"]
             judged = pd.read_csv(folder / TWINS).query("quality == 'c40'")["auc"] if (folder / TWINS).is_file() else pd.Series()
-            about = {"arm": arm, "seed": seed, "steps": steps, "device": device_name(pick_device())}
+            about = {"arm": arm, "seed": seed, "steps": steps, "device": machine_of(profile, (arm, seed))}
             rows.append(about | aucs | {"twins_c40": judged.mean()})
     made = pd.DataFrame(rows, columns=list(PILOT_COLUMNS))
     with alone(out):  # another call may add to it
