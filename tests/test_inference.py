@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fake_faces import make_faces
+from torch.overrides import TorchFunctionMode
 
 from utils.config import ModelConfig
-from utils.learn.inference import probabilities, scorer_that_runs
+from utils.learn.inference import looks, probabilities, scorer_that_runs
 from utils.learn.models import create_model, frozen_copy
 from utils.paths import ROOT
 
@@ -27,6 +29,25 @@ def test_probabilities_do_not_depend_on_the_batch_and_keep_the_mode():
     assert torch.allclose(p.sum(1), torch.ones(len(faces)), atol=1e-5)
     assert torch.allclose(p, probabilities(model, faces, batch_size=100), atol=1e-5)
     assert not any(parameter.requires_grad for parameter in frozen_copy(model).parameters())
+
+
+class BroughtBack(TorchFunctionMode):
+    """Gives zeros for what is brought back from the device "meta", which takes part in any arithmetic but holds no numbers."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.cpu and args[0].is_meta:
+            return torch.zeros(args[0].shape, dtype=args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def test_looks_takes_images_to_the_network_and_brings_back_what_it_says():
+    model = create_model("efficientnet-lite0", ModelConfig(px=32, weights="none"))
+    images = torch.zeros(5, 3, 32, 32, dtype=torch.uint8)
+    here = looks(model, images, batch_size=2)
+    with BroughtBack():
+        there = looks(model.to("meta"), images, batch_size=2)
+    for one, other in zip(here, there, strict=True):
+        assert isinstance(other, np.ndarray) and one.shape == other.shape and one.dtype == other.dtype
 
 
 def test_who_scores_is_pytorch_unless_openvino_is_asked_for():

@@ -56,6 +56,59 @@ def test_a_packaged_model_gives_the_scores_of_the_one_that_it_was_made_of(folder
     assert set(seen.index["label"][place]) == {clips["label"][3]} and set(seen.index["pair"][place]) == {clips["pair"][3]}
 
 
+@pytest.mark.parametrize("count", [1, 64, 65, 129, 131])
+def test_faces_are_looked_at_in_batches_and_no_bit_changes(folder, monkeypatch, count):
+    found, rng, shown = packaged.load_packaged(folder), np.random.default_rng(count), []
+    table = make_faces(train=9, size=32).index[:count].assign(x0=10, x1=rng.integers(40, 300, count))
+    faces = FaceSet(table, rng.integers(0, 256, (len(table), 32, 32, 3), dtype=np.uint8))
+    images = faces.images(range(count))
+    scores, styles = looks(found.model, images)
+    crf = found.gauge(images.permute(0, 2, 3, 1).numpy(), packaged.sides(faces), styles)
+    monkeypatch.setattr(packaged, "BATCH", 64)
+    monkeypatch.setattr(faces, "images", lambda items: shown.append(len(items)) or FaceSet.images(faces, items))
+    seen = packaged.look_at(found.model, found.gauge, faces)
+    assert sum(shown) == count and max(shown) <= 65
+    alone = packaged.styles_of(found.model, faces)
+    for old, new in ((scores, seen.scores), (styles, seen.styles), (styles, alone), (crf, seen.crf)):
+        assert old.dtype == new.dtype and np.array_equal(old, new)
+
+
+def test_traces_are_the_same_in_batches_of_any_size(monkeypatch):
+    rng = np.random.default_rng(0)
+    crops, sides = rng.integers(0, 256, (61, 40, 40, 3), dtype=np.uint8), rng.integers(40, 300, 61)
+    whole = traces(crops, sides)
+    for size in (2, 3, 7, 256):
+        monkeypatch.setattr(packaged, "BATCH", size)
+        parts = packaged.batches(61)
+        assert np.concatenate(parts).tolist() == list(range(61)) and {len(part) for part in parts[:-1]} <= {size}
+        assert np.array_equal(np.concatenate([traces(crops[items], sides[items]) for items in parts]), whole)
+
+
+def test_only_the_faces_that_it_is_calibrated_on_are_gauged(tmp_path, monkeypatch):
+    gauged, faces = [], faces_with_squares()
+    model = create_model(NAME, dataclasses.replace(PROFILE.model(NAME), px=32, weights="none"), 0)
+    gauge = some_gauge(model)
+    monkeypatch.setattr(packaged, "_try_out", lambda *parts: None)
+    monkeypatch.setattr(packaged, "traces", lambda crops, sides: gauged.append(len(crops)) or traces(crops, sides))
+    packaged.package(model, faces, gauge, PROFILE, tmp_path, "tiny", "noise")
+    assert sum(gauged) == len(faces.select(split="val"))
+
+
+def test_a_gauge_is_fitted_in_batches_and_no_bit_changes(monkeypatch):
+    rng = np.random.default_rng(0)
+    model = create_model(NAME, dataclasses.replace(PROFILE.model(NAME), px=32, weights="none"), 0)
+    parts = [(rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8), rng.integers(40, 300, 5), np.full(5, crf))
+             for crf in (18.0, 33.0, 51.0)]  # fmt: skip
+    monkeypatch.setattr(packaged, "_at_rates", lambda path, *others: parts)
+    crops, sides, crf = (np.concatenate(each) for each in zip(*parts, strict=True))
+    whole = Gauge.fit(traces(crops, sides), looks(model, torch.from_numpy(crops).permute(0, 3, 1, 2))[1], crf)
+    most = []
+    monkeypatch.setattr(packaged, "traces", lambda crops, sides: most.append(len(crops)) or traces(crops, sides))
+    monkeypatch.setattr(packaged, "BATCH", 4)
+    found = packaged.fit_gauge(model, ["video"], PROFILE.faces, own=None, jobs=1)
+    assert most == [4, 4, 4, 3] and all(np.array_equal(found.arrays()[name], value) for name, value in whole.arrays().items())
+
+
 def test_a_name_that_a_fresh_clone_lacks_gets_the_remedy(capsys):
     with pytest.raises(SystemExit):
         score.main(["--model", "trained-efficientnet-lite0-s0", "clip.mp4"])

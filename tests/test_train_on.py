@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -29,6 +31,20 @@ def test_people_are_folders_or_files_and_too_few_are_refused(tmp_path):
             (tmp_path / "sub" / f"p{person}" / clip).write_text("x")
     people = train_on.find_people(tmp_path / "sub")
     assert list(people) == [f"p{k}" for k in range(6)] and {len(paths) for paths in people.values()} == {2}
+    with pytest.raises(ValueError, match="holds folders and 'a.mp4' beside them: move each file"):
+        train_on.find_people(tmp_path)
+
+
+def test_names_that_begin_with_a_dot_are_no_videos(tmp_path):
+    for number in range(6):
+        (tmp_path / f"p{number}").mkdir()
+        for name in ("one.mp4", "._one.mp4"):
+            (tmp_path / f"p{number}" / name).touch()
+    (tmp_path / ".Trashes" / "deep").mkdir(parents=True)
+    (tmp_path / ".Trashes" / "deep" / "gone.mp4").touch()
+    (tmp_path / "._loose.mp4").touch()
+    people = train_on.find_people(tmp_path)
+    assert {name: [path.name for path in paths] for name, paths in people.items()} == {f"p{k}": ["one.mp4"] for k in range(6)}
 
 
 def test_people_are_split_by_seed_and_nobody_is_in_two():
@@ -38,8 +54,65 @@ def test_people_are_split_by_seed_and_nobody_is_in_two():
     assert sorted(one.values()) == ["test"] * 3 + ["train"] * 14 + ["val"] * 3
     assert set(train_on.split_people(names[:6], 0).values()) == {"train", "val", "test"}
     path = video_path(SYNTHFF[1], "original", "c23", "000")
-    index = train_on.index_of({"a": [path] * 2, "b": []}, {"a": "val", "b": "train"})
+    index = train_on.index_of({"a": [path] * 2, "b": []})
     assert index["video_id"].is_unique and set(index["pair"]) == {"000000"} and set(index["label"]) == {0}
+
+
+class Begun(Exception):
+    """The training has begun, with these faces."""
+
+
+@pytest.fixture
+def begin(tmp_path, monkeypatch):
+    """Return what goes on to the training with so many people, some of whom show no face, and gives the faces' table."""
+    made = []
+
+    def load(profile, faceless):
+        found = made[-1][~made[-1]["target"].isin(faceless)].reset_index(drop=True)
+        return found.assign(frame=0, row=range(len(found)), status="found"), np.zeros((len(found), 8, 8, 3), np.uint8)
+
+    def trains(profile, faces, *others):
+        raise Begun(faces.index)
+
+    def begin(people: int, *faceless: int) -> pd.DataFrame:
+        for number in range(people):
+            (tmp_path / "clips" / f"p{number}").mkdir(parents=True)
+            (tmp_path / "clips" / f"p{number}" / "a.mp4").touch()
+        monkeypatch.setattr(train_on.crops, "load_crops", lambda profile: load(profile, [f"{each:06d}" for each in faceless]))
+        with pytest.raises(Begun) as begun:
+            train_on.train_on(tmp_path / "clips", tmp_path / "model", "mine")
+        return begun.value.args[0]
+
+    monkeypatch.setattr(train_on, "WORK", tmp_path / "work")
+    monkeypatch.setattr(train_on, "self_rendered", trains)
+    monkeypatch.setattr(train_on.crops, "extract_all", lambda index, *others: made.append(index))
+    return begin
+
+
+@pytest.mark.parametrize("faceless", range(7))
+def test_people_without_a_face_are_left_out_before_people_are_split(begin, capsys, faceless):
+    index = begin(7, faceless)
+    assert f"left out: p{faceless}, of whom no video shows a face" in capsys.readouterr().err
+    assert index.groupby("split")["target"].nunique().to_dict() == {"test": 1, "train": 4, "val": 1}
+    wanted = train_on.split_people([f"p{k}" for k in range(7) if k != faceless], 0)
+    assert {f"p{int(row.target)}": row.split for row in index.itertuples()} == wanted
+
+
+def test_too_few_people_with_a_face_end_before_the_training(begin, capsys):
+    with pytest.raises(ValueError, match="faces were found of 5 of 7 people: at least 6"):
+        begin(7, 0, 3)
+    said = capsys.readouterr().err
+    assert "left out: p0," in said and "left out: p3," in said
+
+
+def test_a_folder_of_videos_is_no_place_for_a_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_on, "find_people", lambda folder: pytest.fail("work has begun"))
+    (tmp_path / "clips" / "p0").mkdir(parents=True)
+    with pytest.raises(SystemExit) as left:
+        train_on.main([str(tmp_path / "clips"), "--out", str(tmp_path / "clips")])
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and "clips holds 'p0'" in said and said.count("\n") == 1
+    assert (tmp_path / "clips" / "p0").is_dir()
 
 
 def test_two_folders_have_workspaces_of_their_own(tmp_path):
@@ -58,11 +131,13 @@ def test_a_folder_of_real_videos_becomes_a_model(tmp_path, monkeypatch, capsys):
         folder.mkdir(parents=True)
         shutil.copy(video_path(SYNTHFF[1], "original", "c23", f"{number:03d}"), folder / "a.mp4")
     (tmp_path / "clips" / "person 0" / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "clips" / "nobody").mkdir()
+    (tmp_path / "clips" / "nobody" / "broken.mp4").write_bytes(b"no video")
     settings = SelfRenderedConfig(redrawers=("code_nearest",))
     made = train_on.train_on(tmp_path / "clips", tmp_path / "model", "mine", steps=2, jobs=1, settings=settings)
     said = capsys.readouterr().err
-    assert "left out: " in said and "broken.mp4" in said
-    assert made.card["trained_on"] == "7 real people in 7 videos of clips, and no fake"
+    assert "left out: " in said and "broken.mp4" in said and "left out: nobody, of whom no video shows a face" in said
+    assert made.card["trained_on"] == "5 real people in 5 videos of clips, and no fake"
     assert made.card["validated"]["people"] == 1
     assert "a score is evidence" in (tmp_path / "model" / "README.md").read_text()
     assert load_packaged(tmp_path / "model").card == made.card

@@ -78,6 +78,14 @@ def test_traces_tell_smooth_from_sharp_and_c40_from_c23():
     assert (found[0][:, 10:16].mean() > found[1][:, 10:16].mean()) and (found[0][:, -1] == 0).all()  # quick waves are lost
 
 
+def test_a_gauge_reads_traces_as_it_reads_the_crops_that_left_them():
+    rng = np.random.default_rng(0)
+    crops, sides = rng.integers(0, 255, (9, 40, 40, 3), dtype=np.uint8), rng.integers(40, 90, 9)
+    found, styles = traces(crops, sides), rng.normal(size=(9, 4))
+    gauge = Gauge.fit(found, styles, np.arange(20.0, 29))
+    assert np.array_equal(gauge.read(found, styles), gauge(crops, sides, styles))
+
+
 def test_the_gauge_of_the_model_that_comes_along_reads_what_an_encoder_was_told(tmp_path):
     """On people of the test split, which it was not fitted to; means over four clips."""
     model = load_packaged(packaged_folder(SHIPPED))

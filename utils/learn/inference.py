@@ -58,8 +58,10 @@ def looks(model: Detector, images: torch.Tensor, batch_size: int = 64) -> tuple[
 
     The style of an image is the mean and the deviation of each channel in a network's last maps of a quarter and of an
     eighth of its side (as in Huang & Belongie 2017): what faces look like, before the network has decided what matters.
+    Images may lie elsewhere than the network.
     """
     seen: dict[int, torch.Tensor] = {}
+    device = next(model.parameters()).device
 
     def look(module, inputs, output) -> None:
         if isinstance(output, torch.Tensor) and output.ndim == 4:
@@ -72,10 +74,10 @@ def looks(model: Detector, images: torch.Tensor, batch_size: int = 64) -> tuple[
     try:
         for start in range(0, len(images), batch_size):
             seen.clear()
-            logits = model(resize(to_float(images[start : start + batch_size]), model.px))
+            logits = model(resize(to_float(images[start : start + batch_size].to(device)), model.px))
             maps = [seen[halved].float() for halved in STYLE]
             styles = torch.cat([part for each in maps for part in (each.mean((2, 3)), each.std((2, 3)))], dim=1)
-            parts.append((F.softmax(logits.float(), dim=1)[:, 1].numpy(), styles.numpy()))
+            parts.append((F.softmax(logits.float(), dim=1)[:, 1].cpu().numpy(), styles.cpu().numpy()))
     finally:
         for hook in hooks:
             hook.remove()

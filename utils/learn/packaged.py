@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import stat
 import tempfile
@@ -50,6 +51,7 @@ WHOLE = {  # settings of `FacesConfig` that are whole numbers: what they may be 
 REAL = {"least_match": (-1, 1), "scale": (0.5, 5)}  # numbers: from, to
 CHOICE = {"sampling": ("first", "spread"), "detector": DETECTORS, "convert": ("crop", "frame"), "masks": (True, False)}
 OR_NONE = ("max_frames", "lines")
+BATCH = 256  # faces in memory at once; `looks` shows a network 64, so that a multiple of it changes no score
 
 
 @dataclass(frozen=True)
@@ -224,9 +226,26 @@ class Seen:
 
 def look_at(model: Detector, gauge: Gauge, faces: FaceSet) -> Seen:
     """Return what a network and a gauge say of some faces."""
-    images = faces.images(np.arange(len(faces)))
-    scores, styles = looks(model, images)
-    return Seen(faces.index, scores, styles, gauge(images.permute(0, 2, 3, 1).numpy(), sides(faces), styles))
+    side, parts = sides(faces), []
+    for items in batches(len(faces)):
+        images = faces.images(items)
+        parts.append((*looks(model, images), traces(images.permute(0, 2, 3, 1).numpy(), side[items])))
+    scores, styles, found = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Seen(faces.index, scores, styles, gauge.read(found, styles))
+
+
+def styles_of(model: Detector, faces: FaceSet) -> np.ndarray:
+    """Return the styles (N, F) of some faces (`inference.looks`)."""
+    return np.concatenate([looks(model, faces.images(items))[1] for items in batches(len(faces))])
+
+
+def batches(count: int) -> list[np.ndarray]:
+    """Return the places 0 .. count - 1 in batches of `BATCH`; a last one that would be alone joins those before it.
+
+    NumPy sums the spectrum of a single face in another order than those of several, which rounds otherwise.
+    """
+    ends = [0, *range(BATCH, count - 1, BATCH), count]
+    return [np.arange(*each) for each in itertools.pairwise(ends)]
 
 
 def sides(faces: FaceSet) -> np.ndarray:
@@ -242,14 +261,15 @@ def package(
     `faces` hold the splits train and val; `about` joins the card.
     """
     model = model.cpu().eval()
-    train, val = (look_at(model, gauge, faces.select(split=split)) for split in ("train", "val"))
-    clips, held = val.clips(), faces.select(split="val")
+    held = faces.select(split="val")
+    styles, val = styles_of(model, faces.select(split="train")), look_at(model, gauge, held)
+    clips = val.clips()
     labels, pairs, people = held.labels.numpy(), held.index["pair"], held.index["target"].nunique()
     calibration = {
         "face": Calibration.fit(val.scores, val.crf, labels, pairs, people),
         "clip": Calibration.fit(clips["scores"], clips["crf"], clips["label"], clips["pair"], people),
     }
-    domain = Domain.fit(train.styles, val.styles, clips["styles"])
+    domain = Domain.fit(styles, val.styles, clips["styles"])
     ranges = {"crf": clips["crf"], "side": sides(held)}
     parts = {"gauge": gauge, "domain": domain} | {f"calibration/{kind}": each for kind, each in calibration.items()}
     with atomic(folder / VALIDATED) as path:
@@ -285,7 +305,8 @@ def fit_gauge(model: Detector, videos: Sequence[Path], config: FacesConfig, own:
         raise ValueError(f"no face in {len(videos)} videos: nothing to fit a gauge to")
     crops, side, crf = (np.concatenate(each) for each in zip(*parts, strict=True))
     _, styles = looks(model, torch.from_numpy(crops).permute(0, 3, 1, 2))
-    return Gauge.fit(traces(crops, side), styles, crf)
+    measured = [traces(crops[items], side[items]) for items in batches(len(crops))]
+    return Gauge.fit(np.concatenate(measured), styles, crf)
 
 
 def _at_rates(path: Path, config: FacesConfig, rates: Sequence[int], own: int | None) -> list[tuple[np.ndarray, ...]]:

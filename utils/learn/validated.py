@@ -169,7 +169,11 @@ class Gauge(Arrays):
 
     def __call__(self, crops: np.ndarray, sides: np.ndarray, styles: np.ndarray) -> np.ndarray:
         """Return the CRF (N,) of crops (N, S, S, 3) of these styles (N, F), from squares of so many px (N,)."""
-        return (np.hstack([traces(crops, sides), styles]) - self.mean) @ self.weights + self.bias
+        return self.read(traces(crops, sides), styles)
+
+    def read(self, found: np.ndarray, styles: np.ndarray) -> np.ndarray:
+        """Return the CRF (N,) of faces with these traces (N, T) and styles (N, F)."""
+        return (np.hstack([found, styles]) - self.mean) @ self.weights + self.bias
 
 
 # ---- domain ---------------------------------------------------------------------------------------------------------------

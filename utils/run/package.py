@@ -10,6 +10,7 @@ the held-out splits.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,8 +24,9 @@ from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.noisy_student import supervise
 from utils.learn.packaged import Packaged
 from utils.paths import PACKAGED, write_json
-from utils.results.model_card import measured, opinions, write_card
+from utils.results.model_card import NAME, measured, opinions, write_card
 
+FILES = {packaged.CARD, packaged.WEIGHTS, packaged.VALIDATED, NAME}  # of a packaged model
 NOT_FOR = {
     True: "it has never seen a real person, and what it knows of rendered faces says nothing about filmed ones.",
     False: "a score is evidence beside other evidence.",
@@ -63,17 +65,43 @@ def finish(model: Packaged, folder: Path, faces: FaceSet) -> Packaged:
     return model
 
 
+def refuse_others(folder: Path) -> None:
+    """Raise FileExistsError where a folder holds anything but a packaged model: a new one would take its place."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is no folder: name a new one by --out")
+    found = sorted(folder.iterdir())
+    others = [path.name for path in found if path.name not in FILES or not path.is_file()]
+    if others or (found and folder / packaged.CARD not in found):
+        what = f"holds {others[0]!r}" if others else f"lacks {packaged.CARD}"
+        raise FileExistsError(f"{folder} {what}: only a packaged model is replaced, name a new folder by --out")
+
+
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside `folder` that takes its place when all is done; on any error it is removed, the old one stays."""
+    """Yield a folder beside `folder` that takes its place when all is done; on any error it is removed, the old one stays.
+
+    Raises what `refuse_others` raises.
+    """
+    refuse_others(folder)
+    folder = folder.resolve()  # a link stays, and leads to the new one
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        making, old = Path(temporary) / "new", Path(temporary) / "old"
+        making, old = Path(temporary) / "new", Path(f"{temporary}.old")  # outside, so that it is not removed unasked
         making.mkdir()
         yield making
-        if folder.exists():
-            folder.rename(old)
-        making.rename(folder)
+        refuse_others(folder)
+        try:
+            if folder.exists():
+                folder.rename(old)
+            making.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+        if old.exists():
+            shutil.rmtree(old)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     name = arguments.name or f"{profile.data.name.split()[0].lower()}-{network.removeprefix('efficientnet-')}"
     folder, rendered = arguments.out or PACKAGED / name, profile.data.name.startswith("SynthFF")
     try:
+        refuse_others(folder)
         faces = load_faces(profile)
         if arguments.run is None:
             supervise(profile, "oracle", faces)

@@ -4,8 +4,8 @@
 
 FOLDER holds videos of real people, one folder a person, or all in one place: then each file counts as a person. People are
 split into train, val and test; the model is calibrated on val, and its card says what it does on test, on self-rendered twins:
-what it does to fakes of other kinds nobody has measured. Needs six people. What was done is kept below data/work/own/ and read
-again by the next call; videos that can't be read are named and left out.
+what it does to fakes of other kinds nobody has measured. Needs six people whose faces are found. What was done is kept below
+data/work/own/ and read again by the next call; videos that can't be read, and people without a face, are named and left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet
 from utils.learn.self_rendered import PHASE, faces_with_twins, self_rendered, twin_maker
 from utils.paths import PACKAGED, WORK, Workspace
-from utils.run.package import about_run, finish, whole
+from utils.run.package import about_run, finish, refuse_others, whole
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv"}
 PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}  # of the people
@@ -59,12 +59,17 @@ def own_profile(folder: Path, steps: int | None = None) -> Own:
 def find_people(folder: Path) -> dict[str, list[Path]]:
     """Return the videos of each person: of each folder below, or where there is none of each file.
 
-    Raises FileNotFoundError where the folder is missing, and ValueError where it holds too few people.
+    What has a name that begins with a dot is no video (macOS puts `._x.mp4` beside `x.mp4`). Raises FileNotFoundError where
+    the folder is missing, and ValueError where it holds too few people, or files beside folders.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEOS and path.is_file()]
-    alone = all(path.parent == folder for path in found)
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in VIDEOS and path.is_file())
+    found = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    loose = [path for path in found if path.parent == folder]
+    alone = len(loose) == len(found)
+    if loose and not alone:
+        raise ValueError(f"{folder} holds folders and {loose[0].name!r} beside them: move each file to its person's folder")
     people: dict[str, list[Path]] = {}
     for path in found:
         people.setdefault(path.stem if alone else path.relative_to(folder).parts[0], []).append(path)
@@ -82,15 +87,34 @@ def split_people(people: list[str], seed: int) -> dict[str, str]:
     return {person: names[place] if place < len(names) else "train" for place, person in enumerate(order)}
 
 
-def index_of(people: dict[str, list[Path]], splits: dict[str, str]) -> pd.DataFrame:
-    """Return one row a video, as the index of a tree has them; a person takes the place of an identity pair."""
+def index_of(people: dict[str, list[Path]]) -> pd.DataFrame:
+    """Return one row a video, as the index of a tree has them; a person takes the place of an identity pair.
+
+    Nobody has a split yet.
+    """
     rows = []
-    for number, (person, paths) in enumerate(people.items()):
+    for number, paths in enumerate(people.values()):
         for path in paths:
             about = {"video_id": f"{len(rows):06d}", "method": ORIGINAL, "quality": next(iter(CRF)), "label": 0}
             name = f"{number:06d}"
-            rows.append(about | {"target": name, "source": "", "pair": name, "split": splits[person], "path": str(path)})
+            rows.append(about | {"target": name, "source": "", "pair": name, "split": "", "path": str(path)})
     return pd.DataFrame(rows)
+
+
+def with_splits(found: pd.DataFrame, people: list[str], seed: int) -> pd.DataFrame:
+    """Return faces of videos of `index_of` with the splits of their people; who shows no face is named, and drawn for none.
+
+    Raises ValueError where too few people are left.
+    """
+    names = {f"{number:06d}": person for number, person in enumerate(people)}
+    shown = set(found["target"])
+    for number, person in names.items():
+        if number not in shown:
+            print(f"left out: {person}, of whom no video shows a face", file=sys.stderr)
+    if len(shown) < LEAST_PEOPLE:
+        raise ValueError(f"faces were found of {len(shown)} of {len(people)} people: at least {LEAST_PEOPLE} are needed")
+    splits = split_people([names[number] for number in shown], seed)
+    return found.assign(split=[splits[names[number]] for number in found["target"]])
 
 
 def train_on(
@@ -98,23 +122,23 @@ def train_on(
     settings: SelfRenderedConfig | None = None,
 ) -> packaged.Packaged:  # fmt: skip
     """Extract, train, calibrate and measure; return the packaged model. Raises what the steps raise."""
+    refuse_others(out)
     profile, settings = own_profile(folder, steps), settings or SelfRenderedConfig()
     people = find_people(folder)
-    index = index_of(people, split_people(list(people), seed))
-    table = crops.extract_all(index, profile.faces, profile.workspace.faces, jobs)
-    failures = crops.read_failures(profile.workspace.faces)
-    for failure in failures.itertuples():
+    index = index_of(people)
+    crops.extract_all(index, profile.faces, profile.workspace.faces, jobs)
+    for failure in crops.read_failures(profile.workspace.faces).itertuples():
         print(f"left out: {failure.error}", file=sys.stderr)
-    index = index[~index["video_id"].isin(failures["video_id"])]
-    faces = FaceSet(*crops.load_crops(profile))
-    model = self_rendered(profile, faces, seed, settings)
+    found, pixels = crops.load_crops(profile)
+    faces = FaceSet(with_splits(found, list(people), seed), pixels)
+    model = self_rendered(profile, faces, seed, settings).cpu()
     make = twin_maker(profile, faces, seed, settings)
     parts = {split: faces_with_twins(profile, faces, split, make, settings, seed) for split in PARTS}
-    videos = [Path(path) for path in index.loc[index["split"] == "train", "path"].iloc[:INSTRUMENT.gauge_videos]]
-    gauge = packaged.fit_gauge(model, videos, profile.faces, own=None, jobs=jobs)
+    train = faces.select(split="train").index
+    videos = [Path(path) for path in index.loc[index["video_id"].isin(train["video_id"]), "path"]]
+    gauge = packaged.fit_gauge(model, videos[:INSTRUMENT.gauge_videos], profile.faces, own=None, jobs=jobs)
     run = profile.workspace.runs / checkpoints.run_name(PHASE, profile.student_model, seed)
-    shown = table.loc[table["status"] == crops.FOUND, "target"].nunique()
-    trained_on = f"{shown} real people in {len(index)} videos of {profile.data.name}, and no fake"
+    trained_on = f"{train['target'].nunique()} real people in {len(videos)} videos of {profile.data.name}, and no fake"
     both = FaceSet.joined([parts["train"], parts["val"]])
     with whole(out) as making:
         made = packaged.package(model, both, gauge, profile, making, name, trained_on, **about_run(run, rendered=False))
