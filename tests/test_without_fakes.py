@@ -168,6 +168,7 @@ def small(profile, faces, tmp_path, monkeypatch):
     stages = {
         "arms": (("labels_66", 0), ("self_rendered", 0), ("self_rendered", 1)),
         "redrawers": (("without_code_fine", 0), ("only_detail", 0)),
+        "kinds": (("only_context", 0),),
     }
     monkeypatch.setattr(run, "WithoutFakesConfig", lambda: type("Few", (), {"stages": lambda self: stages})())
     monkeypatch.setattr(run, "in_processes", lambda jobs, calls, told: [told(call[0](*call[1])) for call in calls])
@@ -201,6 +202,8 @@ def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path,
     ours, all_kinds = (roc_auc_score(part["label"], part["score"]) for part in
                        (everything[everything["arm"] == arm] for arm in ("only_detail", "self_rendered")))  # fmt: skip
     assert kinds.query("split == 'test' and quality == 'c40'")["value"].item() == pytest.approx(ours - all_kinds)
+    run.main(["--stages", "kinds", "--score", "--protocol", PROTOCOL, "--out", str(out)])
+    assert results.load_twins(out)["arm"].tolist() == [*twins["arm"], *["without_code_fine"] * 2]  # nobody is judged there
     with pytest.raises(SystemExit):
         run.main([*asked, "--seeds", "1"])
     assert "scored once, with all arms and seeds" in capsys.readouterr().err

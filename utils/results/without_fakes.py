@@ -19,6 +19,7 @@ from utils.results.unlabelled import CLIP, digest
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
 TEXT = dict.fromkeys(("arm", *CLIP), str)
 RECORD = "record.json"  # of how each stage was scored, and the hashes of its tables
+TWIN_COLUMNS = ("arm", "seed", "redrawer", "quality", "auc")  # of the AUCs of validation people against twins by one redrawer
 PILOTS, PILOT_COLUMNS = "pilots.csv", ("arm", "seed", "steps", "device", "auc_c23", "auc_c40", "twins_c40")  # validation alone
 LEVEL, ONLY = "video", "only_"
 CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
@@ -68,7 +69,7 @@ def load_scores(folder: Path = FAKELESS) -> pd.DataFrame:
 def load_twins(folder: Path = FAKELESS) -> pd.DataFrame:
     """Read the committed AUCs of twins by each redrawer, all stages; raise ValueError where they are not what was written."""
     found = [_whole(folder / twins_file(stage), record) for stage, record in _record(folder).items()]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
 
 
 def _record(folder: Path) -> dict:

@@ -17,10 +17,12 @@ from utils.results.style import (
     outside_legend,
     quality_panels,
 )
+from utils.results.without_fakes import ONLY
 
 STARTS = ("labels_200", "labels_66", "labels_66_c40", "self_rendered", "self_rendered_66", "self_blended", "self_blended_66")
 GOES_ON = ("labels_66", "labels_66_longer", "labels_66_student",
            "self_rendered_66", "self_rendered_66_longer", "self_rendered_66_student")  # fmt: skip
+KINDS = ("self_rendered", *(arm for arm in WITHOUT_FAKES if arm.startswith(ONLY)))
 
 
 def color_of(arm: str) -> str:
@@ -36,6 +38,11 @@ def arms(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
 def students(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     """AUC before and after going on, with the videos of other people and without them."""
     return _arms(tables, name, GOES_ON)
+
+
+def kinds(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
+    """AUC of who learned from all redrawers, and of those who learned from one kind of them alone."""
+    return _arms(tables, name, KINDS)
 
 
 def _arms(tables: dict[str, pd.DataFrame], name: str, shown: tuple[str, ...]) -> Figure | None:
@@ -72,4 +79,6 @@ def redrawers(tables: dict[str, pd.DataFrame], name: str) -> Figure | None:
     return fig
 
 
-FAKELESS_FIGURES = {"without_fakes": arms, "without_fakes_students": students, "redrawers": redrawers}
+FAKELESS_FIGURES = {
+    "without_fakes": arms, "without_fakes_students": students, "without_fakes_kinds": kinds, "redrawers": redrawers,
+}  # fmt: skip

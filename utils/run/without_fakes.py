@@ -44,7 +44,16 @@ from utils.learn.without_fakes import (
 from utils.paths import FAKELESS, FAKELESS_PROTOCOL, alone, atomic, read_json, write_json
 from utils.results.metrics import video_scores
 from utils.results.store import FROM_GIT, read_table
-from utils.results.without_fakes import COLUMNS, PILOT_COLUMNS, PILOTS, RECORD, digest, scores_file, twins_file
+from utils.results.without_fakes import (
+    COLUMNS,
+    PILOT_COLUMNS,
+    PILOTS,
+    RECORD,
+    TWIN_COLUMNS,
+    digest,
+    scores_file,
+    twins_file,
+)
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_amended, require_protocol, require_unmade
 
@@ -127,7 +136,8 @@ def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str)
     """Write the tables of a stage, and the record of how they were made: the scores get their name last, and count then."""
     paths = [profile.workspace.runs / run_of(profile, *cell) / TWINS for cell in cells]
     with atomic(out / twins_file(stage)) as path:
-        twins = pd.concat([pd.read_csv(each) for each in paths if each.is_file()], ignore_index=True)
+        judged = [pd.read_csv(each) for each in paths if each.is_file()]  # a stage may have none
+        twins = pd.concat(judged, ignore_index=True) if judged else pd.DataFrame(columns=list(TWIN_COLUMNS))
         twins.to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
     with atomic(out / scores_file(stage)) as path:
         write_scores(path, scores_table(profile, cells))
