@@ -213,6 +213,28 @@ def video(path: Path, frames, codec="libx264", pix_fmt="yuv420p", options=None, 
         container.mux(stream.encode())
 
 
+def encode_at(path: Path, frames: np.ndarray, times: list[int], sound: float = 0) -> Path:
+    """Write RGB frames as H.264 (or VP9 for WebM), each at its time in ms, and so many seconds of silence."""
+    codec, options = ("libvpx-vp9", {"cpu-used": "8"}) if path.suffix == ".webm" else ("libx264", {"bf": "0"})
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options=options)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        silence, parts = sound and container.add_stream("libopus" if path.suffix == ".webm" else "aac", rate=48000), 0
+        for frame, time in [*zip(frames, times, strict=True), (None, 1000 * sound)]:
+            while parts * 20 < min(time, 1000 * sound):
+                part = av.AudioFrame.from_ndarray(np.zeros((2, 960), np.float32), format="fltp", layout="stereo")
+                part.sample_rate, part.pts, parts = 48000, 960 * parts, parts + 1
+                container.mux(silence.encode(part))
+            if frame is not None:
+                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                picture.pts, picture.time_base = time, Fraction(1, 1000)
+                container.mux(stream.encode(picture))
+        for each in [stream, *[silence] * bool(sound)]:
+            container.mux(each.encode())
+    return path
+
+
 def _wide(aspect: int) -> Callable:
     return lambda stream: setattr(stream, "sample_aspect_ratio", Fraction(aspect))
 

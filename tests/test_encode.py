@@ -101,6 +101,32 @@ def test_pictures_close_to_each_other_keep_their_times(clip, tmp_path):
             assert [round(1000 * frame.time) for frame in container.decode(video=0)] == times
 
 
+@pytest.mark.parametrize("wide", [1, 2])
+@pytest.mark.parametrize(("degrees", "flip"), [(90, False), (-90, True), (0, True), (0, False)])
+def test_what_is_turned_or_stretched_is_written_as_it_is_shown(tmp_path, degrees, flip, wide):
+    source, corner = tmp_path / "source.mp4", ramps(6)
+    corner[:, :16, :32] = 255  # top left, longer than high
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt, stream.sample_aspect_ratio = 96, 64, "yuv420p", Fraction(wide)
+        if degrees or flip:
+            stream.set_display_rotation(degrees, hflip=flip)
+        for frame in corner:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    numbers, shown = read_frames(source)
+    assert shown.shape[1:3] == ((96 * wide, 64) if degrees else (64, 96 * wide))
+    for how in (Encoding(crf=10), Encoding(crf=10, scale=0.5), Encoding("libvpx-vp9", crf=10), Encoding(crf=10, times=2)):
+        reencode(source, tmp_path / "out.mp4", how)
+        again, written = read_frames(tmp_path / "out.mp4")
+        assert again == numbers and written.shape[1:3] == tuple(int(how.scale * side) for side in shown.shape[1:3])
+        step = round(1 / how.scale)
+        assert np.abs(written - shown[:, ::step, ::step].astype(int)).mean() < 5
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            assert container.streams.video[0].sample_aspect_ratio in (None, 0, 1)
+            assert [frame.rotation for frame in container.decode(video=0)] == [0] * 6
+
+
 def test_what_cannot_be_written_is_no_fault_of_the_source(clip, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))

@@ -62,6 +62,13 @@ def test_what_is_no_video_is_one_line(model, temporaries, name, content, says):
     assert not list(temporaries.iterdir())
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a mistake"), MemoryError()])
+def test_an_error_that_nobody_foresaw_is_one_line(model, temporaries, monkeypatch, error):
+    monkeypatch.setattr(page.score, "score", lambda *_: (_ for _ in ()).throw(error))
+    said, shown = page.answer("<i>.mp4", FAKE.read_bytes(), model)
+    assert said.startswith(f"<b>&lt;i&gt;.mp4: {type(error).__name__}") and shown == () and not list(temporaries.iterdir())
+
+
 def test_files_that_are_too_large_or_too_long_are_refused(model, monkeypatch, tmp_path):
     monkeypatch.setattr(page, "MOST_BYTES", 1000)
     assert "give one of at most" in page.answer("clip.mp4", FAKE.read_bytes(), model)[0]

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from clips import encode, ramps
+from hostile_files import encode_at
+from PIL import Image
 
 from utils.faces.crops import extract_faces
 from utils.faces.layout import video_path
@@ -140,6 +142,71 @@ def test_an_image_and_nobody_and_the_exit_codes(people, model, tmp_path, capsys)
     assert score.main([str(picture), str(tmp_path / "none.mp4")]) == score.UNREADABLE
     assert "error: no video" in capsys.readouterr().err
     assert plt.get_fignums() == opened  # the figures of what was written are closed
+
+
+@pytest.mark.parametrize("error", [av.error.ExternalError(1, "generic"), RuntimeError("a\nmistake"), MemoryError()])
+def test_an_error_that_nobody_foresaw_is_a_line_and_no_fake(people, tmp_path, capsys, monkeypatch, error):
+    nobody, annotate = [encode(tmp_path / name, ramps(3)) for name in ("first.mp4", "second.mp4")], footage.annotate
+
+    def fail(seen, *arguments, **options):
+        if seen.path.name == "first.mp4":
+            raise error
+        return annotate(seen, *arguments, **options)
+
+    monkeypatch.setattr(footage, "annotate", fail)
+    assert score.main([*map(str, nobody), "--out", str(tmp_path / "out")]) == score.UNREADABLE
+    said, told = capsys.readouterr()
+    assert told.count("\n") == 1 and told.startswith(f"error: {nobody[0]}: {type(error).__name__}")
+    assert len(said.splitlines()) == 2 and (tmp_path / "out" / "second" / score.ANNOTATED).is_file()
+    monkeypatch.setattr(footage, "annotate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        score.main([str(nobody[0]), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("shape", [(30, 6000), (1, 300), (6000, 30)])
+def test_a_banner_is_annotated_no_wider_than_the_encoder_takes(tmp_path, shape):
+    Image.fromarray(np.zeros((*shape, 3), np.uint8)).save(tmp_path / "banner.png")
+    assert score.main([str(tmp_path / "banner.png"), "--out", str(tmp_path / "out")]) == score.ABSTAINED
+    with av.open(str(tmp_path / "out" / "banner" / score.ANNOTATED)) as container:
+        (frame,) = container.decode(video=0)
+        assert 2 <= frame.width <= footage.MOST_COLUMNS
+
+
+def test_a_video_whose_pictures_change_their_size_is_annotated_to_its_end(people, model, tmp_path):
+    parts = [encode(tmp_path / "small.h264", people[0][:16])]
+    parts.append(encode(tmp_path / "large.h264", np.stack([cv2.resize(frame, (512, 400)) for frame in people[0][:16]])))
+    (tmp_path / "both.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
+    seen, verdicts = score.score(tmp_path / "both.h264", model)
+    assert seen.shape == (400, 512) and seen.sampled == [0, 5, 10, 15, 20, 25, 30]
+    score.write(seen, verdicts, model, tmp_path / "out", 0.5, False)
+    with av.open(str(tmp_path / "out" / score.ANNOTATED)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 32 and {frame.shape[1] for frame in frames} == {512}
+    for number, scale in ((0, (2, 400 / 256)), (30, (1, 1))):
+        (one,) = (verdict for verdict in verdicts if number in verdict.track.frames)
+        x0, _, x1, y1 = one.track.squares[one.track.frames.index(number)]
+        edge = frames[number][round(scale[1] * y1), round(scale[0] * (x0 + x1) / 2)].astype(int)
+        color = np.array([int(VERDICT_COLORS[one.verdict][i : i + 2], 16) for i in (1, 3, 5)])
+        assert np.abs(edge - color).max() < 80
+
+
+def test_seconds_are_those_at_which_pictures_are_shown(people, model, tmp_path):
+    times = [33 * number for number in range(30)] + [990 + 1000 * number for number in range(18)]
+    seen, verdicts = score.score(encode_at(tmp_path / "variable.mp4", people[0], times), model)
+    (one,) = verdicts
+    first, last = (times[one.track.frames[place]] / 1000 for place in (0, -1))
+    assert (first, last) == (0, 15.99)
+    assert f"face 1, {first:.1f} to {last:.1f} s," in score.lines(seen, verdicts)[0]
+    assert score.record(seen, verdicts, model)["tracks"][0]["seconds"] == [first, last]
+    figures = [footage.time_line(seen, verdicts), footage.strip(verdicts, model, seen)]
+    assert figures[0].axes[0].lines[0].get_xdata()[-1] == pytest.approx(last, abs=0.002)
+    said = {text.get_text() for part in figures[1].subfigs for ax in part.axes for text in ax.texts}
+    assert said and said <= {f"{times[number] / 1000:.1f} s" for number in one.track.frames}
+    for figure in figures:
+        plt.close(figure)
+    footage.annotate(seen, verdicts, tmp_path / "annotated.mp4")
+    with av.open(str(tmp_path / "annotated.mp4")) as container:
+        assert [round(1000 * frame.time) for frame in container.decode(video=0)] == times
 
 
 def test_bad_requests_are_one_line(capsys):

@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 import pytest
 from clips import encode, ramps
+from hostile_files import encode_at
 
 from utils.config import get_profile
+from utils.faces import tracks
 from utils.faces.crops import extract_faces
 from utils.faces.layout import video_path
 from utils.faces.tracks import Crowd, watch
 from utils.faces.video import read_frames
+from utils.learn.verdicts import _damage
 from utils.paths import SYNTHFF
 
 CONFIG = replace(get_profile("study").faces, frame_step=5, max_frames=None)
@@ -63,6 +66,52 @@ def test_a_video_that_breaks_off_is_watched_as_far_as_it_goes(people, tmp_path):
     (tmp_path / "part.mp4").write_bytes(moov[: len(moov) // 2])  # its header stood at the end
     with pytest.raises(ValueError, match="cannot read .*part.mp4"):
         watch(tmp_path / "part.mp4", CONFIG)
+
+
+VARIABLE = [33 * number for number in range(60)] + [1980 + 1000 * number for number in range(20)]
+EVEN = [40 * number for number in range(80)]
+
+
+@pytest.mark.parametrize(("times", "sound"), [(EVEN, 30), (EVEN, 1), (VARIABLE, 0), (VARIABLE, 30)])
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts", ".flv", ".mp4"])
+def test_a_whole_file_promises_what_it_holds(tmp_path, suffix, times, sound):
+    """Whatever the rate at its beginning, and however long its sound."""
+    path = encode_at(tmp_path / f"whole{suffix}", ramps(80, 32, 32), times, sound)
+    seen = watch(path, CONFIG, most=3)
+    assert seen.promised == seen.packets == 80 and _damage(seen) == []
+    if suffix == ".mkv":  # as from writers that note no durations of streams
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"NO_TRUTH"))
+        assert watch(path, CONFIG, most=3).promised == 80
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("sound", [0, 3])
+@pytest.mark.parametrize("times", [EVEN, VARIABLE])
+def test_half_a_file_is_damaged(people, tmp_path, times, sound, noted):
+    path = encode_at(tmp_path / "half.mkv", np.concatenate([people[0]] * 4)[:80], times, sound)
+    data = path.read_bytes() if noted else path.read_bytes().replace(b"DURATION", b"NO_TRUTH")
+    path.write_bytes(data[: round(0.4 * len(data))])
+    seen = watch(path, CONFIG, most=3)
+    assert 0 < seen.packets < 60 and seen.promised >= 79 and "damaged" in _damage(seen)[0]
+    assert times == VARIABLE or seen.promised in (79, 80)
+
+
+def test_pictures_have_the_times_at_which_they_are_shown(tmp_path):
+    for suffix in (".mp4", ".mkv", ".ts"):
+        path = encode_at(tmp_path / f"variable{suffix}", ramps(80, 32, 32), [time + 500 for time in VARIABLE])
+        seen = watch(path, CONFIG)
+        assert list(seen.times) == seen.sampled and not seen.is_steady
+        assert list(seen.times.values()) == pytest.approx([VARIABLE[number] / 1000 for number in seen.sampled], abs=0.002)
+    for suffix in (".mp4", ".mkv", ".ts", ".h264", ".avi"):
+        seen = watch(encode(tmp_path / f"even{suffix}", ramps(80, 32, 32), fps=30), CONFIG)
+        assert seen.times == {number: number / seen.fps for number in seen.sampled} and seen.is_steady
+
+
+def test_who_stops_at_a_crowd_calls_nothing_damaged(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracks, "MOST_FACES", 6)
+    seen = watch(encode(tmp_path / "both.mp4", np.concatenate([np.concatenate(people, axis=2)] * 3)), CONFIG)
+    assert seen.sampled == [0, 5, 10] and seen.asked == 3 and "6 faces were looked at, before picture 15" in seen.stopped
+    assert seen.packets == 72 and _damage(seen) == []
 
 
 def test_an_image_is_a_clip_of_one_picture(people, tmp_path):

@@ -704,7 +704,7 @@ def _some(label: str, kept: Sequence[str]) -> FakelessArm:
     return FakelessArm(label, settings=SelfRenderedConfig(redrawers=tuple(kept)))
 
 
-_KINDS = {"autoencoder": "from a narrow code", "context": "from a code and the face around", "detail": "the finest detail"}
+_KINDS = {"autoencoder": "a narrow code", "context": "code and face", "detail": "finest detail"}  # what each is drawn from
 _BLENDED = SelfRenderedConfig(twins="self_blended")
 WITHOUT_FAKES: dict[str, FakelessArm] = {
     "labels_66": FakelessArm("fakes, 66 people", learns="labels", everybody=False),
@@ -720,7 +720,7 @@ WITHOUT_FAKES: dict[str, FakelessArm] = {
     "self_rendered_66_longer": FakelessArm("self-rendered, longer", everybody=False, start="self_rendered_66"),
     "self_rendered_66_student": FakelessArm("self-rendered, student", everybody=False, start="self_rendered_66", pool=True),
     # What the redrawers are worth: one kind alone, and all but one.
-    **{f"only_{kind}": _some(f"one kind: {text}", [name for name, one in REDRAWERS.items() if one.kind == kind])
+    **{f"only_{kind}": _some(f"{text} alone", [name for name, one in REDRAWERS.items() if one.kind == kind])
        for kind, text in _KINDS.items()},
     **{f"without_{left}": _some(f"without {left}", [name for name in REDRAWERS if name != left]) for left in REDRAWERS},
     # A pilot, on validation alone.

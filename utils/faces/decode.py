@@ -123,6 +123,11 @@ class Picture:
         return self.frame.to_ndarray(format=form)
 
     @property
+    def is_upright(self) -> bool:
+        """Whether the frame is shown as it is coded: neither turned nor stretched."""
+        return self.matrix is None and self.width == self.frame.width
+
+    @property
     def _transposed(self) -> bool:
         return self.matrix is not None and abs(self.matrix[0, 0]) < abs(self.matrix[0, 1])
 
@@ -157,8 +162,7 @@ class Picture:
     def cut(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
         """Return `rgb[y0:y1, x0:x1]` of a region within the frame, converting no more than it in plain 4:2:0."""
         height, width = self.shape
-        plain = self.matrix is None and self.width == self.frame.width
-        if not plain or self.frame.format.name not in ("yuv420p", "yuvj420p") or height % 2 or width % 2:
+        if not self.is_upright or self.frame.format.name not in ("yuv420p", "yuvj420p") or height % 2 or width % 2:
             return self.rgb[y0:y1, x0:x1]
         left, top = ((max(0, low - BORDER)) // 2 * 2 for low in (x0, y0))
         right, bottom = (min(size, (high + BORDER + 1) // 2 * 2) for high, size in ((x1, width), (y1, height)))
@@ -256,6 +260,7 @@ class Packets(NamedTuple):
     refresh: list[bool]  # nothing before it is needed after it
     quick: bool  # whether pictures may be left out
     hidden: int = 0  # further ones, which an edit list leaves out
+    end: int | None = None  # time until which the last one is shown, where times are known
 
     @property
     def shown(self) -> list[int]:
@@ -270,17 +275,19 @@ def scan(path: Path | str) -> Packets:
     """
     with open_video(path) as (container, stream):
         codec, extra = stream.codec_context.name, stream.codec_context.extradata or b""
-        found, hidden = [], 0
+        found, hidden, end = [], 0, None
         for packet in container.demux(stream):
             hidden += bool(packet.size and packet.is_discard)
             if packet.size and not packet.is_discard:
                 found.append((packet.pts, packet.is_keyframe and _is_refresh(bytes(packet), codec, extra)))
+                if packet.pts is not None:
+                    end = max(packet.pts + (packet.duration or 0), packet.pts if end is None else end)
             if packet.size and (packet.is_discard or packet.is_corrupt):
                 codec = ""  # hidden by an edit list, or cut off: what becomes of it is left to the decoder
     if not found:
         raise ValueError(f"{path} has no frames: download or build it again")
     stamps, refresh = map(list, zip(*found, strict=True))
-    return Packets(stamps, refresh, codec in QUICK and None not in stamps and len(set(stamps)) == len(stamps), hidden)
+    return Packets(stamps, refresh, codec in QUICK and None not in stamps and len(set(stamps)) == len(stamps), hidden, end)
 
 
 def _is_refresh(data: bytes, codec: str, extra: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from utils.config import ENCODINGS, Encoding
 from utils.faces import cache
-from utils.faces.decode import open_video, scan
+from utils.faces.decode import Picture, View, open_video, scan
 from utils.paths import atomic, write_json
 
 BEST_FIRST = ("raw", "c0", "c23", "c40")  # from the best that is there
@@ -42,9 +43,9 @@ OPTIONS = {  # of the encoders; one thread each, so that the same video gives th
 def reencode(source: Path | str, path: Path, how: Encoding) -> None:
     """Write a video again (yuv420p) by an encoder of FFmpeg at a constant rate factor, with its own times and no sound.
 
-    The same video gives the same bytes. Odd sides lose a row or column, which these codecs can't hold. Raises
-    FileNotFoundError, ValueError for a video that does not decode or an encoder that we have no options for, and OSError
-    for what can't be written.
+    The same video gives the same bytes. What is turned or stretched to be shown is written as it is shown. Odd sides lose a
+    row or column, which these codecs can't hold. Raises FileNotFoundError, ValueError for a video that does not decode or an
+    encoder that we have no options for, and OSError for what can't be written.
     """
     if how.codec not in OPTIONS:
         raise ValueError(f"unknown encoder {how.codec!r}: choose one of {', '.join(OPTIONS)}")
@@ -61,19 +62,32 @@ def _encode_once(source: Path | str, path: Path, how: Encoding, scale: float, na
         stream = written.add_stream(how.codec, rate=rate, options=options)
         if _meet(scan(source).stamps, video.time_base * rate):
             stream.codec_context.time_base = video.time_base
-        sides = video.codec_context.width, video.codec_context.height
+        view, sides = View.of(source, video), (video.codec_context.width, video.codec_context.height)
+        frames = read.decode(video)
+        first = next(frames, None)
+        if first is None:
+            raise ValueError(f"{source} has no frames: download it again")
+        if not (picture := Picture(first, view)).is_upright:
+            sides = picture.shape[::-1]
         stream.width, stream.height = (int(scale * side) // 2 * 2 for side in sides)
-        stream.pix_fmt, count = "yuv420p", 0
-        for frame in read.decode(video):
-            packets = stream.encode(frame.reformat(stream.width, stream.height, "yuv420p"))
+        stream.pix_fmt = "yuv420p"
+        for frame in itertools.chain([first], frames):
+            packets = stream.encode(_shown(frame, view).reformat(stream.width, stream.height, "yuv420p"))
             with _blaming(named):
                 written.mux(packets)
-            count += 1
-        if not count:
-            raise ValueError(f"{source} has no frames: download it again")
         packets = stream.encode()
         with _blaming(named):
             written.mux(packets)
+
+
+def _shown(frame: av.VideoFrame, view: View) -> av.VideoFrame:
+    """Return a frame as it is shown, turned upright and with square pixels, at its own time."""
+    picture = Picture(frame, view)
+    if picture.is_upright:
+        return frame
+    shown = av.VideoFrame.from_ndarray(picture.rgb, format="rgb24")
+    shown.pts, shown.time_base = frame.pts, frame.time_base
+    return shown
 
 
 def _meet(stamps: list[int | None], ticks: Fraction) -> bool:

@@ -6,17 +6,20 @@ are kept, and each belongs to a *track*, one person in one shot.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from utils.config import FacesConfig
 from utils.faces.crops import cut_out, square_box
-from utils.faces.decode import Picture, choose, open_video, pictures_at, scan
+from utils.faces.decode import Packets, Picture, choose, open_video, pictures_at, scan
 from utils.faces.detect import FaceFinder, iou
 
 SMALL = 64  # px, side of the pictures that cuts are looked for in
@@ -40,15 +43,31 @@ class Watched:
 
     path: Path
     fps: float
-    promised: int  # frames, by the header or by its duration; 0 where it says neither
+    promised: int  # frames, by the header's count or by what its duration lacks; 0 where it says neither
     packets: int  # frames that the file holds
     asked: int  # pictures that were to be searched
+    start: int | None = None  # when the first picture is shown, in ticks; None where the file says no times
+    tick: float = 0.0  # s, of the file's clock
     shape: tuple[int, int] = (0, 0)  # height and width in px
     sampled: list[int] = field(default_factory=list)  # numbers of the pictures that were searched
+    times: dict[int, float] = field(default_factory=dict)  # s, when each of these is shown
     corrupt: list[int] = field(default_factory=list)  # of those that the decoder calls damaged, which are not searched
     cuts: list[int] = field(default_factory=list)  # of the first picture after each cut
     stopped: str = ""  # why reading ended early, "" where it did not
     tracks: list[Track] = field(default_factory=list)
+
+    def shown_at(self, number: int, picture: Picture) -> float:
+        """Return when a picture is shown, in s since the first: by its number where the rate is constant, else by its stamp."""
+        even, stamp = number / self.fps, picture.frame.pts
+        if self.start is None or stamp is None:
+            return even
+        shown = (stamp - self.start) * self.tick
+        return even if abs(shown - even) < 1.5 * self.tick else shown
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the sampled pictures are shown at a constant rate, but for less than a picture."""
+        return all(abs(time - number / self.fps) * self.fps < 1 for number, time in self.times.items())
 
 
 def watch(path: Path | str, config: FacesConfig, most: int | None = None, threads: int = 1, progress: str = "") -> Watched:
@@ -59,8 +78,7 @@ def watch(path: Path | str, config: FacesConfig, most: int | None = None, thread
     """
     packets = scan(path)
     numbers = choose(len(packets.stamps), config.frame_step, most or config.max_frames, "spread" if most else config.sampling)
-    fps, promised = _about(path)
-    seen = Watched(Path(path), fps, max(0, promised - packets.hidden), len(packets.stamps), len(numbers))
+    seen = _about(path, packets, len(numbers))
     finder, crowd, cut = FaceFinder(config), Crowd(config.track_patience), Cuts(seen.fps)
     try:
         pictures = pictures_at(path, numbers, packets, threads)
@@ -69,12 +87,15 @@ def watch(path: Path | str, config: FacesConfig, most: int | None = None, thread
             if picture.frame.is_corrupt:
                 seen.corrupt.append(number)
                 continue
+            if sum(len(track.frames) for track in crowd.tracks) >= MOST_FACES:
+                seen.asked = sum(one < number for one in numbers)  # of the others nobody knows whether they can be read
+                seen.stopped = f"{path}: {MOST_FACES:,} faces were looked at, before picture {number}: cut it into parts"
+                break
             seen.sampled.append(number)
+            seen.times[number] = seen.shown_at(number, picture)
             if cut.before(number, picture):
                 seen.cuts.append(number)
                 crowd.leave()
-            if sum(len(track.frames) for track in crowd.tracks) >= MOST_FACES:
-                raise ValueError(f"{path}: {MOST_FACES:,} faces were looked at, before picture {number}: cut it into parts")
             for track, box in crowd.follow(finder.detect(picture)):
                 square = square_box(box, config.scale)
                 track.frames.append(number)
@@ -90,12 +111,56 @@ def watch(path: Path | str, config: FacesConfig, most: int | None = None, thread
     return seen
 
 
-def _about(path: Path | str) -> tuple[float, int]:
-    """Return the frame rate and how many frames a video promises, 0 where it promises none."""
+def _about(path: Path | str, packets: Packets, asked: int) -> Watched:
     with open_video(path) as (container, stream):
-        fps = float(stream.average_rate or stream.guessed_rate or 25)
-        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-        return fps, stream.frames or round(seconds * fps)
+        fps, held = float(stream.average_rate or stream.guessed_rate or 25), len(packets.stamps)
+        promised = max(0, stream.frames - packets.hidden) if stream.frames else _by_duration(container, stream, packets, fps)
+        start = min((stamp for stamp in packets.stamps if stamp is not None), default=None)
+        return Watched(Path(path), fps, promised, held, asked, start, float(stream.time_base))
+
+
+def _by_duration(container, stream, packets: Packets, fps: float) -> int:
+    """Return how many frames a video would have if it went on to its end, 0 where nobody knows when that is.
+
+    Sound may last longer: the duration of a whole file is compared with the last packet of all its streams. The last picture
+    may be shown for as long as any other.
+    """
+    stamps, tick = sorted({stamp for stamp in packets.stamps if stamp is not None}), float(stream.time_base)
+    held = len(packets.stamps)
+    if not stamps:
+        return 0
+    gaps = tick * np.diff(stamps) if len(stamps) > 1 else np.array([1 / fps])
+    usual, longest = max(tick, float(np.median(gaps))), float(gaps.max())
+    end = max(tick * stamps[-1] + usual, tick * packets.end)
+    whole, own = (container.duration or 0) / 1e6, _own_duration(stream)
+    if own:
+        whole = min(own, whole or own)
+    elif stream.duration and stream.start_time is not None:
+        whole = tick * (stream.start_time + stream.duration)
+    elif len(container.streams) > 1:
+        end = max(end, _end(container))
+    if not whole:
+        return 0
+    if whole - end <= longest - usual / 2:
+        return held
+    rate = fps if abs(usual * fps - 1) < 0.05 else held / (tick * (stamps[-1] - stamps[0]) + usual)
+    return max(held, round((whole - tick * stamps[0]) * rate))
+
+
+def _own_duration(stream) -> float:
+    """Return the seconds of a stream that Matroska's writers note as a tag, 0 where they did not."""
+    found = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True)) if found else 0.0
+
+
+def _end(container) -> float:
+    """Return when the last packet of all streams ends in s, as far as they can be read."""
+    end = 0.0
+    with suppress(av.error.FFmpegError):
+        for packet in container.demux():
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return end
 
 
 class Crowd:

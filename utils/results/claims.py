@@ -715,10 +715,10 @@ def fakeless_fine(tables):
 
 
 @claim(
-    """Nor is it that more kinds of redrawer are needed. The {code_count} that see a mouth through a narrow code alone, and the
-    {detail_count} that draw the finest detail alone, each teach as much at c40 as all eight of the three kinds do ({code:+};
-    {detail:+}), by the margin of the protocol ({asked}). Those that see the face around as well teach less: {context:+} ({seeds}
-    seeds, on another kind of processor than those of all eight).""",
+    """Nor are more kinds of redrawer needed. Those that see a mouth through a narrow code alone ({code_count}), or those that
+    draw its finest detail alone ({detail_count}), teach as much at c40 as all eight of three kinds: {code:+} and {detail:+},
+    each with a lower end above the protocol's {asked}. Those that see the face around the mouth as well teach less, {context:+}
+    ({seeds} seeds, on another kind of processor than those of all eight).""",
     holds=lambda n: min(n.code.lo, n.detail.lo) > AS_GOOD and n.code.holds_zero and n.detail.holds_zero and n.context.hi < 0,
 )
 def fakeless_kinds(tables):

@@ -31,7 +31,9 @@ from utils.results.style import CLASS_COLORS, HEAT, ON_BOX, ON_PICTURE, PAGE, TH
 LEAST_LINES, MOST_LINES = 360, 720  # px, height of annotated pictures
 LINE, MARGIN = 22, 8  # px of the time line: a row a track, and around them
 MOST_ROWS = 6  # tracks that get a row
+MOST_COLUMNS = 8192  # px, width of annotated pictures: x264 takes twice as many, and no more
 MOST_SECONDS = 300  # of a video that are annotated
+CLOCK = Fraction(1, 1000)  # s, ticks of annotated videos without a constant rate
 QUICK = {"crf": "20", "preset": "veryfast"}  # how they are encoded
 SHOWN = 6  # faces of a track in the strip
 
@@ -42,46 +44,56 @@ SHOWN = 6  # faces of a track in the strip
 def annotate(seen: Watched, verdicts: Sequence[Verdict], path: Path, progress: str = "") -> Path:
     """Write the video again (H.264), boxes and probabilities drawn in, and below it a time line with a row a track.
 
-    Its first `MOST_SECONDS`; boxes move evenly between two sampled pictures. A video that breaks off ends there.
+    Its first `MOST_SECONDS`; boxes move evenly between two sampled pictures. A video that breaks off ends there. Pictures of
+    another size than `seen.shape` are stretched to it.
     """
     height, width = seen.shape
-    factor = np.clip(1.0, LEAST_LINES / height, MOST_LINES / height)
+    factor = min(np.clip(1.0, LEAST_LINES / height, MOST_LINES / height), MOST_COLUMNS / width)
     size = tuple(max(2, round(side * factor) // 2 * 2) for side in (width, height))
     strip = TimeLine(seen, verdicts, size[0])
-    count = min(seen.packets, round(MOST_SECONDS * seen.fps)) or 1
+    steady, last = seen.is_steady, -1
+    count = (min(seen.packets, round(MOST_SECONDS * seen.fps)) if steady else seen.packets) or 1
     with atomic(path) as temporary, av.open(str(temporary), "w", format="mp4") as written:
         rate = Fraction(seen.fps).limit_denominator(1001)
         stream = written.add_stream("libx264", rate=rate, options=OPTIONS["libx264"] | QUICK)
         stream.width, stream.height, stream.pix_fmt = size[0], size[1] + strip.height, "yuv420p"
+        if not steady:
+            stream.codec_context.time_base = CLOCK
         for number, picture in tqdm(_pictures(seen, count), progress, count, leave=False, disable=not progress, unit="frame"):
-            shown = cv2.resize(picture.rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+            factors = [factor * (side / own) for side, own in zip((width, height), picture.shape[::-1], strict=True)]
+            shown = cv2.resize(picture.rgb, size, interpolation=cv2.INTER_AREA if min(factors) < 1 else cv2.INTER_LINEAR)
             canvas = Image.fromarray(np.concatenate([shown, strip.at(number)]))
-            _draw_boxes(ImageDraw.Draw(canvas), verdicts, number, factor)
-            written.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(canvas), format="rgb24")))
+            _draw_boxes(ImageDraw.Draw(canvas), verdicts, number, factors)
+            frame = av.VideoFrame.from_ndarray(np.asarray(canvas), format="rgb24")
+            if not steady:
+                last = max(last + 1, round(seen.shown_at(number, picture) / CLOCK))
+                if last > MOST_SECONDS / CLOCK:
+                    break
+                frame.pts, frame.time_base = last, CLOCK
+            written.mux(stream.encode(frame))
         written.mux(stream.encode())
     return path
 
 
 def _pictures(seen: Watched, count: int) -> Iterator[tuple[int, Picture]]:
-    """Yield the first pictures of a video, as far as they decode and keep their size."""
+    """Yield the first pictures of a video, as far as they decode."""
     try:
         with open_video(seen.path) as (container, stream):
             view = View.of(seen.path, stream)
             for number, frame in enumerate(container.decode(stream)):
-                picture = Picture(frame, view)
-                if number == count or picture.shape != seen.shape:
+                if number == count:
                     return
-                yield number, picture
+                yield number, Picture(frame, view)
     except ValueError:
         return  # it breaks off here, as `seen` says
 
 
-def _draw_boxes(draw: ImageDraw.ImageDraw, verdicts: Sequence[Verdict], number: int, factor: float) -> None:
+def _draw_boxes(draw: ImageDraw.ImageDraw, verdicts: Sequence[Verdict], number: int, factors: Sequence[float]) -> None:
     for one in verdicts:
         box = box_at(one, number)
         if box is not None:
             color = VERDICT_COLORS[one.verdict]
-            x0, y0, x1, y1 = (float(side) * factor for side in box)
+            x0, y0, x1, y1 = (float(side) * factor for side, factor in zip(box, (*factors, *factors), strict=True))
             draw.rectangle((x0, y0, x1, y1), outline=color, width=3)
             text = label(one)
             left, top, right, bottom = draw.textbbox((x0, y0), text, font=FONT)
@@ -190,7 +202,7 @@ def strip(verdicts: Sequence[Verdict], model: Packaged, seen: Watched) -> Figure
         crops = np.stack([one.track.crops[place] for place in worst])
         for ax, crop, place in zip(axes[0], crops, worst, strict=False):
             ax.imshow(crop)
-            seconds = one.track.frames[place] / seen.fps
+            seconds = seen.times[one.track.frames[place]]
             ax.text(0.03, 0.04, f"{seconds:.1f} s", transform=ax.transAxes, fontsize="x-small", **ON_PICTURE)
         if count == 2:
             for ax, crop, seen_there in zip(axes[1], crops, attention(model.model, crops), strict=False):
@@ -249,12 +261,12 @@ def time_line(seen: Watched, verdicts: Sequence[Verdict]) -> Figure:
     """Plot what the network gives of each face over time; dots are faces, a line a track."""
     fig, ax = plt.subplots(figsize=(PAGE, 2.2))
     for one in verdicts[:MOST_ROWS]:
-        seconds = np.array(one.track.frames) / seen.fps
+        seconds = [seen.times[frame] for frame in one.track.frames]
         scores = one.opinion.scores
         ax.plot(seconds, scores, "o-", markersize=3, color=VERDICT_COLORS[one.verdict], label=label(one))
         ax.annotate(str(one.number), (seconds[-1], scores[-1]), (4, 0), textcoords="offset points", fontsize="small")
     for cut in seen.cuts:
-        ax.axvline(cut / seen.fps, **THRESHOLD_LINE)
+        ax.axvline(seen.times[cut], **THRESHOLD_LINE)
     ax.set(xlabel="seconds (dashed: cuts)", ylabel="score of a face", ylim=(-0.03, 1.03))
     if verdicts:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

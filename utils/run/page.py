@@ -56,8 +56,8 @@ def answer(name: str, content: bytes, model: Packaged, prior: float = 0.5) -> tu
     with tempfile.TemporaryDirectory(prefix="score-") as folder:
         try:
             return _answer(name, content, model, prior, Path(folder))
-        except (ValueError, OSError) as error:
-            return f"<b>{html.escape(str(error).replace(f'{folder}/', ''))}</b>", ()
+        except Exception as error:  # even a mistake of ours: nobody sees a traceback on the page
+            return f"<b>{html.escape(score.why(error, name).replace(f'{folder}/', ''))}</b>", ()
 
 
 def _answer(name: str, content: bytes, model: Packaged, prior: float, folder: Path) -> tuple[str, tuple[widgets.Widget, ...]]:

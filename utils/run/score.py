@@ -9,7 +9,7 @@ has seen rendered faces alone: on footage of real people it abstains. `--model` 
 `utils.run.train_on` has written.
 
 Exit code: 0 if all faces are real, 1 if one is fake, 3 if one is abstained of (and none fake) or there is none, 2 if a file
-can't be read. Where several hold, the first of 2, 1, 3, 0.
+can't be read or anything else fails. Where several hold, the first of 2, 1, 3, 0.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _track(one: Verdict, seen: Watched) -> dict:
         "number": one.number, "verdict": one.verdict, "reasons": list(found.reasons),
         "probability": _short(found.probability), "interval": [_short(found.low), _short(found.high)],
         "score": _short(found.score), "frames_found": one.found, "frames_sampled": one.sampled,
-        "seconds": [round(frames[0] / seen.fps, 2), round(frames[-1] / seen.fps, 2)],
+        "seconds": [round(seen.times[frames[0]], 2), round(seen.times[frames[-1]], 2)],
         "crf": round(found.crf, 1), "side": round(found.side, 1),
         "distance": _short(found.distance), "distance_limit": _short(found.limit),
         "faces": [
@@ -93,7 +93,7 @@ def lines(seen: Watched, verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _line(one: Verdict, seen: Watched) -> str:
-    found, (first, last) = one.opinion, (one.track.frames[place] / seen.fps for place in (0, -1))
+    found, (first, last) = one.opinion, (seen.times[one.track.frames[place]] for place in (0, -1))
     where = f"face {one.number}, {first:.1f} to {last:.1f} s, in {one.found} of {one.sampled} sampled pictures"
     if found.reasons:
         return f"{where}: abstains: {'; '.join(found.reasons)}"
@@ -135,8 +135,13 @@ def folders(videos: Sequence[Path], out: Path) -> list[Path]:
     return [out / name for name in names]
 
 
-def _told(error: Exception) -> str:
-    return " ".join(f"error: {error}".split())  # a line, whatever stands in names
+def why(error: Exception, name: Path | str) -> str:
+    """Return what is wrong with a file: foreseen errors name it, others do not."""
+    return str(error) if isinstance(error, (ValueError, OSError)) else f"{name}: {type(error).__name__} {error}"
+
+
+def _told(error: Exception, name: Path | str = "") -> str:
+    return " ".join(f"error: {why(error, name)}".split())  # a line, whatever stands in names
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -165,8 +170,8 @@ def main(argv: list[str] | None = None) -> int:
             codes.append(exit_code(verdicts))
             if arguments.out:
                 write(seen, verdicts, model, folder, arguments.prior, loud)
-        except (ValueError, OSError) as error:
-            print(_told(error), file=sys.stderr, flush=True)
+        except Exception as error:  # even a mistake of ours: a traceback exits with 1, as fakes do, and ends the others
+            print(_told(error, video), file=sys.stderr, flush=True)
             codes.append(UNREADABLE)
     return next(code for code in (UNREADABLE, SOME_FAKE, ABSTAINED, ALL_REAL) if code in codes)
 
