@@ -121,7 +121,7 @@ def test_claims_about_the_originals_cases_hold_the_numbers_of_their_tables(built
     one_each = own.assign(value=[0.05, -0.01], lo=[0.02, -0.03], hi=[0.08, -0.005])
     before = read["differences"].query("question == 'phase'").assign(value=-0.03)
     sentence = prose.say("third_phase", {"differences": pd.concat([one_each, before])})
-    assert "by +0.020 on average over 2 networks (1 shown to be higher, 1 lower)" in sentence
+    assert "our 2 networks differs from their own teachers' by +0.020 on average (1 shown to be higher, 1 lower)" in sentence
     assert sentence.endswith("by \N{MINUS SIGN}0.030.")
     nothing = one_each.assign(lo=-0.1, hi=0.1)
     assert "does not hold" in prose.say("third_phase", {"differences": pd.concat([nothing, before])})
