@@ -191,7 +191,7 @@ def test_harder_videos_are_reported_where_there_are_some(built, tmp_path):
     data = dataclasses.replace(get_profile("smoke").data, root=str(tmp_path / "none"))
     profile = profile_in(tmp_path, data=data)
     text = built_from(profile, make_run("resnet18", n_pairs=3))
-    text = text.replace("filmed in another style (test_hard)", "")  # what the packaged model's card says
+    text = text.replace("rendered in another style (test_hard)", "")  # what the packaged model's card says
     assert "test_hard" not in text and "Harder videos" not in text and "Noisy Student" in text
     assert pd.read_csv(profile.workspace.tables / "robustness.csv").empty
 
