@@ -98,6 +98,7 @@ def test_every_cell_is_measured_over_its_seeds(found, made, folder):
     assert len(found.cells()) == len(table.drop_duplicates(unlabelled.CELL)) == len(cells(REAL, seeds=[0]))
     row = table.query("arm == 'control' and labels == 20 and split == 'test2' and quality == 'c40'").squeeze()
     expected = np.mean([auc_of(folder, "control", seed, labels=20) for seed in range(3)])
+    assert row["learned"] == 10 and set(table.loc[table["labels"] == 210, "learned"]) == {200}
     assert row["value"] == pytest.approx(expected) and row["lo"] < expected < row["hi"] and row["seeds"] == 3
     assert set(table["quality"]) == set(QUALITIES) and set(table.query("quality == 'crf46'")["split"]) == {"test2"}
 
@@ -161,6 +162,26 @@ def test_a_gain_is_held_against_the_teacher_and_an_oracle_that_sees_as_many_imag
     oracle = [auc_of(folder, "oracle_images", seed) for seed in range(3)]
     row = table.loc[("student_compression", 66, "oracle_images")]
     assert row["value"] == pytest.approx(np.mean(most) - np.mean(oracle)) and row["lo"] <= row["value"] <= row["hi"]
+    mine = [auc_of(folder, "student_compression", seed, labels=20, pool=1000, frames=24) for seed in range(3)]
+    assert table.loc[("oracle_images", 210, "student_compression"), "value"] == pytest.approx(np.mean(oracle) - np.mean(mine))
+
+
+def test_renderers_are_told_apart_with_the_reals_of_their_pairs_alone(found, folder):
+    """Of eight pairs two have a fake each by `y`: its difference is that of these fakes and of these four reals."""
+    fakes = sorted(set(found.scores.query("split == 'test2_unseen' and label == 1")["video_id"]))
+    theirs = {"500_501", "505_504"}
+    other = replace(found, made_by={fake: "y" if fake in theirs else "x" for fake in fakes})
+    rows = unlabelled.renderers_table(other).set_index(["renderer", "quality"])
+    assert rows.loc[("y", "c40"), ["pairs", "fakes"]].tolist() == [2, 2]
+    assert rows.loc[("x", "c40"), ["pairs", "fakes"]].tolist() == [8, 14]
+    table = unlabelled.read_study(folder).query("labels == 20 and split == 'test2_unseen' and quality == 'c40'")
+    table = table[table["video_id"].isin(theirs | {"500", "501", "504", "505"}) & table["pool"].isin([0, 1000])]
+    means = [
+        np.mean([roc_auc_score(part["label"], part["score"]) for _, part in some.groupby("seed")])
+        for arm in PRIMARY for some in [table[(table["arm"] == arm) & table["frames"].isin([0, 24])]]
+    ]  # fmt: skip
+    assert rows.loc[("y", "c40"), "value"] == pytest.approx(means[0] - means[1])
+    assert unlabelled.renderers_table(replace(found, made_by={})).empty
 
 
 def test_alarms_are_compared_clip_by_clip(made):

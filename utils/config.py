@@ -778,6 +778,7 @@ class SplitRulesConfig:
     steps: int = 300
     eval_every: int = 50  # steps between validations, for the weights that validate best are kept
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    enough: float = 0.22  # accuracy: a loss that would explain the original's, by the protocol
 
 
 # ---- Experiments: what is varied around the comparison, one change each, with folders of their own ----------------------

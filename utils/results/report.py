@@ -184,6 +184,8 @@ def settings_facts(profile: Profile) -> dict:
     compression = profile.student_of("student_compression")
     names = ("iterations", "mu", "threshold", "calibrate", "dropout", "drop_path", "soft", "balance", "clip_level", "lambda_u")
     names += ("T", "student_init", "later_init")
+    asked = STUDIES["study"]
+    learned = {people: people - asked.validating(people) for people in (*asked.label_counts, asked.all_labels)}
     return {
         **{name: getattr(faces, name) for name in ("frame_step", "scale", "size", "detector", "max_frames", "sampling")},
         **{name: getattr(student, name) for name in names},
@@ -193,8 +195,9 @@ def settings_facts(profile: Profile) -> dict:
         "m": student.randaugment_m,
         "student_model": MODELS[profile.student_model],
         "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
-        "study": {name: getattr(STUDIES["study"], name) for name in ("labels", "pool", "all_labels")}
-        | {"mu": get_profile("study").student.mu},
+        "study": {name: getattr(asked, name) for name in ("labels", "pool", "all_labels")}
+        | {"mu": get_profile("study").student.mu, "learned": learned[asked.labels]}
+        | {"learned_others": prose.listed([str(count) for people, count in learned.items() if people != asked.labels])},
     }
 
 

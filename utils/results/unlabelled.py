@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from pathlib import Path
@@ -56,6 +56,7 @@ class Unlabelled:
     evaluation: Evaluation
     resamples: int  # of a bootstrap
     folder: Path  # of its tables, the pilots among them
+    made_by: dict[str, str] = field(default_factory=dict)  # fake -> its renderer, of those of the second test that are told
 
     def cells(self) -> list[Cell]:
         """Return the cells that were scored, seed 0 standing for all, in the order of the protocol."""
@@ -140,9 +141,20 @@ def load_unlabelled(profile: Profile) -> Unlabelled | None:
     run = [f"{name_of(Cell(*row[:5]))} s{row[5]}" for row in scores[[*CELL, "seed"]].itertuples(index=False, name=None)]
     scores = scores.assign(run=run, model=scores["network"], phase=scores["arm"], frame=0)
     measured = evaluate(scores[[*VIDEO, "frame", "score"]], profile.bootstrap, levels=(LEVEL,), wanted=("auc",), threshold=0.5)
+    study = study_of(profile)
     return Unlabelled(
-        study_of(profile), profile.student_model, scores, measured, profile.bootstrap, profile.workspace.study
-    )
+        study, profile.student_model, scores, measured, profile.bootstrap, profile.workspace.study,
+        _renderers(Path(profile.data.root) / "metadata.csv", study.tests[1]),
+    )  # fmt: skip
+
+
+def _renderers(metadata: Path, split: str) -> dict[str, str]:
+    """Return which renderer made each fake of a split, as far as the tree's metadata tells it."""
+    if not metadata.is_file() or "renderer" not in pd.read_csv(metadata, nrows=0):
+        return {}
+    clips = read_table(metadata, ("video_id", "label", "renderer", "split"), ("video_id", "renderer", "split"), FROM_GIT)
+    fakes = clips[(clips["split"] == split) & (clips["label"] == 1)]
+    return dict(zip(fakes["video_id"], fakes["renderer"], strict=True))
 
 
 def pilots_table(folder: Path) -> pd.DataFrame:
@@ -192,6 +204,7 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_pool": pool_table(found),
         "unlabelled_worth": worth_table(found),
         "unlabelled_beside": beside_table(found),
+        "unlabelled_renderers": renderers_table(found),
         "unlabelled_alarms": alarms_table(found),
         "unlabelled_alarm_gaps": alarm_gaps_table(found),
         "unlabelled_right": right_table(found.folder),
@@ -220,14 +233,18 @@ def clips_table(found: Unlabelled) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def cells_table(found: Unlabelled) -> pd.DataFrame:
-    """Return one row a cell, split and quality: its AUC over clips, the mean over seeds."""
+    """Return one row a cell, split and quality: its AUC over clips, the mean over seeds.
+
+    `learned` is how many of the people with labels are learned from; the others validate.
+    """
     rows = []
     splits = sorted(found.scores["split"].unique())
     for cell in found.cells():
         for split in splits:
             for quality in (*SEEN, *UNSEEN):
                 if keys := found.keys(cell, quality, split):
-                    about = {**_about(cell), "split": split, "quality": quality, "seeds": len(keys)}
+                    learned = cell.labels - found.study.validating(cell.labels)
+                    about = {**_about(cell), "learned": learned, "split": split, "quality": quality, "seeds": len(keys)}
                     rows.append(about | found.mean(keys))
     return pd.DataFrame(rows)
 
@@ -351,14 +368,39 @@ def pool_table(found: Unlabelled) -> pd.DataFrame:
 def beside_table(found: Unlabelled) -> pd.DataFrame:
     """Return differences that the protocol doesn't name, but that say what a gain is made of: described, without a verdict.
 
-    Control and student against the teacher that both start from, and the student with the most labels against an oracle that is
-    shown as many images a step. Columns these, labels, those, split, quality, seeds and `value`, `lo`, `hi`.
+    Control and student against the teacher that both start from, and an oracle that is shown as many images a step against the
+    students with the usual labels and with the most, and distillation against a control that is. Columns these, labels, those,
+    split, quality, seeds and `value`, `lo`, `hi`.
     """
     teacher, (student, control) = found.usual("teacher"), (found.usual(arm) for arm in PRIMARY)
-    most = replace(student, labels=max(found.study.label_counts))
-    both = ((control, teacher), (student, teacher), (most, found.usual("oracle_images")))
+    most, oracle = replace(student, labels=max(found.study.label_counts)), found.usual("oracle_images")
+    both = ((control, teacher), (student, teacher), (most, oracle), (oracle, student),
+            (found.usual("distill"), found.usual("control_images")))  # fmt: skip
     asked = [({"these": this.arm, "labels": this.labels, "those": that.arm}, this, that) for this, that in both]
     return _differences(found, asked)
+
+
+def renderers_table(found: Unlabelled) -> pd.DataFrame:
+    """Return the student minus its control on fakes of each renderer of the second test, which no labelled fake was made by.
+
+    One row a renderer and quality, over the pairs of which it made a fake: these fakes, and both reals of the pair. Columns
+    renderer, pairs, fakes, split, quality, seeds and `value`, `lo`, `hi`; no rows where it is not told who made a fake.
+    """
+    rows, split = [], found.study.tests[1]
+    cells = [found.usual(arm) for arm in PRIMARY]
+    for renderer, quality in product(sorted(set(found.made_by.values())), SEEN):
+        these, those = (found.keys(cell, quality, split) for cell in cells)
+        if not these or len(these) != len(those):
+            continue
+        clips = found.clips(these + those)
+        theirs = clips[clips["video_id"].map(found.made_by) == renderer]
+        if theirs.empty:
+            continue
+        clips = pd.concat([theirs, clips[(clips["label"] == 0) & clips["pair"].isin(theirs["pair"])]])
+        measured = evaluate(clips[[*VIDEO, "frame", "score"]], found.resamples, levels=(LEVEL,), wanted=("auc",), threshold=0.5)
+        about = {"renderer": renderer, "pairs": theirs["pair"].nunique(), "fakes": theirs["video_id"].nunique()}
+        rows.append(about | {"split": split, "quality": quality, "seeds": len(these)} | difference(measured, these, those))
+    return pd.DataFrame(rows)
 
 
 def right_table(folder: Path) -> pd.DataFrame:

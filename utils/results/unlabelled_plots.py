@@ -83,8 +83,8 @@ def _over_labels(ax: Axes, table: pd.DataFrame, study: StudyConfig) -> None:
     for arm in ("teacher", *PRIMARY[::-1], "oracle"):
         line = usual[usual["arm"] == arm]
         band(ax, line.assign(place=line["labels"].map(counts.index)), COLORS[arm], ARMS[arm].label)
-    ax.set_xticks(range(len(counts)), counts)
-    ax.set(xlabel="people with labels")
+    ax.set_xticks(range(len(counts)), [f"{count:,}\n{count - study.validating(count)}" for count in counts])
+    ax.set(xlabel="people with labels, and learned from")
 
 
 def arms(found: Unlabelled, name: str) -> Figure | None:
