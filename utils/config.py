@@ -698,10 +698,12 @@ class FakelessArm:
     settings: SelfRenderedConfig = field(default_factory=SelfRenderedConfig)
     start: str = "imagenet"  # or the arm whose weights it goes on from, under the noise of a student
     pool: bool = False  # sees the other people of train, real and fake, with what the arm it goes on from says of them
+    stage: str = "arms"  # that it is trained and scored with; "pilots" are never scored
+    subject: str = ""  # of the stage "kinds": the kind of redrawer that it has alone; of "redrawers": the one that it lacks
 
 
-def _some(label: str, kept: Sequence[str]) -> FakelessArm:
-    return FakelessArm(label, settings=SelfRenderedConfig(redrawers=tuple(kept)))
+def _some(label: str, kept: Sequence[str], stage: str, subject: str = "") -> FakelessArm:
+    return FakelessArm(label, settings=SelfRenderedConfig(redrawers=tuple(kept)), stage=stage, subject=subject)
 
 
 _KINDS = {"autoencoder": "a narrow code", "context": "code and face", "detail": "finest detail"}  # what each is drawn from
@@ -720,13 +722,13 @@ WITHOUT_FAKES: dict[str, FakelessArm] = {
     "self_rendered_66_longer": FakelessArm("self-rendered, longer", everybody=False, start="self_rendered_66"),
     "self_rendered_66_student": FakelessArm("self-rendered, student", everybody=False, start="self_rendered_66", pool=True),
     # What the redrawers are worth: one kind alone, and all but one.
-    **{f"only_{kind}": _some(f"{text} alone", [name for name, one in REDRAWERS.items() if one.kind == kind])
+    **{f"only_{kind}": _some(f"{text} alone", [name for name, one in REDRAWERS.items() if one.kind == kind], "kinds", kind)
        for kind, text in _KINDS.items()},
-    **{f"without_{left}": _some(f"without {left}", [name for name in REDRAWERS if name != left]) for left in REDRAWERS},
+    **{f"without_{left}": _some(f"without {left}", [name for name in REDRAWERS if name != left], "redrawers", left)
+       for left in REDRAWERS},
     # A pilot, on validation alone.
-    "self_rendered_fine": _some("self-rendered, fine", tuple(FINE_REDRAWERS)),
+    "self_rendered_fine": _some("self-rendered, fine", tuple(FINE_REDRAWERS), "pilots"),
 }  # fmt: skip
-FAKELESS_PILOTS = ("self_rendered_fine",)
 
 
 @dataclass(frozen=True)
@@ -737,25 +739,22 @@ class WithoutFakesConfig:
     most: tuple[str, ...] = ("labels_66", "self_rendered", "self_blended")  # the primary contrast, and its rival
     fewer_seeds: tuple[int, ...] = (0, 1, 2)  # of all others
     left_out_seeds: tuple[int, ...] = (0, 1)  # of those that lack one redrawer
-    pilot_seeds: tuple[int, ...] = (0, 1)  # of `FAKELESS_PILOTS`
+    pilot_seeds: tuple[int, ...] = (0, 1)
     as_good: float = -0.03  # of the primary contrast: the least lower end of a difference that counts as none
     steps: int = 300  # of the arms that start from ImageNet's weights
     student_steps: int = 300  # of those that go on
 
     def stages(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """Return the arms and seeds of each stage, which is trained and scored as a whole; pilots are never scored."""
-        parts: dict[str, list] = {"arms": [], "kinds": [], "redrawers": []}
-        for arm in (arm for arm in WITHOUT_FAKES if arm not in FAKELESS_PILOTS):
-            stage = "kinds" if arm.startswith("only_") else "redrawers" if arm.startswith("without_") else "arms"
-            parts[stage] += [(arm, seed) for seed in self.seeds_of(arm)]
-        parts["pilots"] = [(arm, seed) for arm in FAKELESS_PILOTS for seed in self.pilot_seeds]
+        parts: dict[str, list] = {}
+        for arm, about in WITHOUT_FAKES.items():
+            parts.setdefault(about.stage, []).extend((arm, seed) for seed in self.seeds_of(arm))
         return {stage: tuple(cells) for stage, cells in parts.items()}
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
-        """Return the seeds of an arm that is scored."""
-        if arm.startswith("without_"):
-            return self.left_out_seeds
-        return self.seeds if arm in self.most else self.fewer_seeds
+        """Return the seeds of an arm."""
+        usual = self.seeds if arm in self.most else self.fewer_seeds
+        return {"redrawers": self.left_out_seeds, "pilots": self.pilot_seeds}.get(WITHOUT_FAKES[arm].stage, usual)
 
 
 # ---- What a split keeps together: one network, validated in three ways (`learn/split_rules.py`) --------------------------

@@ -51,6 +51,7 @@ from utils.learn.training import fit, validation_faces
 from utils.paths import atomic
 
 CLEAN, VARIANT = "c23", "without_fakes"
+TOLD = ("label", "stage", "subject")  # of an arm: what changes nothing that it learns
 
 
 def fakeless_profile(steps: int | None = None, workers: int | None = None) -> Profile:
@@ -102,7 +103,7 @@ def train_arm(profile: Profile, name: str, faces: FaceSet, seed: int) -> Detecto
         noise = replace(noise, degraded_share=arm.settings.degraded_share, degrade_labelled=True)
         objective = partial(student_objective, **taught) if pool else partial(NoisedLabels, clean=CLEAN)
     objective = partial(objective, student=noise)
-    settings = {key: value for key, value in asdict(arm).items() if key != "label"}  # which is printed, no more
+    settings = {key: value for key, value in asdict(arm).items() if key not in TOLD}
     about = {"phase": name, "arm": settings, **about} | ({"student": asdict(noise)} if noise else {})
     model = create_model(profile.student_model, config, seed)
     if before is not None:

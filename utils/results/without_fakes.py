@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.config import REDRAWERS, WITHOUT_FAKES
+from utils.config import WITHOUT_FAKES, FakelessArm
 from utils.paths import FAKELESS, read_json
 from utils.results.metrics import VIDEO, Evaluation, difference, draws, estimate, evaluate
 from utils.results.prose import interval_text
@@ -21,7 +21,7 @@ TEXT = dict.fromkeys(("arm", *CLIP), str)
 RECORD = "record.json"  # of how each stage was scored, and the hashes of its tables
 TWIN_COLUMNS = ("arm", "seed", "redrawer", "quality", "auc")  # of the AUCs of validation people against twins by one redrawer
 PILOTS, PILOT_COLUMNS = "pilots.csv", ("arm", "seed", "steps", "device", "auc_c23", "auc_c40", "twins_c40")  # validation alone
-LEVEL, ONLY = "video", "only_"
+LEVEL = "video"
 CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
     ("self_rendered", "labels_66"),
     ("self_rendered", "self_blended"),
@@ -41,6 +41,11 @@ def scores_file(stage: str) -> str:
 
 def twins_file(stage: str) -> str:
     return f"{stage}_twins.csv"
+
+
+def arms_of(stage: str) -> dict[str, FakelessArm]:
+    """Return the arms of a stage by name."""
+    return {arm: about for arm, about in WITHOUT_FAKES.items() if about.stage == stage}
 
 
 def load_scores(folder: Path = FAKELESS) -> pd.DataFrame:
@@ -177,12 +182,12 @@ def twins_table(twins: pd.DataFrame) -> pd.DataFrame:
 def kinds_table(found: Evaluation) -> pd.DataFrame:
     """Return one row a kind of redrawer, split and quality: AUC of whoever had that kind alone, minus that of all kinds."""
     rows = []
-    for arm in (arm for arm in WITHOUT_FAKES if arm.startswith(ONLY)):
+    for arm, about in arms_of("kinds").items():
         for split in ("test", "test_hard"):
             for quality in ("c23", "c40"):
                 these, those = paired(found, arm, "self_rendered", split, quality)
                 if these:
-                    row = {"kind": arm.removeprefix(ONLY), "label": WITHOUT_FAKES[arm].label}
+                    row = {"kind": about.subject, "label": about.label}
                     row |= {"split": split, "quality": quality}
                     rows.append(row | {"seeds": len(these)} | difference(found, these, those))
     return pd.DataFrame(rows)
@@ -195,13 +200,14 @@ def redrawers_table(found: Evaluation, twins: pd.DataFrame) -> pd.DataFrame:
     mean AUC of validation people against its twins, by networks that did not, and that did, learn from them.
     """
     rows = []
-    for name in REDRAWERS:
+    for lacking, about in arms_of("redrawers").items():
+        name = about.subject
         for quality in ("c23", "c40"):
-            these, those = paired(found, f"without_{name}", "self_rendered", "test", quality)
+            these, those = paired(found, lacking, "self_rendered", "test", quality)
             if not these:
                 continue
             part = twins[(twins["redrawer"] == name) & (twins["quality"] == quality)]
-            known, left = (part.loc[part["arm"] == arm, "auc"].mean() for arm in ("self_rendered", f"without_{name}"))
+            known, left = (part.loc[part["arm"] == arm, "auc"].mean() for arm in ("self_rendered", lacking))
             change = {f"without{end}": value for end, value in zip(("", "_lo", "_hi"), difference(found, these, those).values(),
                                                                  strict=True)}  # fmt: skip
             rows.append({"redrawer": name, "quality": quality, "known": known, "left_out": left} | change)

@@ -17,12 +17,12 @@ from utils.results.style import (
     outside_legend,
     quality_panels,
 )
-from utils.results.without_fakes import ONLY
+from utils.results.without_fakes import arms_of
 
 STARTS = ("labels_200", "labels_66", "labels_66_c40", "self_rendered", "self_rendered_66", "self_blended", "self_blended_66")
 GOES_ON = ("labels_66", "labels_66_longer", "labels_66_student",
            "self_rendered_66", "self_rendered_66_longer", "self_rendered_66_student")  # fmt: skip
-KINDS = ("self_rendered", *(arm for arm in WITHOUT_FAKES if arm.startswith(ONLY)))
+KINDS = ("self_rendered", *arms_of("kinds"))
 
 
 def color_of(arm: str) -> str:

@@ -1,6 +1,6 @@
 """Run the numbered notebooks in order.
 
-    python -m utils.run.notebooks --profile synthff [--only 06 07] [-p name value] [--out DIR]
+    python -m utils.run.notebooks --profile synthff [--only 06 07] [-p name value] [--out DIR [--solutions]]
 
 Papermill executes them, but everything that it would only warn about fails here before anything runs: unknown
 parameters, a missing or second `parameters` cell, unknown profiles, missing data. A notebook that a partial tree gives too
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import re
 import shutil
 import sys
 import time
@@ -141,12 +142,29 @@ def tidy(notebook: Path) -> None:
     nbformat.write(content, notebook)
 
 
-def run_notebook(notebook: Path, output: Path, parameters: dict, failed: Path) -> None:
-    """Execute one notebook in its own folder; write `output` only on success, else keep what ran in `failed`."""
+def with_solutions(notebook: Path) -> nbformat.NotebookNode:
+    """Return a notebook in which the solutions of its exercises are cells, each block of code behind the text it stands in."""
+    content = nbformat.read(notebook, as_version=4)
+    cells = []
+    for cell in content.cells:
+        cells.append(cell)
+        if cell.cell_type == "markdown":
+            folded = "".join(re.findall(r"<details>.*?</details>", cell.source, flags=re.S))
+            blocks = re.findall(r"^```python\n(.*?)^```", folded, flags=re.S | re.M)
+            cells += [nbformat.v4.new_code_cell(block.rstrip("\n")) for block in blocks]
+    content.cells = cells
+    return content
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict, failed: Path, solutions: bool = False) -> None:
+    """Execute one notebook in its own folder; write `output` only on success, else keep what ran in `failed`.
+
+    With `solutions` those of its exercises are executed, too.
+    """
     with atomic(output) as temporary:
         try:
             papermill.execute_notebook(
-                str(notebook),
+                with_solutions(notebook) if solutions else str(notebook),
                 str(temporary),
                 parameters,
                 kernel_name="python3",
@@ -162,7 +180,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict, failed: Path) -
         tidy(temporary)
 
 
-def run_all(steps: list[tuple[Path, dict]], profile: Profile, folder: Path, failed: Path) -> int:
+def run_all(steps: list[tuple[Path, dict]], profile: Profile, folder: Path, failed: Path, solutions: bool = False) -> int:
     """Run the steps in order, print the minutes each took and stop at the first that fails; return the exit code."""
     code = 0
     for notebook, parameters in steps:
@@ -173,7 +191,7 @@ def run_all(steps: list[tuple[Path, dict]], profile: Profile, folder: Path, fail
         print(f"{notebook.stem} ...", flush=True)
         start = time.monotonic()
         try:
-            run_notebook(notebook, folder / notebook.name, parameters, failed)
+            run_notebook(notebook, folder / notebook.name, parameters, failed, solutions)
         except PapermillExecutionError as error:
             cause = f"cell {error.cell_index}, {error.ename}: {error.evalue}".splitlines()[0]
         except (DeadKernelError, CellTimeoutError) as error:
@@ -196,8 +214,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run (default: all)")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks (default: the profile's own)")
+    parser.add_argument("--solutions", action="store_true", help="execute the solutions of the exercises, too (needs --out)")
     args = parser.parse_args(argv)
     try:
+        if args.solutions and not args.out:
+            raise ValueError("solutions are no part of the committed notebooks: add --out DIR")
         profile = get_profile(args.profile)
         notebooks = find_notebooks(NOTEBOOKS, args.only)
         steps = plan(notebooks, profile.name, dict(args.parameter))
@@ -210,7 +231,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     quiet = {"TQDM_DISABLE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     os.environ.update(quiet, NOTEBOOKS_IN_BATCH="1")  # equal outputs
-    return run_all(steps, profile, folder, profile.workspace.root / "build" / "failed")
+    return run_all(steps, profile, folder, profile.workspace.root / "build" / "failed", args.solutions)
 
 
 if __name__ == "__main__":

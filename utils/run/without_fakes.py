@@ -27,7 +27,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from utils.config import FAKELESS_PILOTS, REDRAWERS, WITHOUT_FAKES, Profile, WithoutFakesConfig
+from utils.config import REDRAWERS, WITHOUT_FAKES, Profile, WithoutFakesConfig
 from utils.faces.ffpp import HELD_OUT
 from utils.learn.dataset import load_faces
 from utils.learn.scores import read_scores, write_scores
@@ -89,10 +89,9 @@ def run_arm(profile_name: str, task: tuple) -> list[str]:
 
 def judging(arm: str) -> list[str]:
     """Return the redrawers whose twins an arm is judged by: all of them, the one that it was not given, or a pilot's own."""
-    given = WITHOUT_FAKES[arm].settings.redrawers
-    if arm in FAKELESS_PILOTS:
-        return list(given)
-    return list(REDRAWERS) if arm == PHASE else [name for name in REDRAWERS if arm == f"without_{name}" and name not in given]
+    about = WITHOUT_FAKES[arm]
+    judges = {"redrawers": [about.subject], "pilots": list(about.settings.redrawers)}
+    return list(REDRAWERS) if arm == PHASE else judges.get(about.stage, [])
 
 
 def aucs_of(scored: pd.DataFrame) -> dict[str, float]:
