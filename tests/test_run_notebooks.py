@@ -54,6 +54,22 @@ def test_two_runs_are_equal_byte_for_byte_and_obey_parameters(folder, tmp_path, 
 
 
 @pytest.mark.slow
+def test_solutions_are_executed_where_they_are_asked_for(folder, tmp_path, capsys):
+    path = write_notebook(folder / "01_first.ipynb", "x = 2")
+    book = nbformat.read(path, as_version=4)
+    folded = "<details><summary>Solution</summary>\n\n```python\nprint(%s)\n```\n\nSo it is.\n</details>"
+    text = "**1.** Twice?\n\n" + folded % "2 * x" + "\n\n**2.** More?\n\n" + folded % "x**3"
+    book.cells += [v4.new_markdown_cell(text), v4.new_markdown_cell("```python\nprint('no solution')\n```")]
+    nbformat.write(book, path)
+    for name, more in (("with", ["--solutions"]), ("without", [])):
+        assert notebooks.main(["--profile", "smoke", "--out", str(tmp_path / name), *more]) == 0
+    assert text_of(tmp_path / "with/01_first.ipynb") == "4\n8\n" and text_of(tmp_path / "without/01_first.ipynb") == ""
+    before = path.read_bytes()
+    assert notebooks.main(["--profile", "synthff", "--out", str(folder), "--solutions"]) == 2
+    assert "add --out DIR" in capsys.readouterr().err and path.read_bytes() == before
+
+
+@pytest.mark.slow
 def test_a_failed_notebook_leaves_the_old_one_and_is_kept(folder, tmp_path, capsys):
     source = write_notebook(folder / "01_first.ipynb", "raise ValueError('no such thing')")
     write_notebook(folder / "02_second.ipynb", "1")

@@ -15,7 +15,7 @@ from partial_trees import ffpp_tree, large_tree, spoil
 from utils.config import METHODS, Profile, get_profile
 from utils.faces import ffpp, splits
 from utils.faces.video import probe
-from utils.paths import FFPP_SPLITS, ROOT, Workspace
+from utils.paths import FFPP_SPLITS, NOTEBOOKS, ROOT, Workspace
 from utils.run import notebooks
 
 
@@ -243,7 +243,7 @@ def test_a_few_videos_go_as_far_as_they_can(tmp_path):
 @pytest.mark.slow
 def test_hundreds_of_videos_of_two_methods_go_through_all_notebooks(tmp_path, tmp_path_factory):
     (root, spoiled), before = spoiled_tree(tmp_path_factory, "some", train=24), tracked_changes()
-    done = run(root, tmp_path, FFPP_PAIRS="0", FFPP_METHODS="Deepfakes,NeuralTextures")
+    done = run(root, tmp_path, "--solutions", FFPP_PAIRS="0", FFPP_METHODS="Deepfakes,NeuralTextures")
     assert done.returncode == notebooks.PARTIAL, done.stdout + done.stderr
     space = Workspace(tmp_path / "ffpp-smoke")
     executed = sorted(space.notebooks.glob("*.ipynb"))
@@ -251,6 +251,9 @@ def test_hundreds_of_videos_of_two_methods_go_through_all_notebooks(tmp_path, tm
     for notebook in executed:
         cells = nbformat.read(notebook, as_version=4).cells
         assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
+        committed = nbformat.read(NOTEBOOKS / notebook.name, as_version=4).cells
+        exercises = sum(cell.source.count("```python") for cell in committed if "Solution" in cell.source)
+        assert len(cells) == len(committed) + exercises + 1  # and a cell of parameters
         assert f"{notebook.stem}: " in done.stdout  # minutes of each
     assert list(space.runs.rglob("scores.csv.gz")) and list(space.figures.glob("*.svg"))
     assert tracked_changes() == before  # the committed results stay untouched

@@ -214,17 +214,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="NN", help="numbers of the notebooks to run (default: all)")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks (default: the profile's own)")
-    parser.add_argument("--solutions", action="store_true", help="execute the solutions of the exercises, too (needs --out)")
+    parser.add_argument("--solutions", action="store_true", help="execute the solutions of the exercises, too")
     args = parser.parse_args(argv)
     try:
-        if args.solutions and not args.out:
-            raise ValueError("solutions are no part of the committed notebooks: add --out DIR")
         profile = get_profile(args.profile)
         notebooks = find_notebooks(NOTEBOOKS, args.only)
         steps = plan(notebooks, profile.name, dict(args.parameter))
         folder = args.out or profile.workspace.notebooks
         if folder.resolve() == NOTEBOOKS.resolve() and any(parameters for _, parameters in steps):
             raise ValueError("other parameters than the defaults would spoil the committed notebooks: add --out DIR")
+        if folder.resolve() == NOTEBOOKS.resolve() and args.solutions:
+            raise ValueError("the committed notebooks leave the solutions to the reader: add --out DIR")
         require_inputs(profile, notebooks)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -53,10 +53,15 @@ def measured(profile: Profile, seconds: float, environment: Path = Path(sys.pref
     return pd.DataFrame([{**machine, "cores": os.cpu_count(), "minutes": seconds / 60, "set_up": set_up / 60, **sizes}])
 
 
-def reproduce(profile: str, strict: bool = False, seeds: tuple[int, ...] = (), record: bool = False) -> int:
-    """Run the steps in order and return the exit code; `strict` fails for a repeated result outside of what seeds give."""
+def reproduce(
+    profile: str, strict: bool = False, seeds: tuple[int, ...] = (), record: bool = False, solutions: bool = False
+) -> int:
+    """Run the steps in order and return the exit code; `strict` fails for a repeated result outside of what seeds give.
+
+    With `solutions` those of the notebooks' exercises are executed, too.
+    """
     began, codes = time.monotonic(), []
-    book = ("utils.run.notebooks", "--profile", profile, "--only")
+    book = ("utils.run.notebooks", "--profile", profile, *(["--solutions"] if solutions else []), "--only")
     later = [path.name[:2] for path in notebooks.find_notebooks() if path.name[:2] not in FIRST]
     codes.append(step(*book, *FIRST))
     if codes[-1] in (0, notebooks.PARTIAL) and not notebooks.too_little(get_profile(profile), "03"):
@@ -83,8 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--strict", action="store_true", help="fail where a result lies outside of what seeds give")
     parser.add_argument("--record", action="store_true", help="add comparison, minutes and disk to data/results/")
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of the profile")
+    parser.add_argument("--solutions", action="store_true", help="execute the solutions of the exercises, too")
     arguments = parser.parse_args(argv)
-    return reproduce(arguments.profile, arguments.strict, tuple(arguments.seeds), arguments.record)
+    return reproduce(
+        arguments.profile, arguments.strict, tuple(arguments.seeds), arguments.record, arguments.solutions
+    )
 
 
 if __name__ == "__main__":
