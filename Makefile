@@ -30,8 +30,8 @@ replace-results: $(VENV)/.ready ## put what `make reproduce` gave in the place o
 synthff: $(VENV)/.ready-synthff ## build the SynthFF videos anew (about an hour, resumes; the built set is committed)
 	$(RUN) -m utils.synthff
 
-pool: $(VENV)/.ready-synthff ## build the people without labels of SynthFF's second release (hours, resumes; not committed)
-	$(RUN) -m utils.synthff --release 2 --pool
+pool: $(VENV)/.ready-synthff ## build the people without labels of SynthFF's second release; PEOPLE=134: the first ones (hours, resumes; not committed)
+	$(RUN) -m utils.synthff --release 2 --pool $(if $(PEOPLE),--first $(PEOPLE))
 
 grid: GRID_PROFILE = $(if $(filter command line,$(origin PROFILE)),$(PROFILE),synthff)
 grid: $(VENV)/.ready ## the comparison over seeds, the 18 cases, label counts and ablations, below data/work/ (hours, resumes)

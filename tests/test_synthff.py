@@ -20,6 +20,7 @@ from utils.config import RELEASES, RENDERERS, DataConfig, PlatformConfig, Render
 from utils.faces.ffpp import load_splits, mask_path, video_path
 from utils.faces.video import read_frames
 from utils.paths import SYNTHFF
+from utils.protocol import STUDIES
 from utils.synthff import encode, motion, neural_textures
 from utils.synthff.neural_textures import FIRST
 from utils.synthff.person import SKIN, TEETH
@@ -162,6 +163,12 @@ def test_people_of_the_pool_are_others_and_the_card_says_how_near_they_come(synt
     people, build, config = synthff["people"], synthff["build"], replace(RELEASES[2], look_alike=0.25)
     pooled, splits = build.prepare_pool(config)
     assert len(pooled) == 2 * config.pool == 2 * len(splits["pool"]) >= 1000
+    first = build.first_of_pool(config, STUDIES["study"].student_pool)  # what the study's stage `students` needs
+    assert first == [target.video_id for target in pooled][: len(first)] and len(first) == len(set(first)) == 134
+    assert {len(set(pair) & set(first)) for pair in splits["pool"]} == {0, 2}
+    for wrong in (0, 133, 2 * config.pool + 2):
+        with pytest.raises(ValueError, match=f"{wrong} people of a pool of 1008: whole pairs"):
+            build.first_of_pool(config, wrong)
     kept = json.loads((SYNTHFF[2] / "people.json").read_text())
     assert not {target.seed for target in pooled} & set(range(people.candidate_seed(config, 0), max(kept["seeds"]) + 1))
     monkeypatch.setattr(people, "_embeddings", line)

@@ -22,7 +22,7 @@ from utils.config import (
     get_profile,
 )
 from utils.protocol import AIM, PRIMARY, STUDIES
-from utils.results.prose import Estimate, Tables, claim, filled, listed, minus, read_tables, signed
+from utils.results.prose import Estimate, Tables, claim, filled, in_words, listed, minus, read_tables, signed
 from utils.results.quality_curve import kind_of
 from utils.results.style import LABELS, MODELS
 
@@ -336,14 +336,15 @@ def unlabelled_verdict(tables):
 
 
 @claim(
-    """The student sees {times} times as many images a step; against a control that sees as many it leads by {images:+} (p =
+    """The student sees {many} times as many images a step; against a control that sees as many it leads by {images:+} (p =
     {p:.3f} after Holm's correction). And it is given what another pool may lack: a clean view of each clip, and the knowledge
     that half of them are fake.""",
     holds=lambda n: n.images.lo > 0 and n.p < SHOWN and n.times > 1,
 )
 def unlabelled_terms(tables):
     images, p = _named(tables, PRIMARY[0], "control_images")
-    return {"images": images, "p": p, "times": 1 + get_profile("study").student.mu}
+    times = 1 + get_profile("study").student.mu
+    return {"images": images, "p": p, "times": times, "many": in_words(times)}
 
 
 @claim(
@@ -352,7 +353,7 @@ def unlabelled_terms(tables):
     {new:+}. At c23 the student leads its control by {c23:+} and stands where its teacher does ({teacher:+}); that the control
     lost anything to the teacher there is not shown ({lost:+}).""",
     holds=lambda n: n.unseen.holds_zero and n.new.holds_zero and n.c23.lo > 0 and n.teacher.holds_zero and n.lost.holds_zero
-    and n.known == n.count - 1,
+    and n.alone == 1,
 )
 def unlabelled_elsewhere(tables):
     where = {"unseen": _gain(split="test2_unseen"), "c23": _gain(quality="c23")}
@@ -363,7 +364,8 @@ def unlabelled_elsewhere(tables):
         "teacher": _beside(tables, PRIMARY[0], "teacher", quality="c23"),
         "lost": _beside(tables, PRIMARY[1], "teacher", quality="c23"),
         "new": _estimate(tables["unlabelled_renderers"], renderer=min(new), quality="c40"),
-        "count": len(dealt["test2_unseen"]), "known": len(dealt["test2_unseen"]) - len(new),
+        "count": in_words(len(dealt["test2_unseen"])), "alone": len(new),
+        "known": in_words(len(dealt["test2_unseen"]) - len(new)).capitalize(),
     }  # fmt: skip
 
 
@@ -823,8 +825,8 @@ def fakeless_kinds(tables):
 @claim(
     """A network that has seen no fake can teach a student, if it knows that half of the unlabelled clips are fake. With those
     of 134 other people it goes from {before} to {student} at c40, {gain:+} against going on for as long without them and with
-    fewer images a step ({seeds} seeds). The labels of the same 66 people stay ahead of it, by {labels:+} after as many steps
-    and by {both:+} where they, too, teach a student on these videos, whose own gain is not shown ({given:+}).""",
+    fewer images a step ({seeds} seeds). It stays behind the labels of the same 66 people: by {labels:+} after as many steps,
+    and by {both:+} where they, too, teach a student on these videos (what that one gains is not shown, {given:+}).""",
     holds=lambda n: n.gain.lo > 0 and max(n.labels.hi, n.both.hi) < 0 and n.given.holds_zero,
 )
 def fakeless_student(tables):

@@ -35,6 +35,12 @@ def listed(parts: list[str]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
+def in_words(count: int) -> str:
+    """Return a small number as a word, and a larger one as it is."""
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    return words[count] if 0 <= count < len(words) else f"{count:,}"
+
+
 class Estimate(NamedTuple):
     """A value with its 95 % interval; prints as 0.905 [0.867, 0.941], with "+" in the format as a difference, with "%" in %."""
 

@@ -200,6 +200,16 @@ def build_pool(root: Path, config: SynthFFConfig, jobs: int = 2, only: list[str]
         write_card(root, config)
 
 
+def first_of_pool(config: SynthFFConfig, people: int) -> list[str]:
+    """Return the video ids of the first people of a release's pool, in whole pairs.
+
+    Raises ValueError for a release without a pool, an odd number, or more people than there are.
+    """
+    if not 0 < people <= 2 * config.pool or people % 2:
+        raise ValueError(f"{people} people of a pool of {2 * config.pool}: whole pairs are needed, no more than there are")
+    return sorted(target.video_id for target in prepare_pool(config)[0])[:people]
+
+
 def _make(
     root: Path, config: SynthFFConfig, targets: list[Target], splits: dict, jobs: int, only: list[str] | None
 ) -> pd.DataFrame:
