@@ -96,6 +96,30 @@ def test_half_a_file_is_damaged(people, tmp_path, times, sound, noted):
     assert times == VARIABLE or seen.promised in (79, 80)
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".m2ts"])
+def test_a_transport_stream_without_header_or_index_tells_what_it_lacks(tmp_path, suffix):
+    """Times that leap behind an incomplete packet count as pictures; an end within a packet is told, for nothing counts it."""
+    path = encode(tmp_path / f"whole{suffix}", ramps(80, 96, 96))
+    data, length = path.read_bytes(), 188 if suffix == ".ts" else 192
+    seen = watch(path, CONFIG)
+    assert (seen.promised, seen.packets, seen.stopped) == (80, 80, "") and len(data) % length == 0
+    path.write_bytes(data[: len(data) // 2 // length * length + 50])
+    seen = watch(path, CONFIG)
+    assert seen.packets < 60 and "breaks off within a packet" in seen.stopped
+    first, last = (round(share * len(data)) // length * length for share in (0.4, 0.7))
+    path.write_bytes(data[:first] + data[last:])
+    seen = watch(path, CONFIG)
+    assert seen.packets < 60 and seen.promised in (80, 81) and not seen.stopped
+
+
+def test_leaps_of_a_whole_video_are_no_damage(tmp_path):
+    """Its pictures may stand still: times leap, and no packet is incomplete."""
+    times = [*range(0, 800, 40), *range(2000, 2800, 40)]
+    path = encode_at(tmp_path / "still.ts", ramps(40, 96, 96), times)
+    seen = watch(path, CONFIG)
+    assert seen.packets == 40 >= seen.promised and not _damage(seen) and not seen.stopped
+
+
 def test_pictures_have_the_times_at_which_they_are_shown(tmp_path):
     for suffix in (".mp4", ".mkv", ".ts"):
         path = encode_at(tmp_path / f"variable{suffix}", ramps(80, 32, 32), [time + 500 for time in VARIABLE])

@@ -261,6 +261,7 @@ class Packets(NamedTuple):
     quick: bool  # whether pictures may be left out
     hidden: int = 0  # further ones, which an edit list leaves out
     end: int | None = None  # time until which the last one is shown, where times are known
+    damaged: int = 0  # of them, those that the container calls incomplete
 
     @property
     def shown(self) -> list[int]:
@@ -275,11 +276,12 @@ def scan(path: Path | str) -> Packets:
     """
     with open_video(path) as (container, stream):
         codec, extra = stream.codec_context.name, stream.codec_context.extradata or b""
-        found, hidden, end = [], 0, None
+        found, hidden, end, damaged = [], 0, None, 0
         for packet in container.demux(stream):
             hidden += bool(packet.size and packet.is_discard)
             if packet.size and not packet.is_discard:
                 found.append((packet.pts, packet.is_keyframe and _is_refresh(bytes(packet), codec, extra)))
+                damaged += bool(packet.is_corrupt)
                 if packet.pts is not None:
                     end = max(packet.pts + (packet.duration or 0), packet.pts if end is None else end)
             if packet.size and (packet.is_discard or packet.is_corrupt):
@@ -287,7 +289,8 @@ def scan(path: Path | str) -> Packets:
     if not found:
         raise ValueError(f"{path} has no frames: download or build it again")
     stamps, refresh = map(list, zip(*found, strict=True))
-    return Packets(stamps, refresh, codec in QUICK and None not in stamps and len(set(stamps)) == len(stamps), hidden, end)
+    quick = codec in QUICK and None not in stamps and len(set(stamps)) == len(stamps)
+    return Packets(stamps, refresh, quick, hidden, end, damaged)
 
 
 def _is_refresh(data: bytes, codec: str, extra: bytes) -> bool:

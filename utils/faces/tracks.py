@@ -24,6 +24,7 @@ from utils.faces.detect import FaceFinder, iou
 
 SMALL = 64  # px, side of the pictures that cuts are looked for in
 MOST_FACES = 6000  # of one video: it is watched no further
+TS_PACKETS = {188: 0, 192: 4, 204: 0}  # bytes of each -> where it begins: as such, behind a time, with a code behind it
 
 
 @dataclass
@@ -105,6 +106,8 @@ def watch(path: Path | str, config: FacesConfig, most: int | None = None, thread
         if not seen.sampled:
             raise
         seen.stopped = str(error)
+    if not seen.stopped and _breaks_off(path):
+        seen.stopped = f"{path}: it breaks off within a packet, and nobody knows how much is lacking"
     if not seen.sampled:
         raise ValueError(f"{path} has no frames that decode: download or build it again")
     seen.tracks = crowd.tracks
@@ -115,6 +118,7 @@ def _about(path: Path | str, packets: Packets, asked: int) -> Watched:
     with open_video(path) as (container, stream):
         fps, held = float(stream.average_rate or stream.guessed_rate or 25), len(packets.stamps)
         promised = max(0, stream.frames - packets.hidden) if stream.frames else _by_duration(container, stream, packets, fps)
+        promised = max(promised, held + _lost(packets) if packets.damaged else 0)
         start = min((stamp for stamp in packets.stamps if stamp is not None), default=None)
         return Watched(Path(path), fps, promised, held, asked, start, float(stream.time_base))
 
@@ -145,6 +149,26 @@ def _by_duration(container, stream, packets: Packets, fps: float) -> int:
         return held
     rate = fps if abs(usual * fps - 1) < 0.05 else held / (tick * (stamps[-1] - stamps[0]) + usual)
     return max(held, round((whole - tick * stamps[0]) * rate))
+
+
+def _lost(packets: Packets) -> int:
+    """Return how many pictures lack where the times of a damaged file leap, if its pictures follow each other evenly."""
+    gaps = np.diff(sorted({stamp for stamp in packets.stamps if stamp is not None}))
+    if not len(gaps):
+        return 0
+    usual = float(np.median(gaps))
+    even = np.abs(gaps - usual) < 0.1 * usual
+    return int(np.round(gaps[~even] / usual - 1).clip(0).sum()) if even.mean() > 0.8 else 0
+
+
+def _breaks_off(path: Path | str) -> bool:
+    """Tell whether an MPEG transport stream ends within one of its packets, which all have one length (ISO/IEC 13818-1)."""
+    with open(path, "rb") as file:
+        head, size = file.read(3 * max(TS_PACKETS)), file.seek(0, 2)
+    for length, first in TS_PACKETS.items():
+        if head[first : first + 2 * length + 1 : length] == b"GGG":  # the byte by which each begins
+            return size % length != 0
+    return False
 
 
 def _own_duration(stream) -> float:

@@ -85,6 +85,8 @@ def lines(seen: Watched, verdicts: Sequence[Verdict]) -> list[str]:
     told = [_line(one, seen) for one in verdicts] or [f"no face found in {len(seen.sampled)} sampled pictures"]
     if seen.corrupt:
         told.append(f"{len(seen.corrupt)} of {seen.asked} sampled pictures are damaged and were passed over")
+    if not seen.stopped and (lost := seen.asked - len(seen.sampled) - len(seen.corrupt)):
+        told.append(f"{lost} of {seen.asked} sampled pictures could not be decoded")
     if seen.promised > seen.packets:
         told.append(f"the file promises {seen.promised} pictures and holds {seen.packets}")
     if seen.stopped:
