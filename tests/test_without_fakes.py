@@ -149,6 +149,17 @@ def test_a_step_of_a_student_of_twins_has_twins_pool_and_goes_on_from_its_state(
     assert np.array_equal(after.x.crops.drawn, again.x.crops.drawn)
 
 
+def test_twins_of_other_redrawers_than_before_are_judged_anew(profile, faces, monkeypatch):
+    arm, kept = "without_code_fine", []
+    ours.train_arm(profile, arm, faces, 0)
+    first = ours.score_twins(profile, arm, faces, 0, ["code_fine"])
+    monkeypatch.setattr(ours, "predict_faces", lambda model, part, *rest: kept.append(1) or np.zeros(len(part)))
+    again = ours.score_twins(profile, arm, faces, 0, ["code_fine"])
+    assert again["auc"].tolist() == pytest.approx(first["auc"].tolist(), abs=1e-5) and not kept
+    monkeypatch.setattr(ours, "judges_of", lambda *rest: {"code_fine": "another"})
+    assert set(ours.score_twins(profile, arm, faces, 0, ["code_fine"])["auc"]) == {0.5} and kept
+
+
 def test_labels_beside_twins_go_through_as_much_compression(profile, faces, monkeypatch):
     given = {}
     monkeypatch.setattr(ours, "fit", lambda model, train, *rest, **options: given.update(train=train, **options) or model)

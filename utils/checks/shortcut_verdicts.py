@@ -181,8 +181,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="default: beside the study's scores")
     parser.add_argument("--jobs", type=int, default=-1, help="processes, default: one a core")
     arguments = parser.parse_args(argv)
-    profile = get_profile(arguments.profile)
     try:
+        profile = get_profile(arguments.profile)
         table = search_study(profile, arguments.jobs)
         with atomic(arguments.out or profile.workspace.study / SHORTCUTS) as temporary:
             table.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")

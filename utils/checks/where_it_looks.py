@@ -28,6 +28,7 @@ from utils.learn.dataset import FaceSet, load_faces, spread
 from utils.learn.inference import looks
 from utils.learn.models import Detector, create_model
 from utils.learn.packaged import Packaged, load_packaged, packaged_folder
+from utils.learn.scores import over_clip
 from utils.learn.verdicts import opinion
 from utils.paths import WHERE_IT_LOOKS, atomic
 from utils.results.footage import attention, last_maps
@@ -114,7 +115,9 @@ def look(
     """
     found, images, most = opinion(crops, sides, model), torch.from_numpy(crops).permute(0, 3, 1, 2), most_inside(cells, masks)
     rows = [{"network": TRAINED, "draw": 0, "score": found.score, "probability": found.probability}]
-    rows += [{"network": RANDOM, "draw": draw, "score": looks(other, images)[0].mean()} for draw, other in enumerate(others)]
+    clip = np.zeros(len(crops), dtype=int)
+    rows += [{"network": RANDOM, "draw": draw, "score": over_clip(looks(other, images)[0], clip)[0]}
+             for draw, other in enumerate(others)]  # fmt: skip
     for row, network in zip(rows, [model.model, *others], strict=True):
         shares = inside(attention(network, crops), masks)
         warm = np.isfinite(shares)

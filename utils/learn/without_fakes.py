@@ -48,9 +48,10 @@ from utils.learn.self_rendered import (
     with_twins,
 )
 from utils.learn.training import fit, validation_faces
-from utils.paths import atomic
+from utils.paths import atomic, read_json, write_json
 
 CLEAN, VARIANT = "c23", "without_fakes"
+JUDGES = "judges.json"  # of a run folder: which redrawers its TWINS are by
 TOLD = ("label", "stage", "subject")  # of an arm: what changes nothing that it learns
 
 
@@ -141,12 +142,21 @@ def score_arm(profile: Profile, name: str, faces: FaceSet, seed: int, splits: Se
     return save_predictions(profile, run_of(profile, name, seed), faces, tuple(splits), file)
 
 
+def judges_of(profile: Profile, faces: FaceSet, seed: int, names: Sequence[str]) -> dict[str, str]:
+    """Return a hash of each redrawer that a network is judged by: of those trained on everybody in train."""
+    return {name: redrawers_digest(redrawers_of(profile, faces, True, seed, (name,)).redrawers) for name in names}
+
+
 def score_twins(profile: Profile, name: str, faces: FaceSet, seed: int, names: Sequence[str]) -> pd.DataFrame:
     """Return the AUC over clips of validation people against their twins by each of some redrawers alone, by quality.
 
-    Columns arm, seed, redrawer, quality, auc; kept in the run folder. The redrawers are those trained on everybody in train.
+    Columns arm, seed, redrawer, quality, auc; kept in the run folder beside the redrawers' hashes (JUDGES), and read from there
+    where these are the same. The redrawers are those trained on everybody in train.
     """
     path, settings = profile.workspace.runs / run_of(profile, name, seed) / TWINS, WITHOUT_FAKES[name].settings
+    judges = judges_of(profile, faces, seed, names)
+    if path.is_file() and (path.parent / JUDGES).is_file() and read_json(path.parent / JUDGES) == judges:
+        return pd.read_csv(path)
     model = checkpoints.load_model(path.parent).to(pick_device())
     real, rows = originals(faces.select(every=profile.train.val_every), "val", CLEAN), []
     for redrawer in names:
@@ -161,4 +171,5 @@ def score_twins(profile: Profile, name: str, faces: FaceSet, seed: int, names: S
     table = pd.DataFrame(rows)
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.5f", lineterminator="\n")
+    write_json(path.parent / JUDGES, judges)
     return table

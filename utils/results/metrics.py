@@ -258,15 +258,17 @@ def evaluate(
     levels: Sequence[str] = LEVELS,
     wanted: Sequence[str] = METRICS,
     threshold: float | None = None,
+    pair_of: dict[str, str] | None = None,
 ) -> Evaluation:
     """Measure every run at frame and video level (or one of them) with 95 % intervals over identity pairs.
 
-    `wanted` are the metrics, all of them unless less is asked for.
+    `wanted` are the metrics, all of them unless less is asked for. `pair_of` maps each video to what is resampled as a whole;
+    without it that is the pair of identities which its name tells.
 
     The threshold of each run, quality and level is chosen on validation and held fixed in the resamples, unless one
     `threshold` is given for all. Raises ValueError for a part that has no validation scores and needs them, or lacks a class.
     """
-    pair_of = identity_pairs(predictions["video_id"].unique().tolist())
+    pair_of = pair_of or identity_pairs(predictions["video_id"].unique().tolist())
     rows, values, pairs = [], {}, {}
     for level in levels:
         scored = at_level(predictions, level)

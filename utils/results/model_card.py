@@ -24,7 +24,8 @@ def opinions(model: Packaged, faces: FaceSet) -> pd.DataFrame:
         items = part.index.to_numpy()
         crops = faces.images(items).permute(0, 2, 3, 1).numpy()
         found = opinion(crops, sides(FaceSet(part, faces.pixels)), model)
-        about = dict(zip(CLIP, key, strict=True)) | part.iloc[0][["label", "target"]].to_dict() | {"verdict": found.verdict}
+        about = dict(zip(CLIP, key, strict=True)) | part.iloc[0][["label", "target", "pair"]].to_dict()
+        about["verdict"] = found.verdict
         numbers = {name: getattr(found, name) for name in ("score", "probability", "low", "high", "crf", "distance")}
         rows.append(about | numbers | {"reasons": "; ".join(found.reasons)})
     return pd.DataFrame(rows)
@@ -36,7 +37,9 @@ def measured(said: pd.DataFrame, resamples: int = 2000) -> list[dict]:
     `answered` are clips with a verdict, `accused` real ones called fake, `passed` fakes called real.
     """
     about = {"run": "packaged", "model": "", "phase": "", "seed": 0, "frame": 0}
-    table = evaluate(said.assign(**about), resamples, levels=("video",), wanted=("auc",), threshold=0.5).table
+    people = dict(zip(said["video_id"], said["pair"], strict=True))  # a person's own videos are one unit
+    usual = {"levels": ("video",), "wanted": ("auc",), "threshold": 0.5}
+    table = evaluate(said.assign(**about), resamples, pair_of=people, **usual).table
     rows = []
     for row in table.sort_values(["split", "quality"]).itertuples():
         part = said[(said["split"] == row.split) & (said["quality"] == row.quality)]
@@ -57,12 +60,15 @@ def write_card(model: Packaged, folder: Path) -> Path:
     best, worst, least, most = (f"{value:.0f}" for value in (*valid["crf"], *valid["side"]))
     rows, run = "\n".join(map(_row, card["measured"])), card["run"]
     commit = f"commit `{run['git_commit'][:12]}`" + " with changes that were not committed" * run["git_commit"].endswith("+")
+    start = "nothing" if run.get("weights") == "none" else "ImageNet weights"
+    hashes = ", ".join(f"`{name}` `{value}`" for name, value in sorted(card["sha256"].items()))
     text = f"""# Model card: {card["name"]}
 
 After Mitchell et al., *Model Cards for Model Reporting* (2019). Every number is computed; machines read [`{CARD}`]({CARD}).
 
 **Model.** {card["label"]}, images of {card["px"]} px, two classes. Run `{run["hash"]}` of {commit},
-{run["steps"]} steps in {run["precision"]} from ImageNet weights. Licence: {card["licence"]}.
+{run["steps"]} steps in {run["precision"]} from {start}. Licence: {card["licence"]}. SHA-256 of its files:
+{hashes}.
 
 **Trained on** {card["trained_on"]}.
 
@@ -81,8 +87,8 @@ fake; `--prior` gives them another start.
 |---|---|---|---|---|---|---|---|
 {rows}
 
-In brackets 95 % intervals by bootstrap over pairs of identities. *Answered*: clips with a verdict, of the others it
-abstains. The last column is over all clips, answered or not.
+In brackets 95 % intervals by bootstrap over people; two whom fakes make a pair are drawn together. *Answered*: clips with a
+verdict, of the others it abstains. The last column is over all clips, answered or not.
 
 **Who it may fail.** {card["fails"]}
 """

@@ -57,6 +57,8 @@ def compare(profile: Profile) -> pd.DataFrame:
     if new.empty:
         raise FileNotFoundError(f"no repeated run in {profile.workspace.runs}: run `make reproduce`")
     aucs, again = aucs_on_test(old), aucs_on_test(new)
+    if alone := sorted(set(again["run"]) - set(aucs["run"])):
+        raise ValueError(f"no committed run is called {', '.join(alone)}: repeat those of data/results/runs.csv")
     table = again.merge(aucs, on=["phase", "model", "run", "quality"], suffixes=("_repeated", "_committed"))
     table = table.merge(seed_spread(aucs), on=["phase", "model", "quality"])
     table = table.rename(columns={"auc_repeated": "repeated", "auc_committed": "committed"})
@@ -86,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     action.add_argument("--record", action="store_true", help="add this comparison to data/results/repeats.csv")
     action.add_argument("--replace", action="store_true", help="write this machine's results over the committed ones")
     arguments = parser.parse_args(argv)
-    profile = get_profile(arguments.profile)
     try:
+        profile = get_profile(arguments.profile)
         if arguments.replace:
             runs = store.replace_committed(profile)
             print(f"replaced {len(runs)} committed runs: {', '.join(runs)}\nnow run `make notebooks`")

@@ -339,8 +339,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
     cluster.add_flag(parser)
     arguments = parser.parse_args()
-    profile = get_profile(arguments.profile)
     try:
+        profile = get_profile(arguments.profile)
         for group in groups_of(profile, arguments.groups):  # one after the other
             todo = tasks(profile, group, arguments.seeds, arguments.models, arguments.people, arguments.factors)
             run_grid(arguments.profile, todo, arguments.jobs, arguments.scheduler)

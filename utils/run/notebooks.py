@@ -184,7 +184,12 @@ def run_all(steps: list[tuple[Path, dict]], profile: Profile, folder: Path, fail
     """Run the steps in order, print the minutes each took and stop at the first that fails; return the exit code."""
     code = 0
     for notebook, parameters in steps:
-        if lack := too_little(profile, notebook.name[:2]):
+        try:
+            lack = too_little(profile, notebook.name[:2])
+        except (ValueError, OSError) as error:  # a damaged table of faces
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        if lack:
             print(f"{notebook.stem}: left out, {lack}", flush=True)
             code = PARTIAL
             continue

@@ -46,6 +46,7 @@ def about_run(folder: Path, rendered: bool) -> dict:
         "run": {
             "name": config["run"], "hash": config["hash"], "git_commit": config["git_commit"], "steps": result["steps"],
             "precision": config["train_config"]["precision"], "versions": config["versions"],
+            "weights": config["model_config"]["weights"],
         },
     }  # fmt: skip
 
@@ -111,11 +112,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", help="of the packaged model (default: data set and network)")
     parser.add_argument("--out", type=Path, help=f"its folder (default: {PACKAGED.name}/NAME in data)")
     arguments = parser.parse_args(argv)
-    profile = get_profile(arguments.profile)
-    network = profile.student_model
-    name = arguments.name or f"{profile.data.name.split()[0].lower()}-{network.removeprefix('efficientnet-')}"
-    folder, rendered = arguments.out or PACKAGED / name, profile.data.name.startswith("SynthFF")
     try:
+        profile = get_profile(arguments.profile)
+        network = profile.student_model
+        if arguments.run and not (arguments.name or arguments.out):
+            raise ValueError(f"{arguments.run} needs a name of its own: add --name NAME or --out FOLDER")
+        name = arguments.name or f"{profile.data.name.split()[0].lower()}-{network.removeprefix('efficientnet-')}"
+        folder, rendered = arguments.out or PACKAGED / name, profile.data.name.startswith("SynthFF")
         refuse_others(folder)
         faces = load_faces(profile)
         if arguments.run is None:

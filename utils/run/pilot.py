@@ -133,6 +133,7 @@ def pilots_of(owner: str) -> Path:
 def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Sequence[int], jobs: int) -> pd.DataFrame:
     """Run what the owner's table has not, teachers before those whom they teach, and return the table.
 
+    Rows of the study's pilots are history and stay. Those of the main job follow today's settings: a finished run is loaded.
     Raises ValueError where a pilot is asked for in another environment than its own.
     """
     for name in names:
@@ -141,7 +142,7 @@ def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Seq
             raise ValueError(f"pilot {name} is to be run in the environment {said}, this one has {given}")
     path = pilots_of(owner)
     table = read_pilots(path)
-    done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None))
+    done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None)) if owner == "study" else set()
     asked = [(name, arm, seed) for arm in arms for name in names for seed in seeds]
     calls = (joblib.delayed(run_pilot)(owner, *each) for each in asked if each not in done)
     for row in joblib.Parallel(jobs, return_as="generator_unordered")(calls):
@@ -149,7 +150,7 @@ def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Seq
         with alone(path.parent):  # another call may have added to it
             table = read_pilots(path)
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True) if len(table) else pd.DataFrame([row])
-            table = table.drop_duplicates(["pilot", "arm", "seed"])
+            table = table.drop_duplicates(["pilot", "arm", "seed"], keep="last" if owner == "repeat" else "first")
             with atomic(path) as temporary:
                 table[COLUMNS].sort_values(["pilot", "arm", "seed"]).to_csv(temporary, index=False)
     return table

@@ -23,7 +23,7 @@ from utils.config import PROFILES, Profile, SynthFFConfig, get_profile
 from utils.faces import ffpp
 from utils.learn.precision import cpu_kind
 from utils.run import costs
-from utils.run.grid import GROUPS, Task, groups_of, missing, tasks
+from utils.run.grid import GROUPS, MAIN, Task, groups_of, missing, tasks
 
 PEOPLE = {"train": 720, "val": 140, "test": 140}  # of FF++'s official splits (Rössler et al. 2019, section 3)
 FRAMES = 500  # a clip of FF++ (Rössler et al. 2019: 1.8 million pictures of 4,000 fakes, and their originals)
@@ -64,7 +64,7 @@ def count_faces(profile: Profile) -> Faces:
     clip = SynthFFConfig().frames if profile.data.name == "SynthFF" else FRAMES
     frames = min(-(-clip // profile.faces.frame_step), profile.faces.max_frames or clip)
     try:
-        index = ffpp.load_index(profile)
+        index = ffpp.plan_index(profile)  # what will be made is not made for a plan
         clips = index.drop_duplicates(["split", "method", "video_id"]).groupby("split").size().to_dict()
         people, videos, known = index.loc[index["split"] == "train", "target"].nunique(), len(index), True
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def _splits(profile: Profile) -> ffpp.Splits:
 
 def make_plan(profile: Profile, faces: Faces, cpu: costs.Rates, gpu: costs.Rates, seeds: Sequence[int] = ()) -> list[Part]:
     """Return the parts in the order in which they run: `main_job` of the profile first, what else the grid holds after it."""
-    main = groups_of(profile, profile.main_job)
+    main = groups_of(profile, [MAIN])
     seen: set[tuple[str, str]] = set()
     scored: Counter[tuple[str, int]] = Counter()
     groups = [*main, *(name for name in GROUPS if name not in main)]
@@ -227,8 +227,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
     parser.add_argument("--rates", type=Path, help="table of measured rates (default: benchmarks/rates.csv)")
     arguments = parser.parse_args()
-    profile = get_profile(arguments.profile)
     try:
+        profile = get_profile(arguments.profile)
         cpu, gpu = costs.load_rates(costs.CPU, cpu_kind(), arguments.rates), costs.load_rates(costs.CUDA, "", arguments.rates)
         faces = count_faces(profile)
         parts = make_plan(profile, faces, cpu, gpu, arguments.seeds)

@@ -90,9 +90,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tqdm(total=len(runs), desc="quality curve", disable=None) as bar:
             calls = (joblib.delayed(run_task)(curve.name, run, 1, task) for run in runs["run"])
             in_processes(max(1, min(arguments.jobs, len(runs))), calls, lambda lines: bar.update(len(lines)))
-        write_scores(QUALITY_CURVE / SCORES, scores_table(profile, runs))
+        scores = scores_table(profile, runs)
+        videos = videos_table((profile, curve), arguments.jobs)  # before either is written
+        write_scores(QUALITY_CURVE / SCORES, scores)
         with atomic(QUALITY_CURVE / VIDEOS) as path:
-            videos = videos_table((profile, curve), arguments.jobs)
             videos.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
     except (ValueError, OSError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")

@@ -60,11 +60,19 @@ def reproduce(
 
     With `solutions` those of the notebooks' exercises are executed, too.
     """
+    if record and not (Path(sys.prefix) / READY).is_file():
+        print(f"error: --record needs an environment that `make` has set up: {sys.prefix} has no {READY}", file=sys.stderr)
+        return 2
     began, codes = time.monotonic(), []
     book = ("utils.run.notebooks", "--profile", profile, *(["--solutions"] if solutions else []), "--only")
     later = [path.name[:2] for path in notebooks.find_notebooks() if path.name[:2] not in FIRST]
     codes.append(step(*book, *FIRST))
-    if codes[-1] in (0, notebooks.PARTIAL) and not notebooks.too_little(get_profile(profile), "03"):
+    try:
+        enough = codes[-1] in (0, notebooks.PARTIAL) and not notebooks.too_little(get_profile(profile), "03")
+    except (ValueError, OSError) as error:  # a damaged table of faces
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if enough:
         chosen = ("--seeds", *map(str, seeds)) if seeds else ()
         codes.append(step("utils.run.grid", "--profile", profile, "--groups", "main", *chosen))
     if codes[-1] == 0 and profile == "repeat":

@@ -38,6 +38,7 @@ from utils.learn.scores import JUDGED, SCORES, read_scores, write_scores
 from utils.paths import PROTOCOL, ROOT, atomic, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
+from utils.results.store import FROM_GIT, read_table
 from utils.results.unlabelled import CELL, CLIP, COLUMNS, RECORD, RIGHT, RIGHT_COLUMNS, digest
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
@@ -231,17 +232,23 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
 
 
 def save_judged(profile: Profile, scored: Sequence[Cell]) -> Path:
-    """Save how many of the faces that each student learned from had the right label: RIGHT, one row a student and seed."""
-    rows = []
+    """Save how many of the faces that each student learned from had the right label: RIGHT, one row a student and seed.
+
+    Rows of students whose run folder is on another machine stay. Raises ValueError for a damaged table.
+    """
+    path, key = profile.workspace.study / RIGHT, [*CELL, "seed"]
+    before = read_table(path, RIGHT_COLUMNS, ("arm", "network"), FROM_GIT).to_dict("records") if path.is_file() else []
+    kept, rows = {tuple(row[name] for name in key): row for row in before}, []
     for cell in scored:
-        path = folder_of(profile, cell) / JUDGED
-        if path.is_file():
-            clips = pd.read_csv(path)
-            row = {name: getattr(cell, name) for name in (*CELL, "seed")}
+        judged, row = folder_of(profile, cell) / JUDGED, {name: getattr(cell, name) for name in key}
+        if judged.is_file():
+            clips = pd.read_csv(judged)
             rows.append(row | {"faces": clips["copies"].sum(), "right": clips["copies_right"].sum()})
-    with atomic(profile.workspace.study / RIGHT) as temporary:
+        elif tuple(row.values()) in kept:
+            rows.append(kept[tuple(row.values())])
+    with atomic(path) as temporary:
         pd.DataFrame(rows, columns=RIGHT_COLUMNS).to_csv(temporary, index=False, lineterminator="\n")
-    return profile.workspace.study / RIGHT
+    return path
 
 
 def test_faces(profile: Profile) -> FaceSet:
@@ -305,8 +312,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     what.add_argument("--list", action="store_true", help="print the cells and their state, train nothing")
     what.add_argument("--score", action="store_true", help="score the tests: each stage once, after the protocol is committed")
     arguments = parser.parse_args(argv)
-    profile = get_profile(arguments.profile)
     try:
+        profile = get_profile(arguments.profile)
         if arguments.score:
             if arguments.seeds or arguments.arms:
                 raise Refused("the cells of a stage are scored together: no --seeds or --arms")

@@ -77,7 +77,7 @@ def run_arm(profile_name: str, task: tuple) -> list[str]:
     faces = load_faces(profile)
     train_arm(profile, arm, faces, seed)
     scored = score_arm(profile, arm, faces, seed, ("val",), VAL_SCORES)
-    if (names := judging(arm)) and not (profile.workspace.runs / run_of(profile, arm, seed) / TWINS).is_file():
+    if names := judging(arm):
         score_twins(profile, arm, faces, seed, names)
     if splits:
         score_arm(profile, arm, faces, seed, splits, TEST_SCORES)
