@@ -94,3 +94,7 @@ def test_it_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
         package.main(["--out", str(folder)])
     said = capsys.readouterr().err
     assert left.value.code == 2 and said.startswith(f"error: {folder} holds 'clip.mp4'") and said.count("\n") == 1
+    with pytest.raises(SystemExit):
+        package.main(["post_trained-xception-s0"])  # it would take the place of the model that comes with the repository
+    said = capsys.readouterr().err
+    assert said == "error: post_trained-xception-s0 needs a name of its own: add --name NAME or --out FOLDER\n"

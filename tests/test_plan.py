@@ -9,6 +9,7 @@ from clips import empty_tree
 from fake_faces import tiny_profile
 
 from utils.config import CASE_NETWORKS, ModelConfig, get_profile
+from utils.faces import ffpp
 from utils.paths import RATES
 from utils.run import costs, grid, plan, progress
 
@@ -99,6 +100,18 @@ def test_a_tree_and_its_splits_are_counted(tmp_path, rates):
     faces = plan.count_faces(profile)
     assert faces.known and faces.videos == 32 and faces.train_people == 4
     assert faces.by_split == {"train": 8 * 32, "val": 4 * 32, "test": 4 * 32}
+
+
+def test_a_plan_makes_nothing_and_leaves_no_group_of_the_main_job_out(tmp_path, rates, monkeypatch):
+    splits = {"train": [["000", "001"], ["002", "003"]], "val": [["004", "005"]], "test": [["006", "007"]]}
+    monkeypatch.setattr(ffpp, "encode_all", lambda *given: pytest.fail("a plan encodes"), raising=True)
+    methods = ("Deepfakes", "NeuralTextures")
+    lacking = with_tree(FFPP, empty_tree(tmp_path / "tree", splits, methods, qualities=("c23",)))
+    assert plan.count_faces(lacking).videos == 32
+    both = dataclasses.replace(lacking, data=dataclasses.replace(lacking.data, methods=methods))
+    none = costs.load_rates(costs.CPU, "a CPU", rates)
+    names = [part.name for part in plan.make_plan(both, plan.count_faces(both), none, none, seeds=(0,))]
+    assert set(grid.groups_of(both, [grid.MAIN])) <= set(names) and grid.METHODS in names
 
 
 def test_the_table_is_narrow_and_names_what_it_rests_on(tmp_path, rates, monkeypatch, capsys):

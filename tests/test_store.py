@@ -234,6 +234,9 @@ def test_a_method_with_one_seed_borrows_the_spread_of_the_others():
 def test_comparing_what_repeats_nothing_is_one_clear_line(profile, capsys, monkeypatch):
     assert compare.main(["--profile", "repeat"]) == 2
     assert "no repeated run in" in capsys.readouterr().err
+    write_run(repeating(profile), make_run("xception", "trained", 77))  # nobody has committed that seed
+    assert compare.main(["--profile", "repeat", "--strict"]) == 2
+    assert "no committed run is called trained-xception-s77" in capsys.readouterr().err
     monkeypatch.setattr(compare, "get_profile", lambda name: profile)
     assert compare.main(["--profile", "synthff"]) == 2
     assert "repeats no other" in capsys.readouterr().err

@@ -97,6 +97,12 @@ def test_a_study_resumes_and_says_what_is_left(tiny, capsys, monkeypatch):
     assert listed[0].split()[:3] == ["finished", "primary", "control"] and listed[-1] == "primary: 2 finished"
     judged = pd.read_csv(folder_of(tiny, todo[1]) / "pseudo_labels_judged.csv")
     assert judged["clip"].nunique() == 8 and judged["right"].le(judged["frames"]).all()
+    tiny.workspace.study.mkdir(parents=True, exist_ok=True)
+    saved = pd.read_csv(study.save_judged(tiny, todo))
+    elsewhere = replace(todo[1], seed=5)  # judged on another machine: its row stays, and one that is judged here is made anew
+    pd.concat([saved.assign(right=0), saved.assign(seed=5, right=3)]).to_csv(tiny.workspace.study / study.RIGHT, index=False)
+    again = pd.read_csv(study.save_judged(tiny, [*todo, elsewhere])).set_index("seed")["right"]
+    assert again.to_dict() == {0: saved["right"].item(), 5: 3} and saved["right"].item() > 0
     table = study.scores_table(tiny, todo, study_faces())
     assert set(table["arm"]) == {"control", "student_compression"} and set(table["split"]) == {"val"}
     scores = read_scores(folder_of(tiny, todo[0]) / SCORES).query("quality == 'c40'")
