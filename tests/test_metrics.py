@@ -263,6 +263,21 @@ def test_unpaired_differences_do_not_match_the_draws_of_equally_many_pairs():
     assert found["value"] == 0 and found["lo"] < -1.5 * spread and found["hi"] > 1.5 * spread
 
 
+def test_the_seeds_of_unpaired_differences_are_drawn_together():
+    """Two seeds that differ by much, on both sides alike: what a seed moves cancels in the difference."""
+    runs = [make_run(seed=seed, n_pairs=6, hard_pairs=4) for seed in (0, 1)]
+    evaluation = metrics.evaluate(pd.concat(runs), 300)
+    hard, test = hard_and_test(evaluation)
+    seeds = [[(f"trained-xception-s{seed}", *key[1:]) for seed in (0, 1)] for key in (hard, test)]
+    for keys in seeds:
+        evaluation.values[keys[1]] = evaluation.values[keys[0]] | {"auc": evaluation.values[keys[0]]["auc"] - 0.4}
+    found = metrics.unpaired_difference(evaluation, *seeds)
+    alone = metrics.unpaired_difference(evaluation, *([keys[0]] for keys in seeds))
+    assert found["hi"] - found["lo"] == pytest.approx(alone["hi"] - alone["lo"], abs=0.05)
+    with_others = metrics.unpaired_difference(evaluation, seeds[0], seeds[1][::-1])  # not seed by seed: all combinations
+    assert with_others["hi"] - with_others["lo"] > found["hi"] - found["lo"] + 0.2
+
+
 def test_unpaired_differences_agree_with_two_bootstraps_of_their_own():
     run = make_run(n_pairs=8, hard_pairs=5)
     evaluation = metrics.evaluate(run, 2000)

@@ -342,15 +342,19 @@ def unpaired_difference(
 ) -> dict[str, float]:
     """Return mean metric of `these` minus that of `those`, measured on other people, with its 95 % interval.
 
-    Keys and result are those of `difference`. Raises ValueError where an identity pair is on both sides: then the
-    difference is paired.
+    Keys and result are those of `difference`; where both sides are the same runs, their seeds are drawn together. Raises
+    ValueError where an identity pair is on both sides: then the difference is paired.
     """
     shared = set(_pairs(evaluation, these)) & set(_pairs(evaluation, those))
     if shared:
         raise ValueError(f"{these[0]} and {those[0]} share identity pairs ({min(shared)}): use `difference`")
     this, that = (draws(evaluation, keys, metric) for keys in (these, those))
-    # The n-th draws of both sides must not be matched: from equally many pairs both would draw the same positions.
-    # Independent draws may meet in any combination, so all are taken.
+    # Of the same runs the n-th draws of both sides take the same seeds, and other pairs: those are drawn by their number.
+    numbers = {len(_pairs(evaluation, keys)) for keys in (these, those)}
+    if len(these) > 1 and [key[0] for key in these] == [key[0] for key in those] and len(numbers) == 2:
+        return estimate(this[0] - that[0], this[1:] - that[1:])
+    # Else they must not be matched: from equally many pairs both would draw the same positions. Independent draws may meet in
+    # any combination, so all are taken.
     most = math.isqrt(CHUNK) + 1
     return estimate(this[0] - that[0], np.subtract.outer(this[1:most], that[1:most]))
 

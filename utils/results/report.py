@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from utils.config import PROFILES, Profile, get_profile
 from utils.faces.splits import HARD
 from utils.paths import REAL_FOOTAGE, REPORT, ROOT, atomic
-from utils.protocol import STUDIES
+from utils.protocol import ARMS, STUDIES
 from utils.results import (
     claims,
     practice,
@@ -195,7 +195,9 @@ def settings_facts(profile: Profile) -> dict:
         "m": student.randaugment_m,
         "student_model": MODELS[profile.student_model],
         "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
-        "study": {name: getattr(asked, name) for name in ("labels", "pool", "all_labels")}
+        "student_key": profile.student_model,
+        "arms": {arm: about.label for arm, about in ARMS.items()},
+        "study": {name: getattr(asked, name) for name in ("labels", "pool", "frames", "all_labels")}
         | {"mu": get_profile("study").student.mu, "learned": learned[asked.labels]}
         | {"learned_others": prose.listed([str(count) for people, count in learned.items() if people != asked.labels])},
     }

@@ -97,9 +97,9 @@ def lines(seen: Watched, verdicts: Sequence[Verdict]) -> list[str]:
 def _line(one: Verdict, seen: Watched) -> str:
     found, (first, last) = one.opinion, (seen.times[one.track.frames[place]] for place in (0, -1))
     where = f"face {one.number}, {first:.1f} to {last:.1f} s, in {one.found} of {one.sampled} sampled pictures"
-    if found.reasons:
-        return f"{where}: abstains: {'; '.join(found.reasons)}"
     about = f"{found.side:.0f} px, compressed like CRF {found.crf:.0f}"
+    if found.reasons:  # what it would have said is withheld: who reads it would take it for a verdict
+        return f"{where} ({about}): abstains: {'; '.join(found.reasons)}"
     return f"{where}: {one.verdict}, P(fake) {found.probability:.2f} [{found.low:.2f}, {found.high:.2f}] ({about})"
 
 
