@@ -15,7 +15,7 @@ from test_report import named_in_the_report, printed, profile_in, text_of
 
 from utils.config import get_profile
 from utils.learn.checkpoints import digest, settings_digest
-from utils.paths import ROOT
+from utils.paths import QUALITY_CURVE, ROOT, SPLIT_RULES_SCORES
 from utils.results import (
     claims,
     prose,
@@ -123,6 +123,25 @@ def test_facts_hold_the_claims_of_the_committed_tables(tables):
 def test_the_committed_report_prints_every_claim_that_it_names(tables):
     text = text_of(SPACE.report / "report.pdf")
     assert [name for name in named_in_the_report() if not printed(prose.say(name, tables), text)] == []
+
+
+SEALED = [QUALITY_CURVE / quality_curve.SCORES, QUALITY_CURVE / quality_curve.VIDEOS, SPLIT_RULES_SCORES]
+
+
+@pytest.mark.parametrize("path", SEALED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_score_that_was_edited_is_refused(path, tmp_path):
+    """However plausible it is: the committed tables are sealed."""
+    shutil.copytree(path.parent, tmp_path / "copy")
+    copy = tmp_path / "copy" / path.name
+    store.require_sealed(path)
+    store.require_sealed(copy)
+    table = pd.read_csv(copy)
+    number = next(name for name in ("score", "kbits") if name in table)
+    table.assign(**{number: table[number].where(table.index > 0, 0.5)}).to_csv(copy, index=False)
+    with pytest.raises(ValueError, match=f"{path.name}: changed since it was written"):
+        store.require_sealed(copy)
+    store.seal(copy)
+    store.require_sealed(copy)
 
 
 def close(one: str, two: str, within: float) -> bool:

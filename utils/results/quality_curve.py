@@ -10,7 +10,7 @@ from utils.config import CRF, ENCODINGS
 from utils.learn.scores import TEXT
 from utils.paths import QUALITY_CURVE
 from utils.results.metrics import ALARMS, VIDEO, alarm_thresholds, by_method, evaluate, rates
-from utils.results.store import FROM_GIT, read_table
+from utils.results.store import FROM_GIT, read_table, require_sealed
 
 SCORES, VIDEOS = "scores.csv.gz", "videos.csv"
 PHASES = ("trained", "teacher_c23", "teacher_both", "student_compression", "oracle")  # whose networks are shown
@@ -26,6 +26,7 @@ def load_scores(folder: Path = QUALITY_CURVE) -> pd.DataFrame | None:
     path = folder / SCORES
     if not path.is_file():
         return None
+    require_sealed(path)
     scores = read_table(path, (), (), FROM_GIT, dtype=TEXT | {"pair": str, "score": float})
     problems = {
         "other columns": tuple(scores.columns) != COLUMNS,
@@ -44,6 +45,7 @@ def tables(resamples: int, folder: Path = QUALITY_CURVE) -> dict[str, pd.DataFra
     scores = load_scores(folder)
     if scores is None:
         return {}
+    require_sealed(folder / VIDEOS)
     videos = read_table(folder / VIDEOS, ("quality", "kbits", "found"), ("quality",), FROM_GIT)
     if lacking := set(scores["quality"]) - set(videos["quality"]):
         raise ValueError(f"{folder / VIDEOS}: no bit rate of {', '.join(sorted(lacking))}: {FROM_GIT}")

@@ -11,7 +11,7 @@ from utils.config import SPLIT_RULES
 from utils.learn.scores import COLUMNS, read_scores
 from utils.paths import SPLIT_RULES_SCORES
 from utils.results.metrics import Evaluation, draws, estimate, evaluate
-from utils.results.store import FROM_GIT
+from utils.results.store import FROM_GIT, require_sealed
 
 METRICS = {"accuracy": "accuracy_half", "auc": "auc"}  # over faces; the accuracy at one half, as in the original project
 PROMISED, FOUND = "val", "test"  # splits of the scores: faces set aside by the rule, and people who took no part
@@ -24,6 +24,7 @@ def load_scores(path: Path = SPLIT_RULES_SCORES) -> pd.DataFrame | None:
     """
     if not path.is_file():
         return None
+    require_sealed(path)
     scores = read_scores(path, (*COLUMNS, "protocol"))
     if not set(scores["phase"]) <= set(SPLIT_RULES):
         raise ValueError(f"{path}: unknown rules: {FROM_GIT}")

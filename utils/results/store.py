@@ -8,6 +8,7 @@ both: a committed run stands unless it was made with other settings than this ma
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ JUDGED_COLUMNS = [
 ]  # fmt: skip
 TEXT_COLUMNS = ("experiment", "run", "phase", "model", "settings", "hash", "precision", "cpu", "chosen", "commit", "scores")
 TEXT = dict.fromkeys(TEXT_COLUMNS, "str")
+SUMS = "SHA256SUMS"  # of a folder whose tables are committed results
 FROM_GIT = "take it from git again (`git checkout`)"  # what helps where a committed table is damaged
 
 
@@ -55,6 +57,26 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str], remedy: 
     if wrong and len(table):
         raise ValueError(f"{path}: other than numbers in the column {', '.join(wrong)}: {remedy}")
     return table
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def seal(*paths: Path) -> None:
+    """Note the checksums of files of one folder in its SUMS, in place of all that stood there."""
+    with atomic(paths[0].parent / SUMS) as temporary:  # as `sha256sum` writes them
+        temporary.write_text("".join(f"{digest(path)}  {path.name}\n" for path in paths), encoding="utf-8")
+
+
+def require_sealed(path: Path) -> None:
+    """Raise ValueError, naming the file, where its folder's SUMS has another checksum for it, or none."""
+    sums = path.parent / SUMS
+    if sums.is_file():
+        noted = {line[66:]: line[:64] for line in sums.read_text(encoding="utf-8", errors="replace").splitlines()}
+        if noted.get(path.name) != digest(path):
+            raise ValueError(f"{path}: changed since it was written ({SUMS}): {FROM_GIT}")
 
 
 def load_runs(profile: Profile) -> pd.DataFrame:

@@ -6,7 +6,6 @@ over identity pairs and seeds, and the variance components of every contrast tha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -31,7 +30,7 @@ from utils.results.metrics import (
     evaluate,
     rates,
 )
-from utils.results.store import FROM_GIT, read_table
+from utils.results.store import FROM_GIT, digest, read_table
 
 CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
 CLIP = ["split", "quality", "method", "video_id", "pair"]
@@ -126,11 +125,6 @@ def read_study(folder: Path) -> pd.DataFrame:
                 raise ValueError(f"{path}: {problem}: {FROM_GIT}")
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_unlabelled(profile: Profile) -> Unlabelled | None:

@@ -13,8 +13,8 @@ from utils.config import WITHOUT_FAKES, FakelessArm
 from utils.paths import FAKELESS, read_json
 from utils.results.metrics import VIDEO, Evaluation, difference, draws, estimate, evaluate
 from utils.results.prose import interval_text
-from utils.results.store import FROM_GIT
-from utils.results.unlabelled import CLIP, digest
+from utils.results.store import FROM_GIT, digest
+from utils.results.unlabelled import CLIP
 
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
 TEXT = dict.fromkeys(("arm", *CLIP), str)

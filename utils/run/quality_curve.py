@@ -29,6 +29,7 @@ from utils.paths import QUALITY_CURVE, atomic
 from utils.results import store
 from utils.results.metrics import identity_pairs, video_scores
 from utils.results.quality_curve import COLUMNS, PHASES, SCORES, VIDEOS
+from utils.results.store import seal
 from utils.run.grid import TaskFailed, in_processes, run_task
 
 FILE, SPLIT = "curve_scores.csv.gz", "test"  # of a run folder; of the clips
@@ -95,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_scores(QUALITY_CURVE / SCORES, scores)
         with atomic(QUALITY_CURVE / VIDEOS) as path:
             videos.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
+        seal(QUALITY_CURVE / SCORES, QUALITY_CURVE / VIDEOS)
     except (ValueError, OSError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")
     print(f"{len(runs)} networks at {len(CRF) + len(CURVE)} qualities: {QUALITY_CURVE}")

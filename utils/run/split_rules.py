@@ -22,6 +22,7 @@ from utils.learn.dataset import load_faces
 from utils.learn.scores import read_scores, write_scores
 from utils.learn.split_rules import rules_profile, run_of, score_under, train_under
 from utils.paths import SPLIT_RULES_PROTOCOL, SPLIT_RULES_SCORES
+from utils.results.store import seal
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_protocol
 
@@ -54,6 +55,7 @@ def gather(protocol: str) -> pd.DataFrame:
     tables = [read_scores(profile.workspace.runs / run_of(profile, *cell) / SCORES) for cell in cells]
     table = pd.concat(tables, ignore_index=True).assign(protocol=protocol)
     write_scores(SPLIT_RULES_SCORES, table)
+    seal(SPLIT_RULES_SCORES)
     return table
 
 

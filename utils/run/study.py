@@ -38,8 +38,8 @@ from utils.learn.scores import JUDGED, SCORES, read_scores, write_scores
 from utils.paths import PROTOCOL, ROOT, atomic, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
-from utils.results.store import FROM_GIT, read_table
-from utils.results.unlabelled import CELL, CLIP, COLUMNS, RECORD, RIGHT, RIGHT_COLUMNS, digest
+from utils.results.store import FROM_GIT, digest, read_table
+from utils.results.unlabelled import CELL, CLIP, COLUMNS, RECORD, RIGHT, RIGHT_COLUMNS
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched

@@ -43,14 +43,13 @@ from utils.learn.without_fakes import (
 )
 from utils.paths import FAKELESS, FAKELESS_PROTOCOL, alone, atomic, read_json, write_json
 from utils.results.metrics import video_scores
-from utils.results.store import FROM_GIT, read_table
+from utils.results.store import FROM_GIT, digest, read_table
 from utils.results.without_fakes import (
     COLUMNS,
     PILOT_COLUMNS,
     PILOTS,
     RECORD,
     TWIN_COLUMNS,
-    digest,
     scores_file,
     twins_file,
 )
