@@ -50,7 +50,7 @@ def attacked(kind: str) -> list[dict]:
 
 def told(text: str, folder: str) -> str:
     """Return the line that matters of what was printed, without where the file lay: an error, or else the first one."""
-    lines = text.replace(f"{folder}/", "").splitlines() or [""]
+    lines = text.replace(f"{folder}/", "").replace(f"{ROOT}/", "").splitlines() or [""]
     line = next((line for line in lines if line.startswith("error: ")), lines[0])
     return re.sub(r"[^\x20-\x7e]", "?", line)[:LONGEST]
 

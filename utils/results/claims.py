@@ -43,7 +43,7 @@ README_BLOCKS = {
     ],
     "split": [["split_rules"]],
     "curve": [["quality_curve", "quality_codecs"]],
-    "instrument": [["instrument_answers", "instrument_hard", "filmed_people"], ["instrument_speed"]],
+    "instrument": [["instrument_answers", "instrument_hard", "filmed_people"], ["instrument_attacked"], ["instrument_speed"]],
     "fakeless": [
         ["fakeless_answer", "fakeless_rival"], ["fakeless_hard", "fakeless_student"],
         ["fakeless_why", "fakeless_fine", "fakeless_kinds"],
@@ -1286,6 +1286,25 @@ def instrument_speed(tables):
     (one, two), (files, both) = ([found[what, people] for people in (1, 2)] for what in ("verdicts", "verdicts and files"))
     about = {"cpu": rows["cpu"].iloc[0], "every": rows["every"].iloc[0], "threads": rows["threads"].max()}
     return about | {"one": one, "two": two, "files": files, "both": both}
+
+
+@claim(
+    """{files} files and {models} models that were made to mislead it, to crash it or to fill its memory, among them cut,
+    holed, swapped and invented ones, get an answer each within {seconds:.0f} seconds and {gigabytes:.1f} GB: {refused} files
+    and {spoilt} models one line of error that says what is wrong, and the others a verdict, or why there is none.""",
+    holds=lambda n: n.crashes == 0 and n.files > 100 and n.models > 300 and n.seconds < 20 and n.gigabytes < 2
+    and n.refused > 0 and n.spoilt == n.models,
+)
+def instrument_attacked(tables):
+    rows = tables["benchmark_hostile"]
+    rows = rows[rows["name"] != "whole"]  # the model that nothing is wrong with
+    kinds = rows.groupby("kind")["outcome"]
+    return {
+        "files": kinds.size()["file"], "models": kinds.size()["model"], "seconds": np.ceil(rows["seconds"].max()),
+        "gigabytes": rows["megabytes"].max() / 1000, "crashes": int((rows["outcome"] == "crash").sum()),
+        "refused": int((rows.query("kind == 'file'")["outcome"] == "error").sum()),
+        "spoilt": int((rows.query("kind == 'model'")["outcome"] == "error").sum()),
+    }  # fmt: skip
 
 
 # ---- data and machines ---------------------------------------------------------------------------------------------------
