@@ -81,6 +81,11 @@ def test_blocks_hold_the_numbers_of_the_predictions(tmp_path):
     rows = [(people, phase, "c40", people / 1000, -0.1, 1, 3) for people in (10, 66) for phase in ("over_control", "control")]
     read["labels"] = pd.DataFrame(rows, columns=["people", "phase", "quality", "value", "lo", "hi", "seeds"])
     read["data"] = pd.DataFrame({"split": ["train", "val"], "identities": [200, 30]})
+    leads = [("student_compression", f"teacher_{view}", 0.05, low, 0.1) for view, low in
+             (("c40", 0.01), ("c23", -0.01), ("both", -0.01))]  # fmt: skip
+    leads += [("oracle", "student_compression", 0.01, -0.02, 0.04)]
+    columns = ["phase", "versus", "value", "lo", "hi"]
+    read["contrasts"] = pd.DataFrame(leads, columns=columns).assign(quality="c40", split="test")
     report.update_readme(read, path)
     text = " ".join(path.read_text(encoding="utf-8").split())
     assert "by +0.010 and +0.066 of AUC with the labels of 10 and 66 people (3 seeds)" in text

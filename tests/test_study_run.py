@@ -20,6 +20,7 @@ from utils.faces.splits import POOL, SEALED
 from utils.learn import cells as learn_cells
 from utils.learn.cells import folder_of, is_finished
 from utils.learn.dataset import FaceSet
+from utils.learn.precision import cpu_kind
 from utils.learn.scores import SCORES, read_scores
 from utils.paths import ROOT, WORK, read_json
 from utils.protocol import AIM, ARMS, PRIMARY, STUDIES, Cell, cells, stages
@@ -328,6 +329,7 @@ def test_scores_of_the_tests_carry_the_protocols_commit(repository, tiny, faces,
     first = record["stages"]["arms"]["protocol"]
     assert set(table["protocol"]) == {first} and len(first) == 40
     assert set(record["stages"]) == {"arms"} and record["stages"]["arms"]["cells"] == 1
+    assert (record["stages"]["arms"]["device"], record["stages"]["arms"]["precision"]) == (cpu_kind(), tiny.train.precision)
     with pytest.raises(study.Refused, match="made once"):
         scored(["arms"])
     study.run_study(tiny, cells(tiny, only=["primary"]), jobs=1)

@@ -212,6 +212,12 @@ def is_finished(folder: Path, request: dict) -> bool:
     return config is not None and digest({name: config.get(name) for name in request}) == config["hash"] == digest(request)
 
 
+def machine_of(folder: Path) -> str:
+    """Return what kind of processor, or device, a finished run was trained on."""
+    machine = read_json(folder / "config.json")["machine"]
+    return machine.get("name", machine["cpu"])
+
+
 def finished(folder: Path) -> dict | None:
     """Return the config of a run that was trained to its end.
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from utils.config import Profile, get_profile
 from utils.faces import ffpp
 from utils.learn.cells import folder_of, is_finished, some_frames, train_cell
-from utils.learn.checkpoints import CHECKPOINT, git
+from utils.learn.checkpoints import CHECKPOINT, git, machine_of
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.precision import pick_device
 from utils.learn.predict import save_predictions
@@ -217,7 +217,11 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
     code = git("rev-parse", "HEAD", root=root)
     for stage in todo:
         asked = cells(profile, only=[stage])
-        opened["stages"][stage] = {"protocol": commit, "code": code, "cells": len(asked), "on": time.strftime("%Y-%m-%d")}
+        opened["stages"][stage] = {
+            "protocol": commit, "code": code, "cells": len(asked), "on": time.strftime("%Y-%m-%d"),
+            "device": ", ".join(sorted({machine_of(folder_of(profile, cell)) for cell in asked})),
+            "precision": profile.train.precision,
+        }  # fmt: skip
         write_json(record, opened)
         calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in asked)
         with tqdm(total=len(asked), desc=f"tests, {stage}", disable=None) as bar:

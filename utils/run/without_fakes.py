@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from utils.config import REDRAWERS, WITHOUT_FAKES, Profile, WithoutFakesConfig
 from utils.faces.ffpp import HELD_OUT
+from utils.learn import checkpoints
 from utils.learn.dataset import load_faces
 from utils.learn.scores import read_scores, write_scores
 from utils.learn.self_rendered import PHASE
@@ -151,8 +152,7 @@ def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str)
 
 def machine_of(profile: Profile, cell: tuple[str, int]) -> str:
     """Return what kind of processor, or device, a finished run was trained on."""
-    machine = read_json(profile.workspace.runs / run_of(profile, *cell) / "config.json")["machine"]
-    return machine.get("name", machine["cpu"])
+    return checkpoints.machine_of(profile.workspace.runs / run_of(profile, *cell))
 
 
 def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
