@@ -41,13 +41,14 @@ FOUND = (
 )  # fmt: skip
 DRAWN = (RESULT_FIGURES, study_plots.STUDY_FIGURES, unlabelled_plots.UNLABELLED_FIGURES, practice_plots.PRACTICE_FIGURES,
          where_it_looks_plots.WHERE_FIGURES, without_fakes_plots.FAKELESS_FIGURES)  # fmt: skip
-PICTURES = {  # those that notebooks 01, 02, 06 and 09 make
+PICTURES = {  # those that notebooks 01, 02, 06 and 09 make, and a screenshot (`PAGE_SCREENSHOT`, tests/test_page.py)
     "samples.jpg": "Real and fake frames at c23 and c40, their difference (amplified), and the mask of the forgery.",
     "people_test.jpg": "People of the test split.",
     "people_test_hard.jpg": "People of the harder split: other frames, light, motion, and things in front of the face.",
     "synthff_releases.jpg": "The first and the second release of SynthFF.",
     "gallery.jpg": "Clips that the student is surest of, rightly and wrongly, and those it is least sure of: c40 above c23.",
     "instrument.png": "What makes the instrument say fake: the most suspicious faces of a clip, and Grad-CAM.",
+    "page.jpg": "The page of `make app`: verdict, annotated video, time line, the most suspicious faces.",
 }
 INTRO = """Can videos without labels improve the detection of faces that NeuralTextures reenacted, above all in low-quality
 video? A *teacher* learns from the labels of few people and looks at the clean view of everybody else's videos; a *student*
