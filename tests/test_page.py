@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from utils.config import SHIPPED
 from utils.faces.layout import video_path
 from utils.learn.packaged import load_packaged, packaged_folder
 from utils.paths import ROOT, SYNTHFF
-from utils.run import page
+from utils.run import app, page
 
 FAKE = video_path(SYNTHFF[1], "NeuralTextures", "c23", "270_271")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -109,6 +110,22 @@ def served():
     finally:
         server.terminate()
         server.wait(20)
+
+
+def test_kernels_that_nobody_looks_at_end_and_leave_nothing(monkeypatch):
+    from voila.app import Voila
+
+    seen = {}
+
+    def launched(options, tornado_settings):
+        seen.update(options=options, folder=Path(os.environ["TMPDIR"]))
+        (seen["folder"] / "score-of-a-killed-kernel").mkdir()
+
+    monkeypatch.setattr(Voila, "launch_instance", launched)
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())  # put back afterwards
+    assert app.main(["--no-browser"]) == 0
+    assert {"--Voila.ip=127.0.0.1", "--MappingKernelManager.cull_idle_timeout=1800", "--no-browser"} <= set(seen["options"])
+    assert not seen["folder"].exists()
 
 
 @pytest.mark.slow
