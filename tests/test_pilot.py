@@ -55,6 +55,15 @@ def test_what_stands_in_the_table_is_not_done_again(tiny, monkeypatch):
     pd.testing.assert_frame_equal(pilot.run_pilots("me", ["own"], ["teacher"], [0], 1), first, check_dtype=False)
 
 
+def test_pilots_of_the_main_job_follow_todays_settings(tiny, monkeypatch):
+    numbers = iter((1, 2))
+    monkeypatch.setattr(pilot, "run_pilot", lambda owner, name, arm, seed: dict.fromkeys(pilot.COLUMNS, next(numbers)) | {
+        "pilot": name, "arm": arm, "seed": seed})  # fmt: skip
+    for expected in (1, 2):  # the run itself is loaded where nothing has changed
+        pilot.run_pilots("repeat", ["own"], ["teacher"], [0], 1)
+        assert pd.read_csv(pilot.pilots_of("repeat"))["auc_c40"].tolist() == [expected]
+
+
 def test_two_calls_at_once_keep_each_others_rows(tiny, monkeypatch):
     def row(owner, name, arm, seed):
         return dict.fromkeys(pilot.COLUMNS, 0) | {"pilot": name, "arm": arm, "seed": seed}

@@ -226,7 +226,7 @@ def few_labels(tables):
     everybody's labels give {all}.""",
     holds=lambda n: n.few.value > 0.95 and 0 <= n.all.value - n.few.value < 0.015,
 )
-def clean_is_easy(tables):
+def unlabelled_why(tables):
     few = _by_people(tables, "teacher_both", "c23")
     return {"people": min(few), "few": few[min(few)], "all": _auc(tables, "oracle", "c23")}
 
@@ -863,8 +863,8 @@ def fakeless_kinds(tables):
     """None of the eight is shown to be needed. Without one of them, NeuralTextures at c40 is found with an AUC that differs
     by {low} to {high}, with zero in every interval, and so it is at c23 ({seeds} seeds, on that other processor). And whoever
     has not learned from a redrawer tells its twins all the same: at c40 with {least:.2f} to {most:.2f} by seven, and with
-    {hard:.2f} by `{hardest}`, at most {off:.3f} from what those reach who have. So that twins are new does not make them
-    harder to tell; what makes NeuralTextures harder is not known.""",
+    {hard:.2f} by `{hardest}`, at most {off:.3f} from what those reach who have. So twins are no harder to tell for being new;
+    why NeuralTextures is harder is not known.""",
     holds=lambda n: n.zero == n.count == 16 and n.off < 0.03 and n.hard < n.least - 0.05,
 )
 def fakeless_redrawers(tables):

@@ -142,7 +142,7 @@ def run_pilots(owner: str, names: Sequence[str], arms: Sequence[str], seeds: Seq
             raise ValueError(f"pilot {name} is to be run in the environment {said}, this one has {given}")
     path = pilots_of(owner)
     table = read_pilots(path)
-    done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None)) if owner == "study" else set()
+    done = set(table[["pilot", "arm", "seed"]].itertuples(index=False, name=None)) if owner != "repeat" else set()
     asked = [(name, arm, seed) for arm in arms for name in names for seed in seeds]
     calls = (joblib.delayed(run_pilot)(owner, *each) for each in asked if each not in done)
     for row in joblib.Parallel(jobs, return_as="generator_unordered")(calls):
