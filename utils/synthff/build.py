@@ -207,7 +207,7 @@ def first_of_pool(config: SynthFFConfig, people: int) -> list[str]:
     """
     if not 0 < people <= 2 * config.pool or people % 2:
         raise ValueError(f"{people} people of a pool of {2 * config.pool}: whole pairs are needed, no more than there are")
-    return sorted(target.video_id for target in prepare_pool(config)[0])[:people]
+    return [f"{number:03d}" for number in range(FIRST_OF_POOL, FIRST_OF_POOL + people)]  # people are numbered as they are drawn
 
 
 def _make(
