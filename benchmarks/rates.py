@@ -30,7 +30,7 @@ from utils.faces import ffpp
 from utils.faces.crops import extract_all
 from utils.faces.video import iter_frames
 from utils.learn.models import create_model
-from utils.learn.precision import device_name, precision_that_runs
+from utils.learn.precision import autocast, device_name, precision_that_runs
 from utils.paths import RATES, atomic
 from utils.run.costs import COLUMNS, CPU, CUDA, EXTRACT, INDEX, INFER, TRAIN
 
@@ -70,7 +70,7 @@ def measure_network(name: str, px: int, batch: int, device: torch.device) -> lis
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def forward():
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             return model(images)
 
     def step():

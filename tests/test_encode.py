@@ -55,6 +55,21 @@ def test_a_video_gives_the_same_bytes_whatever_the_memory_held(codec, scale, tmp
     assert len(found) == 1
 
 
+def test_odd_sides_lose_a_row_and_a_column_and_nothing_is_resampled(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(60, 200, (3, 33, 47, 1), dtype=np.uint8).repeat(3, axis=3)
+    with av.open(str(tmp_path / "odd.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 47, 33, "yuv444p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv444p")))
+        container.mux(stream.encode())
+    reencode(tmp_path / "odd.mkv", tmp_path / "even.mp4", Encoding("libx264", 2))
+    written = read_frames(tmp_path / "even.mp4")[1]
+    assert written.shape == (3, 32, 46, 3)
+    assert np.abs(written.astype(int) - frames[:, :32, :46]).mean() < 3  # of noise that a resampled picture would blur
+
+
 def test_what_is_called_unseen_is_no_quality_of_the_training_and_loses_more_than_c23(clip, tmp_path):
     assert not set(UNSEEN) & set(CRF) and not set(UNSEEN.values()) & {ENCODINGS[quality] for quality in CRF}
     sizes = {}

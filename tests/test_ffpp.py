@@ -126,6 +126,7 @@ def test_profile_without_data_names_the_remedy(tmp_path):
     ("asked", "says"),
     [
         ({"FFPP_METHODS": " NeuralTextures, Deepfakes,"}, "('NeuralTextures', 'Deepfakes') 3"),
+        ({"FFPP_METHODS": "NeuralTextures,NeuralTextures"}, "('NeuralTextures',) 3"),
         ({"FFPP_METHODS": "", "FFPP_PAIRS": "0"}, "('NeuralTextures',) None"),
         ({"FFPP_METHODS": "DeepFakes"}, "FFPP_METHODS has DeepFakes: choose from Deepfakes, "),
         ({"FFPP_PAIRS": "abc"}, "FFPP_PAIRS is 'abc': give the number of pairs"),

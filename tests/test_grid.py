@@ -108,6 +108,22 @@ def test_a_task_is_missing_until_its_last_iteration_and_all_scores_are_there(tmp
         (tmp_path / "away.json").rename(folders[key] / "result.json")
 
 
+def test_a_task_is_missing_where_others_have_labels_now(tmp_path):
+    profile, faces = tiny_profile(tmp_path, iterations=1), make_faces(train=6)
+    (task,) = [task for task in grid.tasks(profile, "comparison", [0]) if "student_compression" in task.phases]
+    assert {"oracle", "student_compression"} < set(task.phases) and profile.data.labelled_fraction == 0.5
+    fits = grid.expected(profile, task)
+    for key in grid.scored(profile, task):
+        folder = leave_a_run(profile, *key, fits.get(key, fits["", "student_compression_it1-mobilenet-v2-s0"]))
+        config = read_json(folder / "config.json")
+        pairs = [f"pair{place}" for place in range(6 if key[1].startswith("oracle") else 3)]
+        write_json(folder / "config.json", config | {"data": {"pairs": pairs}})
+        (folder / SCORES).touch()
+    assert grid.missing(profile, [task]) == grid.missing(profile, [task], faces) == []
+    fewer = dataclasses.replace(profile, data=dataclasses.replace(profile.data, labelled_fraction=1 / 3))
+    assert grid.expected(fewer, task) == fits and grid.missing(fewer, [task], faces) == [task]
+
+
 @pytest.mark.slow
 def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     profile = tiny_profile(tmp_path, iterations=2)

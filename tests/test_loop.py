@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from functools import partial
 
@@ -154,14 +156,19 @@ def test_a_checkpoint_of_another_request_is_passed_over(faces, tmp_path, monkeyp
     assert equal(weights(tmp_path / "run"), weights(tmp_path / "fresh"))
 
 
-@pytest.mark.parametrize("damage", ["cut", "one bit", "empty", "text"])
+@pytest.mark.parametrize("damage", ["cut", "one bit", "empty", "text", "deflated"])
 def test_a_damaged_checkpoint_gives_a_warning_and_a_new_start(faces, tmp_path, monkeypatch, damage):
     stop_at(faces, tmp_path / "run", monkeypatch, 2)
     path = tmp_path / "run" / checkpoints.CHECKPOINT
     whole = bytearray(path.read_bytes())
     middle = len(whole) // 2
     whole[middle] ^= 1
-    path.write_bytes({"cut": whole[:middle], "one bit": whole, "empty": b"", "text": b"nothing\n"}[damage])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.pkl", bytes(1000))
+    deflated = bytearray(packed.getvalue())
+    deflated[40:50] = b"\xff" * 10
+    path.write_bytes({"cut": whole[:middle], "one bit": whole, "empty": b"", "text": b"nothing\n", "deflated": deflated}[damage])
     with pytest.warns(UserWarning, match=r"checkpoint.pt: damaged .*training starts anew"):
         assert checkpoints.resume(tmp_path / "run", checkpoints.read_json(tmp_path / "run" / "config.json")["hash"]) is None
 

@@ -278,6 +278,39 @@ def test_the_seeds_of_unpaired_differences_are_drawn_together():
     assert with_others["hi"] - with_others["lo"] > found["hi"] - found["lo"] + 0.2
 
 
+def test_the_seeds_are_drawn_together_of_equally_many_pairs_too():
+    """Between 8 pairs and 8 others what a seed moves cancels as between 8 and 7, and the pairs are not matched."""
+    widths = []
+    for others in (8, 7):
+        runs = pd.concat([make_run(seed=seed, n_pairs=8, hard_pairs=others) for seed in (0, 1)])
+        evaluation = metrics.evaluate(runs, 400)
+        hard, test = hard_and_test(evaluation)
+        seeds = [[(f"trained-xception-s{seed}", *key[1:]) for seed in (0, 1)] for key in (hard, test)]
+        for keys in seeds:
+            evaluation.values[keys[1]] = evaluation.values[keys[0]] | {"auc": evaluation.values[keys[0]]["auc"] - 0.4}
+        found = metrics.unpaired_difference(evaluation, *seeds)
+        widths.append(found["hi"] - found["lo"])
+    assert 0 < widths[0] == pytest.approx(widths[1], abs=0.12)
+
+
+def test_a_mean_over_methods_is_resampled_together():
+    runs = [make_run(model, n_pairs=6, hard_pairs=4) for model in ("xception", "resnet18")]
+    evaluation = metrics.evaluate(pd.concat(runs), 300)
+    hard, test = hard_and_test(evaluation)
+    c23 = (*test[:2], "c23", test[3])
+    methods = [tuple([(f"trained-{model}-s0", *key[1:])] for key in (c23, test)) for model in ("xception", "resnet18")]
+    found = metrics.mean_difference(evaluation, methods)
+    gaps = np.mean([evaluation.values[a[0]]["auc"] - evaluation.values[b[0]]["auc"] for a, b in methods], axis=0)
+    assert found["value"] == pytest.approx(gaps[0])
+    assert (found["lo"], found["hi"]) == pytest.approx(tuple(np.quantile(gaps[1:], [0.025, 0.975])))
+    assert metrics.mean_difference(evaluation, methods[:1]) == metrics.difference(evaluation, *methods[0])
+    others = [tuple([(f"trained-{model}-s0", *key[1:])] for key in (hard, test)) for model in ("xception", "resnet18")]
+    assert metrics.mean_difference(evaluation, others[:1]) == metrics.unpaired_difference(evaluation, *others[0])
+    assert metrics.mean_difference(evaluation, others)["value"] == pytest.approx(
+        np.mean([metrics.unpaired_difference(evaluation, *sides)["value"] for sides in others])
+    )
+
+
 def test_unpaired_differences_agree_with_two_bootstraps_of_their_own():
     run = make_run(n_pairs=8, hard_pairs=5)
     evaluation = metrics.evaluate(run, 2000)

@@ -45,6 +45,7 @@ def temporaries(tmp_path, monkeypatch):
 def test_a_file_is_answered_and_none_of_it_stays(model, temporaries):
     said, shown = page.answer("<b>clip.mp4", FAKE.read_bytes(), model)
     assert "fake, P(fake)" in said and "color:#d55e00" in said
+    assert "P(fake)" in page.answer("out", FAKE.read_bytes(), model)[0]  # as the folder of what is written is called
     assert [type(one).__name__ for one in shown] == ["Video", "Image", "Image"]
     assert shown[0].value[4:8] == b"ftyp" and shown[1].value[:4] == b"\x89PNG" and not list(temporaries.iterdir())
 

@@ -66,7 +66,11 @@ def test_a_temperature_is_chosen_on_validation_alone():
     assert np.allclose(before["t"], practice.calibrated(changed)["t"]) and set(before["split"]) == {"test"}
     table = practice.calibration_table(clips)
     assert (table["ece_cooled"] < table["ece"]).all() and (table["log_loss_cooled"] < table["log_loss"]).all()
-    assert (table["t"] > 1.3).all() and (0 < table["by_chance"]).all() and set(table["seeds"]) == {2}
+    assert (table["t"] > 1.3).all() and set(table["seeds"]) == {2}
+    assert (table["ece"] > table["by_chance_hi"]).all() and (table["by_chance"] < table["by_chance_hi"]).all()  # too sure
+    assert (table["ece_cooled"] / table["by_chance_cooled"] < table["ece"] / table["by_chance"]).all()
+    c40 = clips[(clips["split"] == "test") & (clips["quality"] == "c40") & (clips["score"] - 0.55).abs().le(0.05)]
+    assert table.set_index("quality").loc["c40", "just_above"] == pytest.approx(c40["label"].mean())
 
 
 def test_ways_to_join_faces_are_compared_with_their_mean():

@@ -91,7 +91,7 @@ def test_blocks_hold_the_numbers_of_the_predictions(tmp_path):
     assert "by +0.010 and +0.066 of AUC with the labels of 10 and 66 people (3 seeds)" in text
     assert "([\N{MINUS SIGN}0.100, +1.000]; [\N{MINUS SIGN}0.100, +1.000])" in text
     assert f"With the labels of 66 people, the student has an AUC of {student} at c40" in text
-    assert "To every count of labelled people belong the 30 people of the validation split" in text
+    assert "Add 30 people who validate to each of these counts" in text
     assert "[control gains: not run here.]" in text
 
 
@@ -112,12 +112,18 @@ def test_harder_videos_get_columns_where_there_are_some():
     easy = report.results_markdown(**read_of(evaluate(make_predictions(), resamples=100))).splitlines()
     evaluation = evaluate(make_predictions(hard_pairs=4), resamples=100)
     lines = report.results_markdown(**read_of(evaluation)).splitlines()
-    assert easy[0] == "| phase | network | c23 | c40 |"
-    assert lines[0] == "| phase | network | c23 | c40 | c23, `test_hard` | c40, `test_hard` |"
-    assert [line.count("|") for line in lines] == [7] * len(easy)
+    assert easy[0] == "| phase | network | seeds | c23 | c40 |"
+    assert lines[0] == "| phase | network | seeds | c23 | c40 | c23, `test_hard` | c40, `test_hard` |"
+    assert [line.count("|") for line in lines] == [8] * len(easy)
     assert all(line.startswith(before) for line, before in zip(lines[2:], easy[2:], strict=True))
     row = evaluation.table.query("phase == 'oracle' and quality == 'c40' and level == 'video' and split == 'test_hard'").iloc[0]
     assert lines[-1].endswith(f"| {row.auc:.3f} [{row.auc_lo:.3f}, {row.auc_hi:.3f}] |")
+    where = [(split, quality) for split in ("test", "test_hard") for quality in ("c23", "c40")]
+    rows = [(*each, "control", 0.1 * place, 0.0, 1.0, 5) for place, each in enumerate(where)]
+    control = pd.DataFrame(rows, columns=["split", "quality", "phase", "value", "lo", "hi", "seeds"])
+    last = report.results_markdown(**read_of(evaluation), control=control).splitlines()[len(lines) :]
+    values = " | ".join(f"{0.1 * place:.3f} [0.000, 1.000]" for place in range(4))
+    assert last == [f"| control: labels alone | EfficientNet-Lite0 | 5 | {values} |"]
 
 
 def test_a_readme_without_its_blocks_is_refused(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from mock_predictions import make_predictions, make_run, write_predictions
 from PIL import Image
 
-from utils.config import Profile, get_profile
+from utils.config import PHASES, Profile, get_profile
 from utils.paths import REPORT, ROOT, Workspace
 from utils.results import claims, metrics, prose, report, store, study, tables
 from utils.results.prose import Estimate
@@ -181,10 +181,13 @@ def test_harder_videos_are_reported_where_there_are_some(built, tmp_path):
     c40 = robustness[robustness["quality"] == "c40"].astype({"change": float, "change_hi": float})
     told = claims.hard_videos(read)
     assert told["lower"] == (c40["change_hi"] < 0).sum() and told["count"] == 12
-    assert told["fall"] == pytest.approx(-c40["change"].mean(), abs=1e-3)
+    assert told["change"].value == pytest.approx(c40["change"].mean(), abs=1e-3)
     contrasts = read["contrasts"].query("split == 'test_hard' and quality == 'c40' and phase == 'student_compression'")
     contrasts = contrasts.set_index("versus")[["value", "lo", "hi"]]
     assert claims.student_on_hard(read)["both"] == tuple(contrasts.loc["teacher_both"])
+    control = read["control"].query("split == 'test_hard' and quality == 'c40'").set_index("phase")[["value", "lo", "hi"]]
+    assert claims.student_on_hard(read)["over"] == tuple(control.loc["over_control"])
+    assert "{:.3f}".format(control.loc["control", "value"]) in text.partition("labels alone")[2][:200]  # of the main table
     assert printed(prose.say("student_on_hard", read), text)
     assert "AUC on SynthFF test videos (full) and on the harder videos" in text  # the figure's caption
 
@@ -230,6 +233,27 @@ def test_tables_of_the_test_split_do_not_hold_the_harder_videos(built, predictio
     assert len(hard) == len(study.CONTRASTS) - 2  # the second and the third iteration were not run
     assert tables.differences_table(without, "test_hard").empty
     pd.testing.assert_frame_equal(study.contrasts_table(easy), contrasts[contrasts["split"] == "test"])
+
+
+def test_averages_are_means_over_methods_with_their_own_intervals(evaluation):
+    averages = tables.averages_table(evaluation).set_index(["question", "quality"])
+    differences = tables.differences_table(evaluation)
+    cases = differences[differences["phase"].isin(PHASES)].groupby(["question", "quality"])["value"]
+    for key in (("compression", "c40"), ("averaging", "c23"), ("own_teacher", "c40")):
+        assert averages.loc[key, ["value", "count"]].tolist() == pytest.approx([cases.mean()[key], cases.size()[key]])
+        assert averages.loc[key, "lo"] < averages.loc[key, "value"] < averages.loc[key, "hi"]
+    change = tables.robustness_table(evaluation).query("quality == 'c40'")["change"]
+    assert averages.loc[("hard", "c40"), ["value", "count"]].tolist() == pytest.approx([change.mean(), len(change)])
+    gaps = tables.accuracy_gaps(evaluation, "SynthFF").query("group == 'SynthFF, c23'")["gap"]
+    assert averages.loc[("gap", "c23"), "value"] == pytest.approx(gaps.mean())
+
+
+def test_a_pair_without_a_clip_at_one_quality_costs_its_comparison_alone(predictions):
+    pair = predictions.loc[predictions["split"] == "test", "video_id"].iloc[0][:3]
+    gone = (predictions["quality"] == "c40") & predictions["video_id"].str.contains(pair) & (predictions["split"] == "test")
+    partial = metrics.evaluate(predictions[~gone], resamples=40)
+    assert set(tables.differences_table(partial)["question"]) == {"averaging", "phase", "own_teacher", "rival"}
+    assert "compression" not in set(tables.averages_table(partial)["question"])
 
 
 def test_what_the_data_notebooks_left_is_shown(tmp_path):

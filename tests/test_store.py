@@ -55,7 +55,7 @@ def repeating(profile):
     return replace(profile, name="repeat", repeat_of="synthff")
 
 
-def write_run(profile, scores, settings="s", experiment=""):
+def write_run(profile, scores, settings="s", experiment="", pairs=("a_b", "c_d")):
     """Write the run folder of made-up scores as training and scoring would."""
     first = scores.iloc[0]
     folder = replace(profile, variant=experiment).workspace.runs / first["run"]
@@ -63,7 +63,7 @@ def write_run(profile, scores, settings="s", experiment=""):
         name: value.item() if hasattr(value := first[name], "item") else value for name in ("run", "model", "phase", "seed")
     }
     machine = {"cpu": "x86_64 AVX2", "threads": 1, "device": "cpu"}
-    config = about | {"hash": "h2", "settings": settings, "git_commit": "c", "machine": machine, "data": {"pairs": ["a_b"]}}
+    config = about | {"hash": "h2", "settings": settings, "git_commit": "c", "machine": machine, "data": {"pairs": list(pairs)}}
     write_json(folder / "config.json", config | {"train_config": {"precision": "fp32"}})
     (folder / "log.jsonl").write_text(json.dumps(RESULT) + "\n")
     write_json(folder / "result.json", RESULT)
@@ -104,8 +104,16 @@ def test_a_run_with_other_settings_replaces_the_committed_one(profile):
         "changed in config.py",
         "fp32",
         "x86_64 AVX2",
-        2,
+        4,
     )
+
+
+def test_a_run_that_had_the_labels_of_others_replaces_the_committed_one(profile):
+    """`labelled_fraction` is no setting of a network, and yet another number of labelled people makes another run."""
+    run = others(make_run("xception", "trained", 0))
+    write_run(profile, run, pairs=["a_b"])
+    assert scores_of(profile, "trained-xception-s0") == pytest.approx(in_order(run), abs=1e-5)
+    assert store.load_runs(profile).query("run == 'trained-xception-s0'")["labelled_people"].item() == 2
 
 
 def test_a_repeated_run_stands_before_the_committed_one_and_gaps_are_filled(profile):
@@ -159,6 +167,16 @@ def test_only_replacing_rewrites_committed_results_and_twice_gives_the_same_byte
     after = {path.name: path.read_bytes() for path in results.iterdir()}
     store.replace_committed(repeat)
     assert {path.name: path.read_bytes() for path in results.iterdir()} == after != before
+
+
+def test_a_run_that_is_trained_and_not_yet_scored_keeps_its_committed_scores(profile):
+    repeat, run = repeating(profile), others(make_run("xception", "trained", 0))
+    (write_run(repeat, run) / SCORES).unlink()
+    write_run(repeat, others(make_run("xception", "trained", 1)))
+    store.replace_committed(repeat)
+    assert scores_of(profile, "trained-xception-s0") == pytest.approx(in_order(make_run("xception", "trained", 0)), abs=1e-5)
+    changed = in_order(others(make_run("xception", "trained", 1)))
+    assert scores_of(profile, "trained-xception-s1") == pytest.approx(changed, abs=1e-5)
 
 
 def test_new_runs_of_the_grid_join_the_committed_ones(profile):

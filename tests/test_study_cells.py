@@ -394,6 +394,9 @@ def test_every_other_arm_trains_and_a_finished_cell_is_loaded(faces, tmp_path, m
     assert len(calls) == len(set(calls)) == 6  # and one teacher
     config = checkpoints.read_json(folder_of(profile, todo[1]) / "config.json")
     assert len(config["data"]["pairs"]) == 4 and config["cell"]["labels"] == 12  # of twelve people four validate
+    assert all(is_finished(profile, cell) for cell in todo)
+    monkeypatch.setitem(protocol.STUDIES, profile.name, replace(STUDY, most_validating=2))  # now two do
+    assert [is_finished(profile, cell) for cell in todo] == [cell.labels == 4 for cell in todo]
 
 
 def test_memory_stays_flat_however_much_of_a_pool_is_read(tmp_path):

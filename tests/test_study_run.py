@@ -22,8 +22,9 @@ from utils.learn.cells import folder_of, is_finished
 from utils.learn.dataset import FaceSet
 from utils.learn.precision import cpu_kind
 from utils.learn.scores import SCORES, read_scores
-from utils.paths import ROOT, WORK, read_json
+from utils.paths import ROOT, WORK, read_json, write_json
 from utils.protocol import AIM, ARMS, PRIMARY, STUDIES, Cell, cells, stages
+from utils.results.store import digest
 from utils.run import study
 
 REAL, SMOKE = get_profile("study"), get_profile("study-smoke")
@@ -343,6 +344,20 @@ def test_scores_of_the_tests_carry_the_protocols_commit(repository, tiny, faces,
     record = read_json(path.parent / study.RECORD)["stages"]
     assert other.name == "primary.csv.gz" and set(record) == {"arms", "primary"} and record["arms"]["protocol"] == first
     assert set(pd.read_csv(other)["protocol"]) == {record["primary"]["protocol"]} != {first}
+    del record["primary"]["sha256"]  # as a call leaves it that is killed when it has written a table
+    write_json(path.parent / study.RECORD, {"stages": record})
     with pytest.raises(study.Refused, match="none is left to score"):
         scored()
+    assert read_json(path.parent / study.RECORD)["stages"]["primary"]["sha256"] == digest(other)
     assert is_finished(tiny, Cell("recipe", 4))
+
+    before = {table: table.read_bytes() for table in (path, other, path.parent / study.RECORD)}
+    with pytest.raises(study.Refused, match="has the committed scores"):
+        study.score_again(tiny, 1, [], path.parent)
+    again = study.score_again(tiny, 1, [], path.parent.parent / "again")  # a repeat: by the same networks here
+    assert len(again) == 2 * (2 * 2 + 2) and np.allclose(again["again"], again["committed"])
+    monkeypatch.setattr(study, "is_finished", lambda profile, cell: cell.arm == "teacher")
+    with pytest.raises(study.Refused, match="not finished .1 of arms"):
+        study.score_again(tiny, 1, ["arms", "primary"], path.parent.parent / "again")
+    alone = study.score_again(tiny, 1, [], path.parent.parent / "alone")
+    assert set(alone["arm"]) == {"teacher"} and before == {table: table.read_bytes() for table in before}

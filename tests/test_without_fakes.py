@@ -222,17 +222,26 @@ def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path,
 def test_a_stage_is_not_scored_twice_and_its_protocol_is_a_commit(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "run_all", lambda *given: pytest.fail("something was trained or scored"))
     out, asked = tmp_path / "tables", ["--stages", "arms", "--score", "--protocol"]
-    for folder in (out, run.FAKELESS):  # committed ones stand in the way of others, too
+    for folder in (out, run.FAKELESS):
         folder.mkdir()
         (folder / "arms.csv.gz").write_bytes(b"scores")
         with pytest.raises(SystemExit):
-            run.main([*asked, PROTOCOL, "--out", str(out)])
+            run.main([*asked, PROTOCOL, "--out", str(folder)])
         assert "exist already" in capsys.readouterr().err and (folder / "arms.csv.gz").read_bytes() == b"scores"
-        (folder / "arms.csv.gz").unlink()
+    (out / "arms.csv.gz").unlink()
     for wrong in ("abc", "HEAD", PROTOCOL.upper()):
         with pytest.raises(SystemExit):
             run.main([*asked, wrong, "--out", str(out)])
         assert f"--protocol {wrong}: give the 40 digits of its commit" in capsys.readouterr().err
+
+
+def test_a_repeat_stands_beside_the_committed_scores(small, profile, tmp_path):
+    asked = ["--stages", "kinds", "--score", "--protocol", PROTOCOL, "--out"]
+    run.main([*asked, str(run.FAKELESS)])
+    before = (run.FAKELESS / "kinds.csv.gz").read_bytes()
+    run.main([*asked, str(tmp_path / "again")])
+    scores = [results.load_scores(folder)["score"] for folder in (run.FAKELESS, tmp_path / "again")]
+    assert scores[0].equals(scores[1]) and (run.FAKELESS / "kinds.csv.gz").read_bytes() == before
 
 
 def test_a_stage_that_was_killed_at_its_end_can_be_scored_again(small, tmp_path, monkeypatch):

@@ -446,7 +446,8 @@ FFPP_MODELS = {name: NETWORKS[name].ffpp for name in CASE_NETWORKS}
 SMOKE_MODELS = {name: replace(config, px=48, steps=4, batch_size=8) for name, config in SYNTHFF_MODELS.items()}
 
 # What the environment asks of FaceForensics++; `get_profile` tells what makes no sense.
-FFPP_METHODS = tuple(filter(None, map(str.strip, os.environ.get("FFPP_METHODS", "").split(",")))) or ("NeuralTextures",)
+FFPP_METHODS = tuple(dict.fromkeys(filter(None, map(str.strip, os.environ.get("FFPP_METHODS", "").split(",")))))
+FFPP_METHODS = FFPP_METHODS or ("NeuralTextures",)
 FFPP_PAIRS = os.environ.get("FFPP_PAIRS", "").strip() or "3"  # of each split, for `ffpp-smoke`; 0: all
 FFPP = DataConfig(name="FaceForensics++", root=os.environ.get("FFPP_ROOT", str(DATA / "ffpp")), methods=FFPP_METHODS)
 

@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from utils.config import PLAIN_FACES, FacesConfig, Profile
+from utils.config import BLAZEFACE, PLAIN_FACES, FacesConfig, Profile
 from utils.faces import cache
 from utils.faces.decode import Picture, choose, pictures_at, scan
 from utils.faces.detect import FaceFinder, load_detector
@@ -251,6 +251,8 @@ def settings_of(config: FacesConfig) -> dict:
     """Return the settings that shape crops, without those that change nothing from a plain loop over whole frames."""
     settings = dataclasses.asdict(config)
     plain = [name for name, value in PLAIN_FACES.items() if settings[name] == value]
+    if config.detector == "blazeface":  # how its boxes are made dlib's
+        settings["blazeface"] = dataclasses.asdict(BLAZEFACE)
     plain += ["sampling"] * (config.max_frames is None) + ["least_match"] * (config.detect_every == 1)
     return {name: value for name, value in settings.items() if name not in plain}
 

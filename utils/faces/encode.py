@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import cv2
 import joblib
+import numpy as np
 from tqdm import tqdm
 
 from utils.config import ENCODINGS, Encoding
@@ -72,7 +73,8 @@ def _encode_once(source: Path | str, path: Path, how: Encoding, scale: float, na
         stream.width, stream.height = (int(scale * side) // 2 * 2 for side in sides)
         stream.pix_fmt = "yuv420p"
         for frame in itertools.chain([first], frames):
-            packets = stream.encode(_shown(frame, view).reformat(stream.width, stream.height, "yuv420p"))
+            shown = _shown(frame, view, stream if scale == 1 else None)
+            packets = stream.encode(shown.reformat(stream.width, stream.height, "yuv420p"))
             with _blaming(named):
                 written.mux(packets)
         packets = stream.encode()
@@ -80,12 +82,16 @@ def _encode_once(source: Path | str, path: Path, how: Encoding, scale: float, na
             written.mux(packets)
 
 
-def _shown(frame: av.VideoFrame, view: View) -> av.VideoFrame:
-    """Return a frame as it is shown, turned upright and with square pixels, at its own time."""
+def _shown(frame: av.VideoFrame, view: View, cut_to: av.VideoStream | None = None) -> av.VideoFrame:
+    """Return a frame as it is shown, turned upright and with square pixels, at its own time.
+
+    With `cut_to` it loses the row or column by which it is larger than that stream.
+    """
     picture = Picture(frame, view)
-    if picture.is_upright:
+    height, width = (cut_to.height, cut_to.width) if cut_to else picture.shape
+    if picture.is_upright and (height, width) == picture.shape:
         return frame
-    shown = av.VideoFrame.from_ndarray(picture.rgb, format="rgb24")
+    shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.rgb[:height, :width]), format="rgb24")
     shown.pts, shown.time_base = frame.pts, frame.time_base
     return shown
 

@@ -151,6 +151,8 @@ def is_finished(profile: Profile, cell: Cell) -> bool:
     request = checkpoints.request_of(cell.network, cell.seed, "all", settings, profile.train, **_about(profile, cell))
     if config["settings"] != checkpoints.settings_digest(request):
         return False
+    if 2 * len(config["data"]["pairs"]) != cell.labels - study.validating(cell.labels):  # other people validate since
+        return False
     teacher = cell.teacher(profile)
     return not arm.taught or (is_finished(profile, teacher) and config.get("teacher") == _hash(profile, teacher))
 

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -28,14 +29,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from utils.config import ModelConfig, Profile, TrainConfig
+from utils.config import BN_MOMENTUM, HEAD_STD, ModelConfig, Profile, TrainConfig
 from utils.learn import distributed
 from utils.learn.models import Detector, create_model
 from utils.learn.precision import cpu_kind, device_name, pick_device
 from utils.learn.scores import JUDGED, SCORES, TWINS
 from utils.paths import ROOT, atomic, read_json, write_json
 
-UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
+UNREADABLE = (
+    OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 FILES = ("result.json", "log.jsonl", "model.safetensors")
 CHECKPOINT, TAUGHT = "checkpoint.pt", "taught.pt"  # of a fit that is not finished: where it stands, and its pseudo-labels
 PACKAGES = ("torch", "torchvision", "timm", "efficientnet_pytorch", "numpy")
@@ -62,6 +65,8 @@ def run_hash(profile: Profile, phase: str, model: str, seed: int) -> str:
 def request_of(model: str, seed: int, layers: str, config: ModelConfig, shared: TrainConfig, **about) -> dict:
     """Return what a run is asked for, to be saved and hashed; `about` adds data, phase, student and teacher."""
     settings = {"model_config": asdict(config), "train_config": asdict(shared)}
+    fixed = {"bn_momentum": (BN_MOMENTUM, 0.1), "head_std": (HEAD_STD, 0.001)}  # the committed runs have the second
+    settings |= {name: value for name, (value, usual) in fixed.items() if value != usual}
     return {"model": model, "seed": seed, "layers": layers, **settings, **about}
 
 

@@ -44,7 +44,7 @@ from utils.learn.noisy_student import StudentStep
 from utils.learn.plans import Crops, Objective, Part, Plan
 from utils.learn.redrawers import Redrawer, redraw, train_redrawer
 from utils.learn.training import Supervised, fit
-from utils.paths import atomic, write_json
+from utils.paths import alone, atomic, write_json
 
 PHASE = "self_rendered"
 
@@ -197,17 +197,18 @@ def load_redrawers(
         asked = {"config": asdict(config), "critic_lr": CRITIC_LR, "faces": faces.fingerprint(), "masks": MASKS, "seed": seed}
         path = folder / f"{name}.safetensors"
         about = path.with_suffix(".json")
-        found = _loaded(path, config) if cache.load(about) == _plain(asked) else None
-        if found is None:
-            crops = _crops(faces) if crops is None else crops
-            redrawer, _ = train_redrawer(crops, landmarks_of(faces, profile), config, seed, name)
-            about.unlink(missing_ok=True)  # it is of the weights that were here
-            with atomic(path) as temporary:
-                save_file(redrawer.state_dict(), temporary)
-            found = _loaded(path, config)
+        with alone(folder / f".{name}"):  # another process may train it
+            found = _loaded(path, config) if cache.load(about) == _plain(asked) else None
             if found is None:
-                raise ValueError(f"{path} holds no numbers after training: set a lower lr for {name} in utils/config.py")
-            write_json(about, _plain(asked))
+                crops = _crops(faces) if crops is None else crops
+                redrawer, _ = train_redrawer(crops, landmarks_of(faces, profile), config, seed, name)
+                about.unlink(missing_ok=True)  # it is of the weights that were here
+                with atomic(path) as temporary:
+                    save_file(redrawer.state_dict(), temporary)
+                found = _loaded(path, config)
+                if found is None:
+                    raise ValueError(f"{path} holds no numbers after training: set a lower lr for {name} in utils/config.py")
+                write_json(about, _plain(asked))
         made.append(found)
     return tuple(made)
 

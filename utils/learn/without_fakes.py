@@ -106,6 +106,7 @@ def train_arm(profile: Profile, name: str, faces: FaceSet, seed: int) -> Detecto
     objective = partial(objective, student=noise)
     settings = {key: value for key, value in asdict(arm).items() if key not in TOLD}
     about = {"phase": name, "arm": settings, **about} | ({"student": asdict(noise)} if noise else {})
+    about |= {"data_u": pool.fingerprint()} if pool else {}
     model = create_model(profile.student_model, config, seed)
     if before is not None:
         model.load_state_dict(before.state_dict())

@@ -32,7 +32,8 @@ STUDY = STUDIES["study"]
 SHOWN = 0.05  # p value below which a secondary contrast of the study is shown, after Holm's correction
 NEAR_CHANCE = 0.6  # AUC below which a student has hardly learned
 README_BLOCKS = {
-    "answer": [["unlabelled_answer", "unlabelled_verdict", "unlabelled_terms"], ["unlabelled_elsewhere"]],
+    "answer": [["unlabelled_answer", "unlabelled_verdict", "unlabelled_terms", "unlabelled_alignment"],
+               ["unlabelled_elsewhere"]],  # fmt: skip
     "claim": [["pseudo_labels_add", "control_gains"], ["fair_rivals", "validation_people"]],
     "unlabelled": [
         ["unlabelled_halves", "unlabelled_noise", "unlabelled_alarms_elsewhere"],
@@ -101,7 +102,13 @@ def _supervised(tables: Tables, question: str, quality: str | None = None) -> pd
     return rows
 
 
+def _average(tables: Tables, question: str, quality: str = "c40") -> Estimate:
+    """Return a mean over methods, resampled together."""
+    return _estimate(tables["averages"], question=question, quality=quality)
+
+
 # ---- the study -----------------------------------------------------------------------------------------------------------
+
 
 
 @claim(
@@ -156,8 +163,10 @@ def fair_rivals(tables):
 
 
 @claim(
-    """To every count of labelled people belong the {people} people of the validation split: their labels calibrate the
-    teacher, choose the iteration and have chosen the settings.""",
+    """Add {people} people who validate to each of these counts: their labels calibrate the teacher, choose the iteration and
+    have chosen the settings. Exploratory runs whose test AUC was seen came before, and the rule that chooses an iteration was
+    made when the test AUC of each was known: so the test people of this comparison are not untouched; those of the second
+    comparison are.""",
     holds=lambda n: n.people > 0,
 )
 def validation_people(tables):
@@ -232,13 +241,15 @@ def unlabelled_why(tables):
 
 
 @claim(
-    """Of the pseudo-labels, at least {right:.1%} are right in every iteration where the teacher looks at c23, and at most
-    {classic:.1%} where it looks at c40.""",
+    """Over five seeds {right:.1%} or more of the pseudo-labels are right on average in each iteration where the teacher looks
+    at c23 ({least:.1%} in the worst run), and {classic:.1%} or fewer where it looks at c40 ({most:.1%} in the best).""",
     holds=lambda n: n.right > 0.95 and n.classic < 0.8,
 )
 def labels_right(tables):
-    means = tables["pseudo_labels"].groupby(["student", "iteration"])["right"].mean()
-    return {"right": means["student_compression"].min(), "classic": means["student_classic"].max()}
+    by = tables["pseudo_labels"].groupby(["student", "iteration"])["right"].agg(["mean", "min", "max"])
+    ours, classic = by.loc["student_compression"], by.loc["student_classic"]
+    return {"right": ours["mean"].min(), "least": ours["min"].min(), "classic": classic["mean"].max(),
+            "most": classic["max"].max()}  # fmt: skip
 
 
 @claim(
@@ -301,13 +312,20 @@ def near_chance(tables):
 
 
 @claim(
-    """On the harder videos of `test_hard` at c40 the student leads the c23 teacher ({c23:+}); a lead over the teacher of both
-    views ({both:+}) or over the classic student ({classic:+}) is not shown.""",
-    holds=lambda n: n.c23.lo > 0 and n.both.holds_zero and n.classic.holds_zero,
+    """On the harder videos of `test_hard` at c40 the student leads the c23 teacher ({c23:+}). So does the control
+    ({control:+}), which has no unlabelled video: the first student and its control differ by {over:+}. So that lead comes
+    with the noise and the longer training, and none of it is shown to be the pseudo-labels'. The student is not told apart
+    from the teacher of both views ({both:+}), the c40 teacher ({c40:+}) or the classic student ({classic:+}).""",
+    holds=lambda n: min(n.c23.lo, n.control.lo) > 0 and abs(n.over.value) < 0.01
+    and all(one.holds_zero for one in (n.over, n.both, n.c40, n.classic)),
 )
 def student_on_hard(tables):
-    versus = {"c23": "teacher_c23", "both": "teacher_both", "classic": "student_classic"}
-    return {key: _contrast(tables, "student_compression", name, split="test_hard") for key, name in versus.items()}
+    versus = {"c23": "teacher_c23", "c40": "teacher_c40", "both": "teacher_both", "classic": "student_classic"}
+    where, phases = {"split": "test_hard", "quality": "c40"}, {"control": "gain_teacher_c23", "over": "over_control"}
+    return {key: _contrast(tables, "student_compression", name, split="test_hard") for key, name in versus.items()} | {
+        key: _estimate(tables["control"], phase=phase, **where) for key, phase in phases.items()
+    }
+
 
 
 # ---- what unlabelled video is worth: the study of `protocol.py`, on SynthFF 2 --------------------------------------------
@@ -333,16 +351,25 @@ def unlabelled_room(tables):
 
 
 @claim(
-    """{pool:,} people without labels add {gain:+} of AUC at c40 to the labels of {labels}, of whom {learned} are learned from
-    and {validating} validate: the student against its control, which has the same teacher, steps and noise, on {pairs} pairs
-    of unseen people, over {seeds} seeds.""",
-    holds=lambda n: n.gain.value > 0 and n.seeds == len(STUDY.seeds),
+    """With the videos of {pool:,} people without labels the AUC at c40 is {student:.3f}, without them {control:.3f}: a gain
+    of {gain:+}. That is the student against its control, which has the same teacher, steps, noise and labels, those of
+    {labels} people, of whom {learned} are learned from and {validating} validate; on {pairs} pairs of unseen people, over
+    {seeds} seeds. Their teacher has {teacher:.3f}, and an oracle with the labels of {everybody} people {oracle:.3f}.""",
+    holds=lambda n: n.teacher < n.control < n.student < n.oracle and n.seeds == len(STUDY.seeds)
+    and abs(n.student - n.control - n.gain.value) < 0.0015,
 )
 def unlabelled_answer(tables):
     row, validating = _one(tables["unlabelled_contrasts"], **_gain()), STUDY.validating(STUDY.labels)
+    cells = tables["unlabelled_cells"].query("split == @STUDY.tests[0] and quality == 'c40' and network == @LITE0")
+    usual = {"student": (PRIMARY[0], STUDY.labels, STUDY.pool), "control": (PRIMARY[1], STUDY.labels, 0),
+             "teacher": ("teacher", STUDY.labels, 0), "oracle": ("oracle", STUDY.all_labels, 0)}  # fmt: skip
+    cells = cells[(cells["frames"] == STUDY.frames) | (cells["pool"] == 0)]
     return {"gain": _estimate(tables["unlabelled_contrasts"], **_gain()), "seeds": row["seeds"], "pool": STUDY.pool,
             "labels": STUDY.labels, "pairs": row["pairs"], "validating": validating,
-            "learned": _learned(STUDY.labels)}  # fmt: skip
+            "learned": _learned(STUDY.labels), "everybody": STUDY.all_labels} | {
+        name: _one(cells, arm=arm, labels=labels, pool=pool)["value"] for name, (arm, labels, pool) in usual.items()
+    }  # fmt: skip
+
 
 
 @claim(
@@ -368,12 +395,12 @@ def unlabelled_terms(tables):
 
 @claim(
     """On fakes of {count} renderers that made nobody's labelled fake, a gain at c40 is not shown ({unseen:+}). {known} of
-    these made fakes of the pool; on those of the one that is new to every network the student and its control differ by
-    {new:+}. At c23 the student leads its control by {c23:+} (p = {p:.3f} after Holm's correction) and is not told apart from
-    its teacher ({teacher:+}); nor is the control ({lost:+}).""",
+    these made fakes of the pool; the third made none there either, and on its fakes the student and its control differ by
+    {new:+}. At c23 the student leads its control by {c23:+} (p = {p:.3f} after Holm's correction), but not the teacher that
+    both start from ({teacher:+}): it may only keep what the control loses ({lost:+}).""",
     holds=lambda n: n.p < SHOWN <= n.p_unseen and n.c23.value > 0
     and all(one.holds_zero for one in (n.new, n.teacher, n.lost))
-    and n.alone == 1,
+and n.lost.value < 0 and n.alone == 1 and n.count == "three",
 )
 def unlabelled_elsewhere(tables):
     where = {"unseen": _gain(split="test2_unseen"), "c23": _gain(quality="c23")}
@@ -450,8 +477,8 @@ def unlabelled_truth(tables):
 
 @claim(
     """The gain (student minus control, c40) is not the same for everybody: from pair to pair of people it has a standard
-    deviation of {people:.3f}, from seed to seed of {seed:.3f}, and what a pair shows under a single seed scatters by
-    {both:.3f} more. The mean over all of them is surer: a true difference of {detectable:.3f} would be shown with a chance of
+    deviation of {people:.3f}, from seed to seed of {seed:.3f}, and a single pair under a single seed by another
+    {both:.3f}. The mean over all of them is surer: a true difference of {detectable:.3f} would be shown with a chance of
     80%, less than the {aim} that was aimed at.""",
     holds=lambda n: 0 < n.detectable < AIM and min(n.people, n.seed) > 0 and n.both > max(n.people, n.seed),
 )
@@ -609,8 +636,8 @@ def unlabelled_worth(tables):
     """With one threshold for each network, which {alarms:.0%} of the reals of the other test exceed at c23 and c40, the
     student finds {student:%} of the fakes at c40 and accuses {quiet:.1%} of the reals, its control {control:%} and
     {loud:.1%}: neither difference is shown ({found:+} and {accused:+}). What a threshold is worth elsewhere depends on the
-    compression: at those that nobody trained on as such the student finds {least:.0%} to {most:.0%} of the fakes and accuses
-    {low:.0%} to {high:.0%} of the reals ({where}).""",
+    compression: at those that were in no training the student finds {least:.0%} to {most:.0%} of the fakes and accuses
+    {low:.0%} to {high:.0%} of the reals, most under {where}.""",
     holds=lambda n: n.found.holds_zero and n.accused.holds_zero and n.high > n.alarms > n.low and n.most > 2 * n.least,
 )
 def unlabelled_alarms(tables):
@@ -625,14 +652,14 @@ def unlabelled_alarms(tables):
         "found": _estimate(gaps, "tpr", quality="c40", alarms=alarms),
         "accused": _estimate(gaps, "fpr", quality="c40", alarms=alarms),
         "least": unseen["tpr"].min(), "most": unseen["tpr"].max(), "low": unseen["fpr"].min(), "high": unseen["fpr"].max(),
-        "where": unseen["fpr"].idxmax(),
+        "where": unseen["fpr"].idxmax().upper(),
     }  # fmt: skip
 
 
 @claim(
-    """Where each network has one threshold for everything, which {alarms:.0%} of the reals of the other test exceed, the
+    """With one threshold a network, set so that {alarms:.0%} of the reals of `test2_unseen` exceed it, the
     student finds fewer fakes than its control at {where} ({found:+}) and accuses fewer reals ({accused:+}); that is one of
-    {cases} comparisons. In none is it shown to find more. So the pool is shown to put clips into a better order, and not
+    {cases} comparisons. In none is it shown to find more. So the pool puts clips into a slightly better order, and is not
     shown to find more fakes at a fixed threshold.""",
     holds=lambda n: n.shown == 1 and n.found.hi < 0 and n.accused.hi < 0 and n.more == 0 and n.order.lo > 0,
 )
@@ -649,8 +676,8 @@ def unlabelled_alarms_elsewhere(tables):
 
 
 @claim(
-    """In pilots ({pool} people without labels, {seeds} seeds) a student that does not know that half of its pool is fake has
-    {plain:.3f} at c40 where its control has {control:.3f}, and one that knows it {aligned:.3f}.""",
+    """Much hangs on the knowledge that half of the pool is fake: in pilots ({pool} people without labels, {seeds} seeds) a
+    student without it has {plain:.3f} at c40, its control {control:.3f}, and a student with it {aligned:.3f}.""",
     holds=lambda n: n.plain < n.control < n.aligned,
 )
 def unlabelled_alignment(tables):
@@ -716,8 +743,9 @@ def instrument_answers(tables):
 
 
 @claim(
-    """Where people are rendered in another style (`test_hard`) it answers less often: {clean.answered} of {clean.clips} clips
-    at c23 with {clean.wrong} wrong, and {coarse.answered} of {coarse.clips} at c40 with {coarse.wrong} wrong.""",
+    """On the harder videos of `test_hard` (other people, in other frame sizes, light and motion) it answers less often:
+    {clean.answered} of {clean.clips} clips at c23 with {clean.wrong} wrong, and {coarse.answered} of {coarse.clips} at c40
+    with {coarse.wrong} wrong.""",
     holds=lambda n: n.clean.often < n.usual_clean.often and n.coarse.often < n.usual_coarse.often,
 )
 def instrument_hard(tables):
@@ -777,7 +805,8 @@ def _fakeless_gap(tables: Tables, these: str, those: str, quality: str = "c40", 
     finds NeuralTextures in people whom it has never seen with an AUC of {clean} at c23 and {coarse} at c40; the same network
     given the fakes of 66 people has {labels_clean} and {labels_coarse} ({seeds} seeds). At c23 that is {gap_clean:+} against
     it. At c40 it is not as good as with fakes, by {gap:+}: the protocol asked for a lower end above {asked}. It has
-    had the real faces of all 200 people; with those of the same 66 it is {same:+} ({same_seeds} seeds).""",
+    had the real faces of all 200 people; with those of the same 66 it is {same:+} ({same_seeds} seeds). The fakes of all 200
+    give {everybody} at c40.""",
     holds=lambda n: n.clean.lo > 0.95 and n.gap_clean.lo > AS_GOOD and n.gap.hi < 0 and n.gap.lo < AS_GOOD and n.same.hi < 0,
 )
 def fakeless_answer(tables):
@@ -785,7 +814,8 @@ def fakeless_answer(tables):
     found = {"clean": (OURS, "c23"), "coarse": (OURS, "c40"), "labels_clean": (GIVEN, "c23"), "labels_coarse": (GIVEN, "c40")}
     return {name: _fakeless(tables, *each) for name, each in found.items()} | {
         "gap": _fakeless_gap(tables, OURS, GIVEN), "gap_clean": _fakeless_gap(tables, OURS, GIVEN, "c23"),
-        "seeds": gap["seeds"], "asked": signed(AS_GOOD), "same": _fakeless_gap(tables, f"{OURS}_66", GIVEN),
+                "seeds": gap["seeds"], "asked": signed(AS_GOOD), "same": _fakeless_gap(tables, f"{OURS}_66", GIVEN),
+        "everybody": _fakeless(tables, "labels_200", "c40"),
         "same_seeds": _one(tables["fakeless_contrasts"], these=f"{OURS}_66", those=GIVEN, quality="c40", split="test")["seeds"],
     }  # fmt: skip
 
@@ -808,8 +838,8 @@ def fakeless_rival(tables):
 @claim(
     """It is not that the codec hides everything: at c40 the same network tells validation people from their twins with an AUC
     of {least:.2f} to {most:.2f} by seven of the eight redrawers, and of {hard:.2f} by `{hardest}`; from their fakes by
-    NeuralTextures with {val}. So the twins of seven are easier to tell there than NeuralTextures is; of the eighth that is
-    not sure.""",
+    NeuralTextures with {val}. So the twins of seven are easier to tell there than NeuralTextures is; for the eighth that is
+    not certain.""",
     holds=lambda n: n.val.hi < n.least and n.val.value < n.hard < n.val.hi and n.count == 8,
 )
 def fakeless_why(tables):
@@ -842,8 +872,8 @@ def fakeless_fine(tables):
     """Whether more kinds of redrawer help depends on the kind. A network that learned from the {code_count} that see a mouth
     through a narrow code alone, or from the {detail_count} that draw its finest detail alone, is not told apart at c40 from
     one that learned from all eight ({code:+} and {detail:+}). One that learned from the {context_count} that see, besides
-    such a code, the face around the mouth does worse ({context:+}). All have {seeds} seeds, and were trained on another kind
-    of processor than that of all eight.""",
+    such a code, the face around the mouth reached less ({context:+}). All have {seeds} seeds, and were trained on another kind
+    of processor than that of all eight, which may have a part in these differences.""",
     holds=lambda n: n.code.holds_zero and n.detail.holds_zero and n.context.hi < 0,
 )
 def fakeless_kinds(tables):
@@ -860,18 +890,21 @@ def fakeless_kinds(tables):
 
 
 @claim(
-    """None of the eight is shown to be needed. Without one of them, NeuralTextures at c40 is found with an AUC that differs
-    by {low} to {high}, with zero in every interval, and so it is at c23 ({seeds} seeds, on that other processor). And whoever
+    """Which of the eight are needed is not known. Without one of them, NeuralTextures at c40 is found with an AUC that is
+    higher by {low} to {high}, with zero in every interval, and so it is at c23 ({seeds} seeds). That all {count} differences
+    are positive need not be the redrawers' doing: all are against one network that learned from all eight, and that one was
+    trained on another kind of processor. And whoever
     has not learned from a redrawer tells its twins all the same: at c40 with {least:.2f} to {most:.2f} by seven, and with
     {hard:.2f} by `{hardest}`, at most {off:.3f} from what those reach who have. So twins are no harder to tell for being new;
     why NeuralTextures is harder is not known.""",
-    holds=lambda n: n.zero == n.count == 16 and n.off < 0.03 and n.hard < n.least - 0.05,
+    holds=lambda n: n.zero == n.count == n.positive == 16 and n.off < 0.03 and n.hard < n.least - 0.05,
 )
 def fakeless_redrawers(tables):
     every = tables["fakeless_redrawers"]
     rows = every.query("quality == 'c40'").sort_values("left_out")
     return {
         "count": len(every), "zero": int(((every["without_lo"] <= 0) & (every["without_hi"] >= 0)).sum()),
+        "positive": int((every["without"] > 0).sum()),
         "low": signed(rows["without"].min()), "high": signed(rows["without"].max()),
         "hardest": rows["redrawer"].iloc[0], "hard": rows["left_out"].iloc[0], "least": rows["left_out"].iloc[1],
         "most": rows["left_out"].iloc[-1], "off": (rows["left_out"] - rows["known"]).abs().max(),
@@ -902,15 +935,19 @@ def fakeless_student(tables):
 
 
 @claim(
-    """On `test_hard`, people rendered in another style, the network of self-rendered twins has {clean} at c23 and {coarse} at
-    c40, {gap_clean:+} and {gap:+} against the fakes of 66 people: neither shown to be better nor shown to be worse.""",
-    holds=lambda n: n.gap.holds_zero and n.gap_clean.holds_zero,
+    """On `test_hard` (other people, in other frame sizes, light and motion) the network of self-rendered twins has {clean} at
+    c23 and {coarse} at c40, {gap_clean:+} and {gap:+} against the fakes of 66 people at c23: neither shown to be better nor
+    shown to be worse. Where these are learned from at c40, too, it lies {wider:+} against them at c40 ({seeds} seeds), which
+    is not shown either.""",
+    holds=lambda n: n.gap.holds_zero and n.gap_clean.holds_zero and n.wider.value < 0 and n.wider.holds_zero,
 )
 def fakeless_hard(tables):
     return {
         "clean": _fakeless(tables, OURS, "c23", "test_hard"), "coarse": _fakeless(tables, OURS, "c40", "test_hard"),
         "gap_clean": _fakeless_gap(tables, OURS, GIVEN, "c23", "test_hard"),
-        "gap": _fakeless_gap(tables, OURS, GIVEN, "c40", "test_hard"),
+                "gap": _fakeless_gap(tables, OURS, GIVEN, "c40", "test_hard"),
+        "wider": _fakeless_gap(tables, OURS, f"{GIVEN}_c40", "c40", "test_hard"),
+        "seeds": _one(tables["fakeless_contrasts"], these=OURS, those=f"{GIVEN}_c40", quality="c40", split="test")["seeds"],
     }  # fmt: skip
 
 
@@ -928,17 +965,17 @@ def above_chance(tables):
 
 
 @claim(
-    """From c23 to c40 AUC falls by {mean:.3f} on average over our {count} cases (five of the original's six networks and
+    """From c23 to c40 AUC falls by {mean} on average over our {count} cases (five of the original's six networks and
     EfficientNet-Lite0, in its three phases), and {shown} of them are shown to be better at c23. It falls most for {most}
     ({most_value:.3f}) and least for {least} ({least_value:.3f}).""",
-    holds=lambda n: n.shown > n.count / 2 and n.mean > 0,
+    holds=lambda n: n.shown > n.count / 2 and n.mean.lo > 0,
 )
 def compression_costs(tables):
     rows = _supervised(tables, "compression").sort_values("value")
     most, least = rows.iloc[-1], rows.iloc[0]
     return {
-        "mean": rows["value"].mean(), "shown": int((rows["lo"] > 0).sum()), "count": len(rows), "most": most["method"],
-        "most_value": most["value"], "least": least["method"], "least_value": least["value"],
+        "mean": _average(tables, "compression"), "shown": int((rows["lo"] > 0).sum()), "count": len(rows),
+        "most": most["method"], "most_value": most["value"], "least": least["method"], "least_value": least["value"],
     }  # fmt: skip
 
 
@@ -1002,13 +1039,13 @@ def quality_alarms(tables):
 
 
 @claim(
-    """Averaging a clip's faces is worth {c23} of AUC at c23 and {c40} at c40 on average over the {count} cases, and is
+    """Averaging a clip's faces is worth {c23:+} of AUC at c23 and {c40:+} at c40 on average over the {count} cases, and is
     shown to help every one of them at c40.""",
     holds=lambda n: n.helped == n.count,
 )
 def averaging(tables):
     low = _supervised(tables, "averaging", "c40")
-    means = {quality: signed(_supervised(tables, "averaging", quality)["value"].mean()) for quality in ("c23", "c40")}
+    means = {quality: _average(tables, "averaging", quality) for quality in ("c23", "c40")}
     return means | {"helped": int((low["lo"] > 0).sum()), "count": len(low)}
 
 
@@ -1083,15 +1120,15 @@ def teachers(tables):
 
 @claim(
     """`test_hard` has {pairs} pairs, {real23} real and {fake23} fake videos at c23; at c40 they are {real40} and {fake40},
-    for in the others no face was found. AUC at c40 falls by {fall:.3f} on average against `test`, and is shown to be
+    for in the others no face was found. Between `test` and it, AUC at c40 changes by {change:+} on average, and is shown to be
     lower for {lower} of {count} methods, higher for none.""",
-    holds=lambda n: n.higher == 0 and n.lower > n.count / 2 and n.real40 < n.real23,
+    holds=lambda n: n.higher == 0 and n.change.hi < 0 and n.lower > n.count / 2 and n.real40 < n.real23,
 )
 def hard_videos(tables):
     rows = {quality: part for quality, part in tables["robustness"].groupby("quality")}
     low, cells = rows["c40"], [(kind, quality) for quality in ("c23", "c40") for kind in ("real", "fake")]
     return {f"{kind}{quality[1:]}": int(rows[quality][f"n_{kind}"].max()) for kind, quality in cells} | {
-        "pairs": int(low["n_pairs"].max()), "fall": -low["change"].mean(), "count": len(low),
+        "pairs": int(low["n_pairs"].max()), "change": _average(tables, "hard"), "count": len(low),
         "lower": int((low["change_hi"] < 0).sum()), "higher": int((low["change_lo"] > 0).sum()),
     }  # fmt: skip
 
@@ -1113,19 +1150,20 @@ def half_widths(tables):
 
 @claim(
     """The original lost {original:.1f} points of accuracy on average from its validation to its unseen videos, and no case
-    less than {least:.1f}; frames of one video stood on both sides of its split. Ours, split by pairs, lose {c23} at c23
-    and {c40} at c40, and zero lies in the interval of all {count} cases at both.""",
-    holds=lambda n: n.least > 0 and n.held == 2 * n.count,
+    less than {least:.1f}; frames of one video stood on both sides of its split. Ours, split by pairs, change by {c23} points
+    at c23 and by {c40} at c40, and zero lies in the interval of all {count} cases at both.""",
+    holds=lambda n: n.least > 0 and n.held == 2 * n.count and n.means["c23"].holds_zero and n.means["c40"].holds_zero,
 )
 def validation_to_test(tables):
     gaps = tables["gaps"]
     ours = gaps.dropna(subset=["lo"])
     ours = ours.assign(quality=ours["group"].str[-3:])
-    means = {quality: minus(f"{part['gap'].mean():.1f}") for quality, part in ours.groupby("quality")}
+    means = {quality: _average(tables, "gap", quality) for quality in ("c23", "c40")}
+    said = {quality: minus(f"{-one.value:+.1f} [{-one.hi:+.1f}, {-one.lo:+.1f}]") for quality, one in means.items()}
     count = ours.groupby("quality").size()
     held = int(ours["holds_zero"].sum())
     theirs = gaps.loc[gaps["lo"].isna(), "gap"]
-    return {**means, "original": theirs.mean(), "least": theirs.min(), "count": count["c40"], "held": held}
+    return {**said, "means": means, "original": theirs.mean(), "least": theirs.min(), "count": count["c40"], "held": held}
 
 
 def _points(share: Estimate) -> str:
@@ -1134,12 +1172,13 @@ def _points(share: Estimate) -> str:
 
 
 @claim(
-    """Where frames are set aside at random, as in the original, validation promises that {promised:%} of the faces are told
-    rightly, and unseen people give {found:%}. Where pairs of people are set aside, the same network, on as many faces of the
-    same videos, promises {kept:%} and gives {held:%}. So the split alone makes validation promise {gap} points too much; the
-    original's networks lost {original:.0f} on average and {most:.0f} at most. The protocol asked for a loss of {asked:.0f}
-    points, and {lost} are lost: so the split is enough to explain the original's loss. That it does explain it is not
-    shown.""",
+    """Where frames are set aside at random, as in the original, validation on SynthFF promises that {promised:%} of the faces
+    are told rightly, and unseen people give {found:%}. Where pairs of people are set aside, the same network, on as many
+    faces of the same videos, promises {kept:%} and gives {held:%}. So here the split alone makes validation promise {gap}
+    points too much; on FaceForensics++ the original's networks lost {original:.0f} on average and {most:.0f} at most. The
+    protocol asked for a loss of {asked:.0f} points, and {lost} are lost: such a split can cost as much as the original lost.
+    That it did is not shown, and it need not cost so much: in a pilot where each person had both videos, the real one and the
+    fake, less than that was lost.""",
     holds=lambda n: n.low > 0 and n.most < n.value and n.loss.value >= SplitRulesConfig.enough
     and n.promised.lo > n.found.hi and n.kept.lo <= n.held.value <= n.kept.hi,
 )
@@ -1157,9 +1196,9 @@ def split_rules(tables):
 
 
 @claim(
-    """Under that rule unseen people even give a higher AUC ({unseen:+}; in accuracy that is not shown, {accuracy:+}): the
-    network is no worse, it is validation that promises too much. Whole videos, whose people may stand on both sides, promise
-    {videos:+} more of the faces than pairs, which is not shown.""",
+    """With frames set aside, the AUC on unseen people is even higher than with pairs set aside ({unseen:+}; in accuracy that
+    is not shown, {accuracy:+}): the network is no worse, it is validation that promises too much. Whole videos, whose people
+    may stand on both sides, promise {videos:+} more of the faces than pairs, which is not shown.""",
     holds=lambda n: n.unseen.lo > 0 and n.accuracy.holds_zero and n.videos.holds_zero,
 )
 def split_rules_videos(tables):
@@ -1181,15 +1220,15 @@ def original_phases(tables):
 
 @claim(
     """Repeated here, on rendered people, the third phase (*noisy-trained*) has the videos of a part of the people in place of
-    their labels. At c40 the AUC of our {count} networks differs from their own teachers' by {teacher} on average ({up} shown
-    to be higher, {down} lower), and from that of phase 2, which has had every label, by {phase}.""",
-    holds=lambda n: n.up == n.down == 1 and n.phase.startswith("\N{MINUS SIGN}"),
+    their labels. At c40 the AUC of our {count} networks differs from their own teachers' by {teacher:+} on average ({up} shown
+    to be higher, {down} lower), and from that of phase 2, which has had every label, by {phase:+}.""",
+    holds=lambda n: n.up == n.down == 1 and n.teacher.holds_zero and n.phase.hi < 0,
 )
 def third_phase(tables):
-    own, before = (_supervised(tables, name, "c40").query("phase == 'noisy_trained'") for name in ("own_teacher", "phase"))
+    own = _supervised(tables, "own_teacher", "c40").query("phase == 'noisy_trained'")
     return {
-        "teacher": signed(own["value"].mean()), "up": int((own["lo"] > 0).sum()), "down": int((own["hi"] < 0).sum()),
-        "phase": signed(before["value"].mean()), "count": len(own),
+        "teacher": _average(tables, "own_teacher"), "up": int((own["lo"] > 0).sum()), "down": int((own["hi"] < 0).sum()),
+        "phase": _average(tables, "phase"), "count": len(own),
     }  # fmt: skip
 
 
@@ -1378,14 +1417,16 @@ def _calibration(tables: Tables, quality: str) -> pd.Series:
 
 
 @claim(
-    """At c40 the student's scores are close to probabilities: they are off by {ece:.3f} (expected calibration error over ten
-    bins), where a detector that is never off would seem to be by {chance:.3f}, with so few clips. A temperature chosen on
-    validation changes that to {cooled:.3f}.""",
-    holds=lambda n: n.ece < 1.5 * n.chance and abs(n.cooled - n.ece) < 0.02,
+    """At c40 the student is less sure than it could be. Its scores are off by {ece:.3f} (expected calibration error over ten
+    bins); with so few clips exact probabilities would seem to be off by {chance:.3f}, and only once in twenty by more than
+    {most:.3f}. Of the clips that it scores between .5 and .6, {above:.0%} are fake. A temperature chosen on validation changes
+    the error little ({cooled:.3f}).""",
+    holds=lambda n: n.ece > n.most and n.above > 0.65 and abs(n.cooled - n.ece) < 0.02,
 )
 def calibration_coarse(tables):
     row = _calibration(tables, "c40")
-    return {"ece": row["ece"], "cooled": row["ece_cooled"], "chance": row["by_chance"]}
+    return {"ece": row["ece"], "cooled": row["ece_cooled"], "chance": row["by_chance"], "most": row["by_chance_hi"],
+            "above": row["just_above"]}  # fmt: skip
 
 
 @claim(

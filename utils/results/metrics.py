@@ -345,18 +345,52 @@ def unpaired_difference(
     Keys and result are those of `difference`; where both sides are the same runs, their seeds are drawn together. Raises
     ValueError where an identity pair is on both sides: then the difference is paired.
     """
-    shared = set(_pairs(evaluation, these)) & set(_pairs(evaluation, those))
-    if shared:
-        raise ValueError(f"{these[0]} and {those[0]} share identity pairs ({min(shared)}): use `difference`")
-    this, that = (draws(evaluation, keys, metric) for keys in (these, those))
-    # Of the same runs the n-th draws of both sides take the same seeds, and other pairs: those are drawn by their number.
-    numbers = {len(_pairs(evaluation, keys)) for keys in (these, those)}
-    if len(these) > 1 and [key[0] for key in these] == [key[0] for key in those] and len(numbers) == 2:
+    _require_apart(evaluation, these, those, "use `difference`")
+    return _unpaired(evaluation, [(these, those)], metric)
+
+
+def mean_difference(
+    evaluation: Evaluation, asked: Sequence[tuple[Sequence[tuple], Sequence[tuple]]], metric: str = "auc"
+) -> dict[str, float]:
+    """Return the mean over several methods of the difference between two sides, with its 95 % interval: value, lo, hi.
+
+    `asked` has both sides of each method, keys as of `difference`. Methods are resampled together, pairs and seeds; they are
+    not drawn themselves, for they are no sample of methods. Paired where both sides were measured on the same identity pairs.
+    Raises ValueError where the methods were not measured on the same pairs, or the two sides share some of theirs.
+    """
+    this, that = ([key for sides in asked for key in sides[side]] for side in (0, 1))
+    if _pairs(evaluation, this) == _pairs(evaluation, that):
+        gaps = np.mean([draws(evaluation, these, metric) - draws(evaluation, those, metric) for these, those in asked], axis=0)
+        return estimate(gaps[0], gaps[1:])
+    _require_apart(evaluation, this, that, "measure both sides on the same")
+    return _unpaired(evaluation, asked, metric)
+
+
+def _require_apart(evaluation: Evaluation, these: Sequence[tuple], those: Sequence[tuple], remedy: str) -> None:
+    if shared := set(_pairs(evaluation, these)) & set(_pairs(evaluation, those)):
+        raise ValueError(f"{these[0]} and {those[0]} share identity pairs ({min(shared)}): {remedy}")
+
+
+def _unpaired(evaluation: Evaluation, asked: Sequence[tuple[Sequence[tuple], Sequence[tuple]]], metric: str) -> dict:
+    """Return the mean of differences whose sides were measured on other people, with its interval."""
+    # Of the same runs the n-th draws of both sides take the same seeds, and other pairs: these are drawn by their number, so
+    # that equally many are taken from the next draw.
+    same = all([key[0] for key in these] == [key[0] for key in those] for these, those in asked)
+    numbers = {len(_pairs(evaluation, keys)) for sides in asked for keys in sides}
+    shift = int(same and len(numbers) == 1)
+    this = np.mean([draws(evaluation, these, metric) for these, _ in asked], axis=0)
+    that = np.mean([draws(evaluation, those, metric, shift) for _, those in asked], axis=0)
+    if same and max(len(these) for these, _ in asked) > 1:
         return estimate(this[0] - that[0], this[1:] - that[1:])
     # Else they must not be matched: from equally many pairs both would draw the same positions. Independent draws may meet in
     # any combination, so all are taken.
     most = math.isqrt(CHUNK) + 1
     return estimate(this[0] - that[0], np.subtract.outer(this[1:most], that[1:most]))
+
+
+def same_pairs(evaluation: Evaluation, these: Sequence[tuple], those: Sequence[tuple]) -> bool:
+    """Tell whether both sides, keys as of `difference`, were measured on the same identity pairs."""
+    return len({evaluation.pairs[key] for key in (*these, *those)}) == 1
 
 
 def _pairs(evaluation: Evaluation, keys: Sequence[tuple]) -> tuple[str, ...]:
@@ -367,13 +401,15 @@ def _pairs(evaluation: Evaluation, keys: Sequence[tuple]) -> tuple[str, ...]:
     return found.pop()
 
 
-def draws(evaluation: Evaluation, keys: Sequence[tuple], metric: str) -> np.ndarray:
+def draws(evaluation: Evaluation, keys: Sequence[tuple], metric: str, shift: int = 0) -> np.ndarray:
     """Return the metric's mean over `keys`, one a seed, the estimate first, then its bootstrap values (1 + R,).
 
     Each resample draws identity pairs and, where there are several, seeds: both are crossed, for every seed scored the
-    same people. Two methods that were run with equally many seeds get the same draws, so that they stay paired.
+    same people. Two methods that were run with equally many seeds get the same draws, so that they stay paired. With a `shift`
+    the pairs of each resample are those of one so many before, and the seeds its own.
     """
     values = np.stack([evaluation.values[key][metric] for key in keys])  # (S, 1 + R)
+    values[:, 1:] = np.roll(values[:, 1:], shift, axis=1)
     seeds, resamples = len(values), values.shape[1] - 1
     if seeds == 1:
         return values[0]

@@ -29,6 +29,7 @@ from utils.results.metrics import (
 
 SHOWN = ("teacher_both", "student_classic", "student_compression", "oracle")  # phases of the comparison
 BINS = 10  # of equal width
+DRAWS = 400  # of labels that scores are the chances of
 TEMPERATURES = (0.05, 20.0)  # what is searched
 OLD, YOUNG = 2 / 3, 1 / 3  # of the model's age, from 0 to 1
 
@@ -74,12 +75,13 @@ def calibrated(clips: pd.DataFrame) -> pd.DataFrame:
 def calibration_table(clips: pd.DataFrame) -> pd.DataFrame:
     """Return one row a phase and quality: expected calibration error and log loss before and after, means over seeds.
 
-    With so few clips a perfect score has some, too: `by_chance` is its mean for labels drawn from
-    the cooled scores themselves.
+    With so few clips perfect probabilities would have an error, too: `by_chance` is its mean for labels that are drawn from the
+    scores themselves, and in one draw of twenty it is above `by_chance_hi`; so for the cooled scores. A clip has the same luck
+    in all seeds. `just_above` is the share of fakes among the clips that are scored from one half to .6.
     """
     rows, rng = [], np.random.default_rng(0)
     for (phase, quality), part in calibrated(clips).groupby(["phase", "quality"], sort=False):
-        runs = [run for _, run in part.groupby("run")]
+        runs = [run.sort_values("video_id") for _, run in part.groupby("run")]
         row = {"phase": phase, "quality": quality, "seeds": len(runs), "t": np.mean([run["t"].iloc[0] for run in runs])}
         for name, column in (("", "score"), ("_cooled", "cooled")):
             p = [run[column].clip(SMALLEST, 1 - SMALLEST).to_numpy() for run in runs]
@@ -87,8 +89,11 @@ def calibration_table(clips: pd.DataFrame) -> pd.DataFrame:
             row[f"log_loss{name}"] = np.mean([
                 -np.log(np.where(run["label"] == 1, one, 1 - one)).mean() for run, one in zip(runs, p, strict=True)
             ])  # fmt: skip
-        drawn = [calibration_error(rng.random(len(run)) < run["cooled"], run["cooled"]) for run in runs for _ in range(40)]
-        rows.append(row | {"by_chance": np.mean(drawn)})
+            luck = rng.random((DRAWS, max(map(len, p))))
+            drawn = [np.mean([calibration_error(clip[: len(one)] < one, one) for one in p]) for clip in luck]
+            row |= {f"by_chance{name}": np.mean(drawn), f"by_chance_hi{name}": np.quantile(drawn, 0.95)}
+        above = part[(part["score"] > 0.5) & (part["score"] <= 0.6)]
+        rows.append(row | {"just_above": above["label"].mean() if len(above) else np.nan})
     return _in_order(pd.DataFrame(rows))
 
 

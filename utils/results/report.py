@@ -77,6 +77,7 @@ class Results:
             "cases": tables.cases_table(measured),
             "gaps": tables.accuracy_gaps(measured, self.profile.data.name),
             "differences": tables.differences_table(measured),
+            "averages": tables.averages_table(measured),
             "robustness": tables.robustness_table(measured),
             "settings": tables.settings_table(self.profile),
             **tables.data_tables(self.profile),
@@ -235,16 +236,25 @@ def compile_report(profile: Profile, source: str = "report", out: Path | None = 
     return path
 
 
-def results_markdown(results: pd.DataFrame, robustness: pd.DataFrame) -> str:
-    """Return AUC of videos as a Markdown table, one row a method, from the two tables; test_hard's columns where it is."""
+def results_markdown(results: pd.DataFrame, robustness: pd.DataFrame, control: pd.DataFrame | None = None) -> str:
+    """Return AUC of videos as a Markdown table, one row a method, from three tables; test_hard's columns where it is.
+
+    The control, which is an experiment and no phase, stands at the end where it was run.
+    """
     test = results.query("level == 'video'").rename(columns={"auc": "test", "auc_lo": "test_lo", "auc_hi": "test_hi"})
     parts = {"test": test} | ({"hard": robustness} if len(robustness) else {})
     columns = [(split, quality) for split in parts for quality in sorted(test["quality"].unique())]
-    heads = ["phase", "network", *(q if split == "test" else f"{q}, `{HARD}`" for split, q in columns)]
+    heads = ["phase", "network", "seeds", *(q if split == "test" else f"{q}, `{HARD}`" for split, q in columns)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for phase, model in test[["phase", "model"]].drop_duplicates().itertuples(index=False):
+    for phase, model, seeds in test[["phase", "model", "seeds"]].drop_duplicates(["phase", "model"]).itertuples(index=False):
         cells = [_cell(parts[split], split, (phase, model, quality)) for split, quality in columns]
-        lines.append(f"| {LABELS[phase]} | {MODELS[model]} | {' | '.join(cells)} |")
+        lines.append(f"| {LABELS[phase]} | {MODELS[model]} | {seeds} | {' | '.join(cells)} |")
+    if control is not None and len(control):
+        own = control.query("phase == 'control'").set_index(["split", "quality"])
+        rows = [own.loc[HARD if split == "hard" else split].loc[quality] for split, quality in columns]
+        cells = [f"{prose.Estimate(row['value'], row['lo'], row['hi'])}" for row in rows]
+        network = MODELS[test.loc[test["phase"] == "student_compression", "model"].iloc[0]]
+        lines.append(f"| control: labels alone | {network} | {int(own['seeds'].iloc[0])} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -258,7 +268,8 @@ def update_readme(read: dict[str, pd.DataFrame], path: Path = ROOT / "README.md"
     """Rewrite the README's blocks from the report's tables; raise ValueError for a README that lacks one."""
     text = path.read_text(encoding="utf-8")
     blocks = {name: prose.block(paragraphs, read) for name, paragraphs in claims.README_BLOCKS.items()}
-    for name, block in (blocks | {"results": results_markdown(read["results"], read["robustness"])}).items():
+    shown = results_markdown(read["results"], read["robustness"], read.get("control"))
+    for name, block in (blocks | {"results": shown}).items():
         pattern = re.compile(BLOCK.format(name=name), re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{path} has no block <!-- {name} --> ... <!-- /{name} -->: put it back")

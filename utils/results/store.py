@@ -187,8 +187,9 @@ def _joined(profile: Profile, name: str) -> pd.DataFrame:
     committed, folders = load_committed(profile, name), _standing(profile)
     if not folders:
         return committed
-    replaced = pd.MultiIndex.from_frame(committed[KEY]).isin(list(folders))
-    parts = [part for part in (committed[~replaced], _gathered(name, folders)) if len(part)]
+    own = _gathered(name, folders)  # a run that is trained and not yet scored has no row here, and stays as committed
+    replaced = pd.MultiIndex.from_frame(committed[KEY]).isin(pd.MultiIndex.from_frame(own[KEY]))
+    parts = [part for part in (committed[~replaced], own) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else committed
 
 
@@ -196,7 +197,8 @@ def _standing(profile: Profile) -> dict[tuple[str, str], Path]:
     """Return the folders of this machine's runs that stand before the committed ones."""
     folders = _own_folders(profile)
     if folders and not profile.repeat_of:  # a committed run stands, unless config.py has changed since
-        known = load_committed(profile, "runs").set_index(KEY)["settings"].to_dict()
+        known = load_committed(profile, "runs").set_index(KEY)[["settings", "labelled_people"]]
+        known = {key: tuple(row) for key, row in zip(known.index, known.to_numpy().tolist(), strict=True)}
         folders = {key: folder for key, folder in folders.items() if known.get(key) != _settings(folder)}
     return folders
 
@@ -230,8 +232,9 @@ def _or_damaged(read: Callable) -> Callable:
 
 
 @_or_damaged
-def _settings(folder: Path) -> str:
-    return read_json(folder / "config.json")["settings"]
+def _settings(folder: Path) -> tuple[str, int]:
+    config = read_json(folder / "config.json")
+    return config["settings"], labelled_people(config)
 
 
 @_or_damaged
@@ -239,15 +242,20 @@ def _run_of(folder: Path) -> pd.DataFrame:
     return pd.DataFrame([run_row(read_json(folder / "config.json"), read_json(folder / "result.json"))])
 
 
+def labelled_people(config: dict) -> int:
+    """Return how many people a run has learned from with labels, from its config.json."""
+    return 2 * len(config["data"]["pairs"])
+
+
 def run_row(config: dict, result: dict) -> dict:
     """Return a run's row of the table of runs from its config.json and result.json."""
-    machine, pairs = config["machine"], config["data"]["pairs"]
+    machine = config["machine"]
     request = {
         name: config[name] for name in config if name not in ("run", "hash", "settings", "git_commit", "machine", "chosen")
     }
     about = {name: config.get(name, "") for name in ("run", "phase", "model", "seed", "settings", "hash", "chosen")}
     about |= {"precision": config["train_config"]["precision"], "cpu": machine["cpu"], "threads": machine["threads"]}
-    about |= {"labelled_people": 2 * len(pairs), "commit": config["git_commit"]}
+    about |= {"labelled_people": labelled_people(config), "commit": config["git_commit"]}
     return about | result | {"config": json.dumps(request, sort_keys=True)}
 
 

@@ -192,6 +192,25 @@ def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict
     return estimate(share[0], share[1:])
 
 
+def control_table(study: Study) -> pd.DataFrame:
+    """Return how the control does on every split, beside what it is the control of: a row a split, quality and phase.
+
+    `phase` is "control", its AUC; "over_control", what the first compression student leads it by; or "gain_<teacher>", what it
+    leads a teacher by. Columns split, quality, phase, value, lo, hi, seeds; no rows where it was not run.
+    """
+    rows = []
+    for split, quality in product(("test", "test_hard"), ("c23", "c40")):
+        control = study.keys("student_compression", quality, CONTROL.variant, split)
+        first = study.keys("student_compression_it1", quality, split=split)
+        if not (control and first):
+            continue
+        teachers = {name: study.keys(name, quality, split=split) for name in ("teacher_both", "teacher_c23", "teacher_c40")}
+        found = {"control": study.mean(control), "over_control": study.contrast(first, control)}
+        found |= {f"gain_{name}": study.contrast(control, keys) for name, keys in teachers.items() if keys}
+        rows += [{"split": split, "quality": quality, "phase": phase} | one for phase, one in found.items()]
+    return pd.DataFrame(rows, columns=["split", "quality", "phase", "value", "lo", "hi", "seeds"])
+
+
 @lru_cache(maxsize=1)
 def labels_table(study: Study) -> pd.DataFrame:
     """Return AUC against the number of labelled people: columns people, quality, phase, value, lo, hi, seeds.
@@ -311,7 +330,7 @@ def tables(study: Study | None) -> dict[str, pd.DataFrame]:
         return {}
     makers: dict[str, Callable[[Study], pd.DataFrame]] = {
         "contrasts": contrasts_table, "labels": labels_table, "few_labels": few_labels_table, "ablation": ablation_table,
-        "iterations": iterations_table, "pseudo_labels": pseudo_labels_table,
+        "control": control_table, "iterations": iterations_table, "pseudo_labels": pseudo_labels_table,
     }  # fmt: skip
     made = {name: make(study) for name, make in makers.items()}
     return made | {"targets": targets_table(made["few_labels"], made["labels"])}

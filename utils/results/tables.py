@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from utils.results.metrics import (
     difference,
     evaluate,
     hard_against_test,
+    mean_difference,
+    same_pairs,
     unpaired_difference,
     validation_auc,
 )
@@ -89,12 +91,21 @@ RIVALS = {"efficientnet-lite0": ("xception", "resnet18", "resnet50"), "xception"
 
 
 def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFrame:
-    """Return paired differences in AUC on a split, with intervals.
+    """Return paired differences in AUC on a split, with intervals; none whose two sides have other pairs of people.
 
     `question`: "compression" (c23 minus c40), "averaging" (video minus frame), "phase" (against the phase before),
     "own_teacher" (phase 3 against its teacher) and "rival" (against another network in the same phase, which is `versus`).
     Those between the arms of the comparison are in `study.contrasts_table`.
     """
+    rows = [(*about, *difference(evaluation, *sides).values()) for about, sides in _asked(evaluation, split)]
+    columns = ["question", "phase", "versus", "model", "quality", "value", "lo", "hi"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(1, "method", [method_label(row) for row in table.itertuples()])
+    return table
+
+
+def _asked(evaluation: Evaluation, split: str) -> Iterator[tuple[tuple, tuple[list[tuple], list[tuple]]]]:
+    """Yield what `differences_table` says of each difference (question, phase, versus, model, quality), and its two sides."""
     run = set(zip(evaluation.table["phase"], evaluation.table["model"], strict=True))
     methods = [(phase, model) for phase in [*PHASES, *ARMS] for model in MODELS if (phase, model) in run]
     qualities = sorted(evaluation.table["quality"].unique())
@@ -111,16 +122,38 @@ def differences_table(evaluation: Evaluation, split: str = "test") -> pd.DataFra
             for rival in RIVALS.get(model, ()):
                 if phase in PHASES:
                     asked.append(("rival", phase, rival, model, quality, (quality, "video"), (quality, "video")))
-    rows = []
     for question, phase, versus, model, quality, this, that in asked:
         other = (phase, versus) if question == "rival" else (versus, model)
         these, those = keys(evaluation, phase, model, *this, split), keys(evaluation, *other, *that, split)
-        if len(these) == len(those) > 0:
-            rows.append((question, phase, versus, model, quality, *difference(evaluation, these, those).values()))
-    columns = ["question", "phase", "versus", "model", "quality", "value", "lo", "hi"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.insert(1, "method", [method_label(row) for row in table.itertuples()])
-    return table
+        if len(these) == len(those) > 0 and same_pairs(evaluation, these, those):
+            yield (question, phase, versus, model, quality), (these, those)
+
+
+def averages_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return means over methods, resampled together: what the prose says "on average", a row a question and quality.
+
+    `question`: "compression" and "averaging" over the cases of the original's phases, "phase" and "own_teacher" over those of
+    the last, "hard" (`test_hard` minus test) over all methods, and "gap", points of accuracy over faces that the cases lose
+    from validation to test. Columns question, quality, count (methods), value, lo, hi.
+    """
+    asked: dict[tuple[str, str], list] = {}
+    for (question, phase, _, _, quality), sides in _asked(evaluation, "test"):
+        if phase in PHASES and (question in ("compression", "averaging") or phase == list(PHASES)[-1] and question != "rival"):
+            asked.setdefault((question, quality), []).append(sides)
+    for phase, model, quality in robustness_table(evaluation)[["phase", "model", "quality"]].itertuples(index=False):
+        sides = tuple(keys(evaluation, phase, model, quality, split=split) for split in (HARD, "test"))
+        asked.setdefault(("hard", quality), []).append(sides)
+    ours = evaluation.table.query("level == 'frame' and phase in @PHASES and split == 'val'")
+    for phase, model, quality in ours[["phase", "model", "quality"]].drop_duplicates().itertuples(index=False):
+        sides = tuple(keys(evaluation, phase, model, quality, "frame", split) for split in ("val", "test"))
+        if all(sides):
+            asked.setdefault(("gap", quality), []).append(sides)
+    rows = []
+    for (question, quality), some in asked.items():
+        found = mean_difference(evaluation, some, "accuracy_half" if question == "gap" else "auc")
+        scale = 100 if question == "gap" else 1
+        rows.append((question, quality, len(some), *(scale * value for value in found.values())))
+    return pd.DataFrame(rows, columns=["question", "quality", "count", "value", "lo", "hi"])
 
 
 def robustness_text(evaluation: Evaluation) -> pd.DataFrame:

@@ -127,9 +127,10 @@ def read_study(folder: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
 
-def load_unlabelled(profile: Profile) -> Unlabelled | None:
-    """Read and measure the study of a profile; None where no stage was scored."""
-    scores = read_study(profile.workspace.study)
+def load_unlabelled(profile: Profile, folder: Path | None = None) -> Unlabelled | None:
+    """Read and measure the study of a profile, the committed one or that of a folder; None where no stage was scored."""
+    folder = folder or profile.workspace.study
+    scores = read_study(folder)
     if scores.empty:
         return None
     run = [f"{name_of(Cell(*row[:5]))} s{row[5]}" for row in scores[[*CELL, "seed"]].itertuples(index=False, name=None)]
@@ -137,7 +138,7 @@ def load_unlabelled(profile: Profile) -> Unlabelled | None:
     measured = evaluate(scores[[*VIDEO, "frame", "score"]], profile.bootstrap, levels=(LEVEL,), wanted=("auc",), threshold=0.5)
     study = study_of(profile)
     return Unlabelled(
-        study, profile.student_model, scores, measured, profile.bootstrap, profile.workspace.study,
+        study, profile.student_model, scores, measured, profile.bootstrap, folder,
         _renderers(Path(profile.data.root) / "metadata.csv", study.tests[1]),
     )  # fmt: skip
 

@@ -50,6 +50,7 @@ from utils.learn.noisy_student import (
     noisy_trained,
     original_student,
     self_train,
+    split_labels,
     student_settings,
     supervise,
 )
@@ -188,13 +189,22 @@ def _control(task: Task) -> Task | None:
     return Task("ablation", task.seed, ("student_compression",), experiment=replace(CONTROL, group=labels_variant(task.people)))
 
 
-def missing(profile: Profile, todo: Sequence[Task]) -> list[Task]:
-    """Return the tasks that lack a run or its scores in the profile's results, or have one made with other settings."""
+def missing(profile: Profile, todo: Sequence[Task], faces: FaceSet | None = None) -> list[Task]:
+    """Return the tasks that lack a run or its scores in the profile's results, or have one made with other settings.
+
+    With the `faces` those of a teacher or student, too, that had the labels of more people, or fewer, than it would have now.
+    """
     table, with_scores = store.load_runs(profile), store.runs_with_scores(profile)
-    have = dict(zip(zip(table["experiment"], table["run"], strict=True), table["settings"], strict=True))
+    keys = list(zip(table["experiment"], table["run"], strict=True))
+    have, people = (dict(zip(keys, table[name], strict=True)) for name in ("settings", "labelled_people"))
 
     def finished(task: Task) -> bool:
         wanted, asked = expected(profile, task), set(scored(profile, task))
+        if faces is not None and task.group in ("comparison", "labels", "ablation"):
+            labelled = 2 * len(split_labels(_of_task(profile, task)[0], faces, task.seed)[0].pairs)
+            everybody = tuple(phase for phase, arm in ARMS.items() if arm.all_labels)
+            if any(people.get(key) != labelled for key in wanted if not key[1].startswith(everybody)):
+                return False
         chosen = asked - set(wanted)  # copies of the best iteration, of whatever number it is
         return (
             all(have.get(key) == settings for key, settings in wanted.items())
@@ -207,7 +217,7 @@ def missing(profile: Profile, todo: Sequence[Task]) -> list[Task]:
 
 def run_missing(profile: Profile, todo: Sequence[Task], faces: FaceSet) -> list[Task]:
     """Train and score, one after the other, what the profile's results lack; return it. What notebooks call."""
-    lacking = missing(profile, todo)
+    lacking = missing(profile, todo, faces)
     for task in lacking:
         for phase in task.phases:
             run_phase(profile, task, phase, faces)

@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         with whole(folder) as making:
             made = packaged.package(model, faces, gauge, profile, making, name, trained_on, **about_run(run, rendered))
             finish(made, making, held_out)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         parser.exit(2, f"error: {error}\n")
     print(f"packaged {run.name} in {folder}")
     return 0

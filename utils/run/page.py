@@ -63,7 +63,8 @@ def answer(name: str, content: bytes, model: Packaged, prior: float = 0.5) -> tu
 def _answer(name: str, content: bytes, model: Packaged, prior: float, folder: Path) -> tuple[str, tuple[widgets.Widget, ...]]:
     if len(content) > MOST_BYTES:
         raise ValueError(f"{name} has {len(content) / 2**20:.0f} MB: give one of at most {MOST_BYTES // 2**20}")
-    path = folder / (Path(name).name[-100:].replace("\0", "") or "video")
+    path = folder / "in" / (Path(name).name[-100:].replace("\0", "") or "video")
+    path.parent.mkdir()
     path.write_bytes(content)
     if (seconds := probe(path)["seconds"]) > MOST_SECONDS:
         raise ValueError(f"{name} lasts {seconds / 60:.0f} minutes: give one of at most {MOST_SECONDS // 60}")

@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         names = arguments.only or [name for name, pilot in PILOTS.items() if not pilot.under]
         run_pilots(arguments.owner, names, arguments.arms, arguments.seeds, arguments.jobs)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         parser.exit(2, f"error: {error}\n")
 
 

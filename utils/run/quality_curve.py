@@ -2,10 +2,10 @@
 
     python -m utils.run.grid --profile repeat --groups notebooks    # networks, where `make reproduce` has not trained them
     python -m utils.run.extract --profile curve                     # encodes 1,820 clips, cuts out their faces: half an hour
-    python -m utils.run.quality_curve [--profile repeat]
+    python -m utils.run.quality_curve [--profile repeat] [--out FOLDER]
 
-Only test clips are scored, and with them, at c23 and c40, validation's, from whose real clips thresholds are taken. Finished
-work is not repeated.
+Without --out they take the place of the committed ones. Only test clips are scored, and with them, at c23 and c40,
+validation's, from whose real clips thresholds are taken. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import joblib
 import pandas as pd
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.quality_curve", description="AUC against bit rate.")
     parser.add_argument("--profile", default="repeat", help="whose networks are scored (default: repeat)")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--out", type=Path, default=QUALITY_CURVE, help="folder of the tables (default: the committed ones)")
     arguments = parser.parse_args(argv)
     try:
         profile, curve = get_profile(arguments.profile), get_profile("curve")
@@ -93,13 +95,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             in_processes(max(1, min(arguments.jobs, len(runs))), calls, lambda lines: bar.update(len(lines)))
         scores = scores_table(profile, runs)
         videos = videos_table((profile, curve), arguments.jobs)  # before either is written
-        write_scores(QUALITY_CURVE / SCORES, scores)
-        with atomic(QUALITY_CURVE / VIDEOS) as path:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        write_scores(arguments.out / SCORES, scores)
+        with atomic(arguments.out / VIDEOS) as path:
             videos.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
-        seal(QUALITY_CURVE / SCORES, QUALITY_CURVE / VIDEOS)
+        seal(arguments.out / SCORES, arguments.out / VIDEOS)
     except (ValueError, OSError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")
-    print(f"{len(runs)} networks at {len(CRF) + len(CURVE)} qualities: {QUALITY_CURVE}")
+    print(f"{len(runs)} networks at {len(CRF) + len(CURVE)} qualities: {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python -m utils.run.extract --profile study-unseen     # and those of its first test at other compressions
     python -m utils.run.study [--list] [--seeds 0 1] [--arms control ...] [--stages primary ...] [--limit MINUTES] [--jobs 2]
     python -m utils.run.study --score [--stages primary ...]  # after report/protocol.md is committed
+    python -m utils.run.study --score --out FOLDER            # a repeat: beside the committed scores, not in their place
 
 Each cell is one network, trained by one process with one thread. A cell whose run is finished is skipped, and one that was
 killed goes on from its checkpoint. The primary contrast comes first, over all seeds; then the other arms, the curves, other
@@ -39,7 +40,16 @@ from utils.paths import PROTOCOL, ROOT, atomic, read_json, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
 from utils.results.store import FROM_GIT, digest, read_table
-from utils.results.unlabelled import CELL, CLIP, COLUMNS, RECORD, RIGHT, RIGHT_COLUMNS
+from utils.results.unlabelled import (
+    CELL,
+    CLIP,
+    COLUMNS,
+    RECORD,
+    RIGHT,
+    RIGHT_COLUMNS,
+    cells_table,
+    load_unlabelled,
+)
 from utils.run import costs
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
@@ -208,31 +218,72 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
         for stage in only or stages(study_of(profile), profile.student_model)
     }
     todo = only or [stage for stage, left in unfinished.items() if not left and not table_of(profile, stage).is_file()]
+    opened = read_json(record) if record.is_file() else {"stages": {}}
+    _finish_scoring(profile, opened)
     commit = require_protocol([table_of(profile, stage) for stage in todo], root, protocol)
     if not todo or any(unfinished[stage] for stage in todo):
         left = ", ".join(f"{len(cells)} of {stage}" for stage, cells in unfinished.items() if cells)
         raise Refused(f"cells are not finished ({left or 'none is left to score'}): train them first (`make study`)")
-    opened = read_json(record) if record.is_file() else {"stages": {}}
     require_amended([each["protocol"] for each in opened["stages"].values()], commit, protocol)
-    code = git("rev-parse", "HEAD", root=root)
     for stage in todo:
-        asked = cells(profile, only=[stage])
-        opened["stages"][stage] = {
-            "protocol": commit, "code": code, "cells": len(asked), "on": time.strftime("%Y-%m-%d"),
-            "device": ", ".join(sorted({machine_of(folder_of(profile, cell)) for cell in asked})),
-            "precision": profile.train.precision,
-        }  # fmt: skip
-        write_json(record, opened)
-        calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in asked)
-        with tqdm(total=len(asked), desc=f"tests, {stage}", disable=None) as bar:
-            in_processes(max(1, min(jobs, len(asked))), calls, lambda lines, bar=bar: bar.update())
-        faces = [test_faces(profile), *unseen_faces(profile)]
-        parts = [scores_table(profile, asked, *each) for each in zip(faces, (TEST_SCORES, UNSEEN_SCORES), strict=False)]
-        write_scores(table_of(profile, stage), pd.concat(parts, ignore_index=True).assign(protocol=commit)[list(COLUMNS)])
-        opened["stages"][stage]["sha256"] = digest(table_of(profile, stage))
-        write_json(record, opened)
+        _score_stage(profile, stage, jobs, table_of(profile, stage), commit, opened)
     save_judged(profile, [cell for stage in opened["stages"] for cell in cells(profile, only=[stage])])
     return [table_of(profile, stage) for stage in todo]
+
+
+def _finish_scoring(profile: Profile, opened: dict) -> None:
+    """Do what a call that was killed after it had written a stage's table left: its hash, and how right pseudo-labels were."""
+    for stage, about in opened["stages"].items():
+        if "sha256" not in about and table_of(profile, stage).is_file():
+            about["sha256"] = digest(table_of(profile, stage))
+            write_json(profile.workspace.study / RECORD, opened)
+    if opened["stages"]:
+        save_judged(profile, [cell for stage in opened["stages"] for cell in cells(profile, only=[stage])])
+
+
+def _score_stage(profile: Profile, stage: str, jobs: int, table: Path, commit: str, opened: dict) -> None:
+    """Score the tests with a stage's cells, write its table, and what was done into the record beside it."""
+    asked, record = cells(profile, only=[stage]), table.parent / RECORD
+    opened["stages"][stage] = {
+        "protocol": commit, "code": git("rev-parse", "HEAD"), "cells": len(asked), "on": time.strftime("%Y-%m-%d"),
+        "device": ", ".join(sorted({machine_of(folder_of(profile, cell)) for cell in asked})),
+        "precision": profile.train.precision,
+    }  # fmt: skip
+    write_json(record, opened)
+    calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in asked)
+    with tqdm(total=len(asked), desc=f"tests, {stage}", disable=None) as bar:
+        in_processes(max(1, min(jobs, len(asked))), calls, lambda lines: bar.update())
+    faces = [test_faces(profile), *unseen_faces(profile)]
+    parts = [scores_table(profile, asked, *each) for each in zip(faces, (TEST_SCORES, UNSEEN_SCORES), strict=False)]
+    write_scores(table, pd.concat(parts, ignore_index=True).assign(protocol=commit)[list(COLUMNS)])
+    opened["stages"][stage]["sha256"] = digest(table)
+    write_json(record, opened)
+
+
+def score_again(profile: Profile, jobs: int, only: Sequence[str], out: Path) -> pd.DataFrame:
+    """Score the tests with the cells of some stages that this machine has trained: a repeat, in a folder of its own.
+
+    No stages mean those that are finished. Nothing is chosen by it, and the committed scores stay. Returns one row a cell,
+    test and quality: AUC as committed and again. Raises Refused for the committed folder, or where cells are not finished.
+    """
+    if out.resolve() == profile.workspace.study.resolve():
+        raise Refused(f"{out} has the committed scores, which are made once: name another folder")
+    every = {stage: cells(profile, only=[stage]) for stage in only or stages(study_of(profile), profile.student_model)}
+    left = {stage: [cell for cell in some if not is_finished(profile, cell)] for stage, some in every.items()}
+    todo = [stage for stage in every if not left[stage]]
+    if not todo or len(todo) < len(only):
+        unfinished = ", ".join(f"{len(some)} of {stage}" for stage, some in left.items() if some)
+        raise Refused(f"cells are not finished ({unfinished}): train them first (`make study`)")
+    out.mkdir(parents=True, exist_ok=True)
+    opened = read_json(out / RECORD) if (out / RECORD).is_file() else {"stages": {}}
+    commit = git("log", "-1", "--format=%H", "--", PROTOCOL.relative_to(ROOT).as_posix())
+    for stage in todo:
+        _score_stage(profile, stage, jobs, out / table_of(profile, stage).name, commit, opened)
+    again, committed = (load_unlabelled(profile, folder) for folder in (out, profile.workspace.study))
+    key = [*CELL, "split", "quality"]
+    both = cells_table(again).set_index(key)[["seeds", "value"]]
+    known = cells_table(committed).set_index(key)["value"] if committed else pd.Series(dtype=float)
+    return both.assign(committed=known.reindex(both.index)).rename(columns={"value": "again"}).reset_index()
 
 
 def save_judged(profile: Profile, scored: Sequence[Cell]) -> Path:
@@ -312,6 +363,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", default=(), help="default: all, in the protocol's order")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each; default: one a core")
     parser.add_argument("--limit", type=float, metavar="MINUTES", help="begin no cell after so many minutes")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="with --score: a repeat, into a folder of its own")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="print the cells and their state, train nothing")
     what.add_argument("--score", action="store_true", help="score the tests: each stage once, after the protocol is committed")
@@ -322,6 +374,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             if arguments.seeds or arguments.arms:
                 raise Refused("the cells of a stage are scored together: no --seeds or --arms")
             cells(profile, only=arguments.stages)  # whether they are known
+            if arguments.out:
+                print(score_again(profile, arguments.jobs, arguments.stages, arguments.out).round(3).to_string(index=False))
+                return
             print(*score(profile, arguments.jobs, arguments.stages), sep="\n")
             return
         todo = cells(profile, arguments.seeds, arguments.arms, arguments.stages)

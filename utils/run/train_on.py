@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     out = arguments.out or PACKAGED / name
     try:
         model = train_on(arguments.folder, out, name, arguments.seed, arguments.steps, arguments.jobs)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         parser.exit(2, f"error: {error}\n")
     print(f"packaged {model.name} in {out}: score videos with --model {out}")
     return 0

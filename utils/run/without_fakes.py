@@ -2,7 +2,7 @@
 
     python -m utils.run.extract --profile shipped      # first: the faces of data/synthff
     python -m utils.run.without_fakes [--stages arms kinds redrawers] [--seeds 0 1] [--arms self_rendered ...] [--jobs 2]
-    python -m utils.run.without_fakes --stages arms --score [--protocol COMMIT] [--out FOLDER]
+    python -m utils.run.without_fakes --stages arms --score [--protocol COMMIT] [--out FOLDER]   # a repeat: beside the scores
 
 Redrawers come first, then the arms that start from ImageNet's weights, then those that go on from them: each by one process,
 on a GPU where there is one. Validation is scored with every arm; the tests by `--score` alone, a stage at a time, once, after
@@ -202,6 +202,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if stage == "pilots" or arguments.steps or tuple(cells) != stages[stage]:
                 raise Refused("the tests are scored once, with all arms and seeds of a stage and its numbers; no pilot is")
             made = [folder / scores_file(stage) for folder in (arguments.out, FAKELESS)]
+            if made[1].is_file() and arguments.out.resolve() != FAKELESS.resolve():
+                made.pop()  # a repeat, beside the committed scores
             require_unmade(made)  # whoever says which protocol came before
             protocol = arguments.protocol or require_protocol(made, protocol=FAKELESS_PROTOCOL)
             if not re.fullmatch("[0-9a-f]{40}", protocol):
