@@ -168,7 +168,8 @@ def test_a_damaged_checkpoint_gives_a_warning_and_a_new_start(faces, tmp_path, m
         archive.writestr("data.pkl", bytes(1000))
     deflated = bytearray(packed.getvalue())
     deflated[40:50] = b"\xff" * 10
-    path.write_bytes({"cut": whole[:middle], "one bit": whole, "empty": b"", "text": b"nothing\n", "deflated": deflated}[damage])
+    damaged = {"cut": whole[:middle], "one bit": whole, "empty": b"", "text": b"nothing\n", "deflated": deflated}
+    path.write_bytes(damaged[damage])
     with pytest.warns(UserWarning, match=r"checkpoint.pt: damaged .*training starts anew"):
         assert checkpoints.resume(tmp_path / "run", checkpoints.read_json(tmp_path / "run" / "config.json")["hash"]) is None
 

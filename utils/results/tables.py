@@ -211,6 +211,22 @@ def one_run_a_model(evaluation: Evaluation) -> pd.DataFrame:
     return table.sort_values("model", key=lambda names: names.map(order), kind="stable")
 
 
+def validation_text(evaluation: Evaluation, titles: dict[str, str]) -> tuple[pd.DataFrame, str]:
+    """Return the validation AUC of some runs to be read, by their titles, and a sentence on the one that validates best."""
+    valid = validation_auc(evaluation).loc[list(titles)]
+    best = valid.mean(axis=1).idxmax()
+    at = " and ".join(f"{valid.loc[best, quality]:.3f} at {quality}" for quality in valid)
+    shown = valid.rename(index=titles).round(3).rename_axis(index=None, columns="validation AUC, faces")
+    return shown, f"{titles[best]} validates best: its AUC of single faces is {at}."
+
+
+def auc_text(evaluation: Evaluation, by: str = "run", split: str = "test") -> pd.DataFrame:
+    """Return AUC of videos with intervals, to be read: a row a run, or whatever column `by` names, a column a quality."""
+    videos = evaluation.table.query("split == @split and level == 'video'").set_index([by, "quality"])
+    text = interval_text(videos, "auc").unstack("quality")
+    return text.rename_axis(index=None, columns="test AUC, videos" if split == "test" else f"{split} AUC, videos")
+
+
 def load_original() -> pd.DataFrame:
     """Return the original project's 18 cases: phase, model, accuracies in % on validation and unseen test faces."""
     return pd.read_csv(REFERENCE / "original_results.csv")

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 import joblib
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -222,6 +223,17 @@ def run_missing(profile: Profile, todo: Sequence[Task], faces: FaceSet) -> list[
         for phase in task.phases:
             run_phase(profile, task, phase, faces)
     return lacking
+
+
+def read_or_train(profile: Profile, todo: Sequence[Task], faces: FaceSet) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+    """Train what the profile's results lack of some tasks; return a line about that, and scores, one row a face.
+
+    Scores are those of the runs that these tasks end in, and those of all there are, experiments left out.
+    """
+    trained = run_missing(profile, todo, faces)
+    everything = store.of_comparison(store.load_predictions(profile))
+    told = f"Trained here: {len(trained)} of {len(todo)} networks; the others are read."
+    return told, everything[everything["run"].isin(run_names(profile, todo))], everything
 
 
 class TaskFailed(RuntimeError):
