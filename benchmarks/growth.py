@@ -26,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from tables import require_alike
 from trees import make_tree
 
 from utils.config import DataConfig, FacesConfig, ModelConfig, Profile, TrainConfig, get_profile
@@ -146,7 +147,10 @@ def measure(videos: int, todo: list[str], jobs: int) -> list[dict]:
 
 def fill(counts: list[int], path: Path, jobs: int) -> pd.DataFrame:
     """Return the table of all points, measured where the file has no row yet; it is written after each number of videos."""
+    from utils.learn.precision import cpu_kind
+
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=COLUMNS)
+    require_alike(table, path, cores=jobs, machine=cpu_kind())
     for videos in counts:
         have = set(table.loc[table["videos"] == videos, "stage"])
         if todo := [stage for stage in STAGES if stage not in have]:

@@ -29,6 +29,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from loops import LOOPS, NOTHING, Held, curve, finish, plain, some_faces
+from tables import require_alike
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -134,20 +135,24 @@ def run_of(name: str, label: str, seed: int, every: int, threads: int | None, pr
     about = {"real crops": real, "machine": device_name(pick_device()), "threads": torch.get_num_threads()}
     ended = {"steps": points[-1][0], "seconds": points[-1][1], "end_auc": points[-1][2]}
     return {**dict(zip(KEY, (name, label, seed), strict=True)), **about, "batch": config.batch_size, **ended,
-            "curve": json.dumps(points)}  # fmt: skip
+            "curve": json.dumps(points), "every": every}  # fmt: skip
 
 
 def to_auc(arguments: argparse.Namespace, profile_name: str) -> pd.DataFrame:
     """Return a row a network, loop and seed; those that the file of runs beside the table has already are not run again."""
     file = arguments.csv and arguments.csv.with_name(f"{arguments.csv.stem}_runs.csv")
     table = pd.read_csv(file) if file and file.is_file() else pd.DataFrame(columns=KEY)
+    if len(table):
+        table["every"] = [json.loads(points)[0][0] for points in table["curve"]]
+    about = {"machine": device_name(pick_device()), "threads": arguments.threads or torch.get_num_threads()}
+    require_alike(table, file, **about, every=arguments.every)
     done = set(table[KEY].itertuples(index=False, name=None))
     wanted = [(name, loop, seed) for name in arguments.models for seed in arguments.seeds for loop in arguments.loops]
     for key in tqdm([key for key in wanted if key not in done], desc="runs"):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:  # memory settings stay in a process
             row = fresh.submit(run_of, *key, arguments.every, arguments.threads, profile_name).result()
         table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
-        write(table, file)
+        write(table.drop(columns="every"), file)
     return table
 
 

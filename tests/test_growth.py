@@ -53,3 +53,15 @@ def test_points_are_measured_in_fresh_processes_and_once(growth, tmp_path, monke
     table[table["stage"] != "training"].to_csv(path, index=False)
     growth.fill([24], path, jobs=1)
     assert asked == [(24, ["training"])]
+
+
+def test_rows_of_another_machine_are_not_added_to(growth, tmp_path, monkeypatch):
+    monkeypatch.setattr(growth, "measure", lambda *given: pytest.fail("something was measured"))
+    path = tmp_path / "growth.csv"
+    row = dict.fromkeys(growth.COLUMNS, 1) | {"videos": 24, "stage": "index", "cores": 2, "machine": "an older one"}
+    pd.DataFrame([row]).to_csv(path, index=False)
+    before = path.read_bytes()
+    for jobs, named in ((1, "cores 2, and this is 1"), (2, "machine an older one, and this is ")):
+        with pytest.raises(SystemExit, match=f"growth.csv has rows of {named}.*: name another --csv"):
+            growth.fill([24], path, jobs)
+    assert path.read_bytes() == before

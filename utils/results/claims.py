@@ -1041,7 +1041,7 @@ def quality_alarms(tables):
 @claim(
     """Averaging a clip's faces is worth {c23:+} of AUC at c23 and {c40:+} at c40 on average over the {count} cases, and is
     shown to help every one of them at c40.""",
-    holds=lambda n: n.helped == n.count,
+        holds=lambda n: n.helped == n.count and min(n.c23.lo, n.c40.lo) > 0,
 )
 def averaging(tables):
     low = _supervised(tables, "averaging", "c40")

@@ -61,6 +61,8 @@ def write_card(model: Packaged, folder: Path) -> Path:
     rows, run = "\n".join(map(_row, card["measured"])), card["run"]
     commit = f"commit `{run['git_commit'][:12]}`" + " with changes that were not committed" * run["git_commit"].endswith("+")
     start = "nothing" if run.get("weights") == "none" else "ImageNet weights"
+    no_width = any(row["auc"][1] == row["auc"][2] for row in card["measured"])
+    sure = " An interval without width means that no clip was on the wrong side of another, and not certainty." * no_width
     hashes = ", ".join(f"`{name}` `{value}`" for name, value in sorted(card["sha256"].items()))
     text = f"""# Model card: {card["name"]}
 
@@ -87,7 +89,7 @@ fake; `--prior` gives them another start.
 |---|---|---|---|---|---|---|---|
 {rows}
 
-In brackets 95 % intervals by bootstrap over people; two whom fakes make a pair are drawn together. *Answered*: clips with a
+In brackets 95 % intervals by bootstrap over people; two whom fakes make a pair are drawn together.{sure} *Answered*: clips with a
 verdict, of the others it abstains. The last column is over all clips, answered or not.
 
 **Who it may fail.** {card["fails"]}

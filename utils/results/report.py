@@ -166,11 +166,19 @@ def write_facts(profile: Profile) -> None:
 
 
 def run_facts(profile: Profile) -> dict:
-    """Return how many runs and seeds the scores come from, and with which versions most of them were made."""
+    """Return how many runs and seeds the scores come from, in which precisions, and with which versions most of them were made.
+
+    `uncommitted` of them were made by code that differed from its commit, `unrecorded` on a processor that nobody wrote down.
+    """
     runs = store.load_runs(profile)
     found = runs["config"].dropna().map(lambda config: json.dumps(json.loads(config).get("versions", {}))).mode()
     versions = json.loads(found.iloc[0]) if len(found) else {}
-    return {"runs": len(runs), "seeds": int(runs["seed"].nunique()), "versions": versions}
+    return {
+        "runs": len(runs), "seeds": int(runs["seed"].nunique()), "versions": versions,
+        "precisions": sorted(runs["precision"].dropna().unique()),
+        "uncommitted": int(runs["commit"].astype(str).str.endswith("+").sum()),
+        "unrecorded": int((runs["cpu"] == "not recorded").sum()),
+    }  # fmt: skip
 
 
 def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
