@@ -26,8 +26,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from utils.faces.layout import video_path
-from utils.learn.packaged import CARD, VALIDATED, WEIGHTS, _sha256
-from utils.paths import PACKAGED, SYNTHFF
+from utils.learn.packaged import CARD, VALIDATED, WEIGHTS
+from utils.paths import PACKAGED, SYNTHFF, sha256
 from utils.run import score
 
 SECONDS, MEGABYTES = 20, 2000  # that a model may take; a warm process has 700 MB already
@@ -328,7 +328,7 @@ def make(case: Case, folder: Path) -> str:
     named = case.spoil(folder)
     if case.rehash:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        card["sha256"] = {name: _sha256(folder / name) for name in (WEIGHTS, VALIDATED)}
+        card["sha256"] = {name: sha256(folder / name) for name in (WEIGHTS, VALIDATED)}
         put(folder / CARD, json.dumps(card).encode())
     return str(folder if named is None or isinstance(named, tuple) else named)
 

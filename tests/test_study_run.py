@@ -22,9 +22,8 @@ from utils.learn.cells import folder_of, is_finished
 from utils.learn.dataset import FaceSet
 from utils.learn.precision import cpu_kind
 from utils.learn.scores import SCORES, read_scores
-from utils.paths import ROOT, WORK, read_json, write_json
+from utils.paths import ROOT, WORK, read_json, sha256, write_json
 from utils.protocol import AIM, ARMS, PRIMARY, STUDIES, Cell, cells, stages
-from utils.results.store import digest
 from utils.run import study
 
 REAL, SMOKE = get_profile("study"), get_profile("study-smoke")
@@ -348,7 +347,7 @@ def test_scores_of_the_tests_carry_the_protocols_commit(repository, tiny, faces,
     write_json(path.parent / study.RECORD, {"stages": record})
     with pytest.raises(study.Refused, match="none is left to score"):
         scored()
-    assert read_json(path.parent / study.RECORD)["stages"]["primary"]["sha256"] == digest(other)
+    assert read_json(path.parent / study.RECORD)["stages"]["primary"]["sha256"] == sha256(other)
     assert is_finished(tiny, Cell("recipe", 4))
 
     before = {table: table.read_bytes() for table in (path, other, path.parent / study.RECORD)}

@@ -130,6 +130,20 @@ def test_a_student_is_measured_against_the_control_of_its_labels_and_network(mad
     }
 
 
+def test_other_networks_are_held_against_the_teachers_own_in_the_same_arm(made, folder, tmp_path):
+    table = made["unlabelled_networks"].query("split == 'test2' and quality == 'c40'").set_index(["arm", "network"])
+    others, larger = {"efficientnet-lite1", "efficientnet-lite2", "mobilenet-v2"}, {"efficientnet-lite1", "efficientnet-lite2"}
+    assert set(table.loc["recipe"].index) == others and set(table.loc["student_imagenet"].index) == larger
+    for arm in ("recipe", "student_imagenet"):
+        gaps = [auc_of(folder, arm, s, network="efficientnet-lite2") - auc_of(folder, arm, s, network="efficientnet-lite0")
+                for s in range(3)]  # fmt: skip
+        assert table.loc[(arm, "efficientnet-lite2"), "value"] == pytest.approx(np.mean(gaps))
+    here = tmp_path / "data" / "study"
+    write_scores(here / "primary.csv.gz", made_up("primary", seeds=2))
+    none = unlabelled.networks_table(unlabelled.load_unlabelled(profile_at(here)))
+    assert none.empty and list(none) == list(made["unlabelled_networks"])
+
+
 def test_the_pool_is_held_against_more_labels(made, folder):
     table = made["unlabelled_worth"].query("split == 'test2' and quality == 'c40'").set_index("labels")
     assert table["more"].to_dict() == {4: 10, 10: 20, 20: 66, 66: 210} and set(table["versus"]) == {"control", "oracle"}

@@ -8,7 +8,6 @@ of it is code.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import stat
@@ -37,7 +36,7 @@ from utils.learn.inference import looks
 from utils.learn.models import Detector, create_model
 from utils.learn.scores import over_clip
 from utils.learn.validated import Calibration, Domain, Gauge, traces
-from utils.paths import PACKAGED, atomic, write_json
+from utils.paths import PACKAGED, atomic, sha256, write_json
 
 FORMAT = 1
 CARD, WEIGHTS, VALIDATED = "card.json", "model.safetensors", "validated.safetensors"
@@ -96,7 +95,7 @@ def load_packaged(folder: Path) -> Packaged:
     card = _card(folder / CARD)
     for name in (WEIGHTS, VALIDATED):
         path = _file(folder / name, MOST_TENSORS)
-        if _sha256(path) != card["sha256"][name]:
+        if sha256(path) != card["sha256"][name]:
             raise Damaged(f"{path} is not the file that {CARD} names (SHA-256): {AGAIN}, or take it from git")
     model = create_model(card["network"], ModelConfig(px=card["px"], weights="none"))
     checkpoints.load_weights(model, folder, AGAIN)
@@ -198,11 +197,6 @@ def _validated(path: Path) -> tuple[dict[str, Calibration], Gauge, Domain]:
         raise Damaged(f"{path} can't be read ({_line(error)}): {AGAIN}") from None
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # ---- making ---------------------------------------------------------------------------------------------------------------
 
 
@@ -285,7 +279,7 @@ def package(
             "faces_of_a_clip": round(len(held) / len(clips["label"]), 1),
             **{what: [round(float(end), 1) for end in np.quantile(values, INSTRUMENT.ends)] for what, values in ranges.items()},
         },
-        "sha256": {file: _sha256(folder / file) for file in (WEIGHTS, VALIDATED)}, **about,
+        "sha256": {file: sha256(folder / file) for file in (WEIGHTS, VALIDATED)}, **about,
     }  # fmt: skip
     write_json(folder / CARD, card)
     return load_packaged(folder)

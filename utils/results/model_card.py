@@ -89,7 +89,8 @@ fake; `--prior` gives them another start.
 |---|---|---|---|---|---|---|---|
 {rows}
 
-In brackets 95 % intervals by bootstrap over people; two whom fakes make a pair are drawn together.{sure} *Answered*: clips with a
+In brackets 95 % intervals by bootstrap over people; two whom fakes make a pair are drawn together.{sure}
+*Answered*: clips with a
 verdict, of the others it abstains. The last column is over all clips, answered or not.
 
 **Who it may fail.** {card["fails"]}

@@ -8,7 +8,6 @@ both: a committed run stands unless it was made with other settings than this ma
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ import pandas as pd
 
 from utils.config import Profile
 from utils.learn.scores import COLUMNS, FACE, JUDGED, SCORES, checksums, read_scores, write_scores
-from utils.paths import atomic, read_json
+from utils.paths import atomic, read_json, sha256
 
 KEY = ["experiment", "run"]  # names one run: `experiment` is "" for the comparison and the cases
 RUN_COLUMNS = [
@@ -59,15 +58,10 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str], remedy: 
     return table
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def seal(*paths: Path) -> None:
     """Note the checksums of files of one folder in its SUMS, in place of all that stood there."""
     with atomic(paths[0].parent / SUMS) as temporary:  # as `sha256sum` writes them
-        temporary.write_text("".join(f"{digest(path)}  {path.name}\n" for path in paths), encoding="utf-8")
+        temporary.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in paths), encoding="utf-8")
 
 
 def require_sealed(path: Path) -> None:
@@ -75,7 +69,7 @@ def require_sealed(path: Path) -> None:
     sums = path.parent / SUMS
     if sums.is_file():
         noted = {line[66:]: line[:64] for line in sums.read_text(encoding="utf-8", errors="replace").splitlines()}
-        if noted.get(path.name) != digest(path):
+        if noted.get(path.name) != sha256(path):
             raise ValueError(f"{path}: changed since it was written ({SUMS}): {FROM_GIT}")
 
 

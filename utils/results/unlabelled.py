@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from utils.config import UNSEEN, Profile
-from utils.paths import read_json
+from utils.paths import read_json, sha256
 from utils.protocol import ARMS, CONTRASTS, PRIMARY, Cell, StudyConfig, stages, study_of, usual_cell
 from utils.results import power
 from utils.results.metrics import (
@@ -30,7 +30,7 @@ from utils.results.metrics import (
     evaluate,
     rates,
 )
-from utils.results.store import FROM_GIT, digest, read_table
+from utils.results.store import FROM_GIT, read_table
 
 CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
 CLIP = ["split", "quality", "method", "video_id", "pair"]
@@ -114,7 +114,7 @@ def read_study(folder: Path) -> pd.DataFrame:
         stage = path.name.removesuffix(".csv.gz")
         table = read_table(path, (), (), FROM_GIT, dtype=TEXT | {"score": float})
         problems = {
-            "changed since it was scored": opened.get(stage, {}).get("sha256") not in (None, digest(path)),
+            "changed since it was scored": opened.get(stage, {}).get("sha256") not in (None, sha256(path)),
             "other columns": tuple(table.columns) != COLUMNS,
             "scores outside [0, 1]": "score" in table and not table["score"].between(0, 1).all(),
             "an unknown arm": "arm" in table and not table["arm"].isin(ARMS).all(),
@@ -199,6 +199,7 @@ def tables(found: Unlabelled | None) -> dict[str, pd.DataFrame]:
         "unlabelled_pool": pool_table(found),
         "unlabelled_worth": worth_table(found),
         "unlabelled_beside": beside_table(found),
+        "unlabelled_networks": networks_table(found),
         "unlabelled_renderers": renderers_table(found),
         "unlabelled_alarms": alarms_table(found),
         "unlabelled_alarm_gaps": alarm_gaps_table(found),
@@ -373,6 +374,23 @@ def beside_table(found: Unlabelled) -> pd.DataFrame:
             (found.usual("distill"), found.usual("control_images")))  # fmt: skip
     asked = [({"these": this.arm, "labels": this.labels, "those": that.arm}, this, that) for this, that in both]
     return _differences(found, asked)
+
+
+def networks_table(found: Unlabelled) -> pd.DataFrame:
+    """Return what another network makes of the same: it minus the teacher's network in the same arm, described, no verdict.
+
+    One row an arm (the recipe, and the student that starts from ImageNet's weights), network, test and quality, over the first
+    seeds, which both were run with. Columns arm, network, versus, split, quality, seeds and `value`, `lo`, `hi`.
+    """
+    study, asked = found.study, []
+    for arm, networks in (("recipe", (*study.larger, *study.others)), ("student_imagenet", study.larger)):
+        rival = usual_cell(study, arm, found.network)
+        for network in networks:
+            if network != found.network:
+                about = {"arm": arm, "network": network, "versus": found.network}
+                asked.append((about, usual_cell(study, arm, network), rival))
+    columns = ["arm", "network", "versus", "split", "quality", "seeds", "value", "lo", "hi"]
+    return _differences(found, asked).reindex(columns=columns)
 
 
 def renderers_table(found: Unlabelled) -> pd.DataFrame:

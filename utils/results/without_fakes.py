@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from utils.config import WITHOUT_FAKES, FakelessArm
-from utils.paths import FAKELESS, read_json
+from utils.paths import FAKELESS, read_json, sha256
 from utils.results.metrics import VIDEO, Evaluation, difference, draws, estimate, evaluate
 from utils.results.prose import interval_text
-from utils.results.store import FROM_GIT, digest
+from utils.results.store import FROM_GIT
 from utils.results.unlabelled import CLIP
 
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
@@ -82,7 +82,7 @@ def _record(folder: Path) -> dict:
 
 
 def _whole(path: Path, record: dict) -> pd.DataFrame:
-    if not path.is_file() or record["sha256"][path.name] != digest(path):
+    if not path.is_file() or record["sha256"][path.name] != sha256(path):
         raise ValueError(f"{path}: not what was written when it was scored: {FROM_GIT}")
     return pd.read_csv(path, dtype=TEXT)
 

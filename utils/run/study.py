@@ -36,10 +36,10 @@ from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.precision import pick_device
 from utils.learn.predict import save_predictions
 from utils.learn.scores import JUDGED, SCORES, read_scores, write_scores
-from utils.paths import PROTOCOL, ROOT, atomic, read_json, write_json
+from utils.paths import PROTOCOL, ROOT, atomic, read_json, sha256, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
-from utils.results.store import FROM_GIT, digest, read_table
+from utils.results.store import FROM_GIT, read_table
 from utils.results.unlabelled import (
     CELL,
     CLIP,
@@ -235,7 +235,7 @@ def _finish_scoring(profile: Profile, opened: dict) -> None:
     """Do what a call that was killed after it had written a stage's table left: its hash, and how right pseudo-labels were."""
     for stage, about in opened["stages"].items():
         if "sha256" not in about and table_of(profile, stage).is_file():
-            about["sha256"] = digest(table_of(profile, stage))
+            about["sha256"] = sha256(table_of(profile, stage))
             write_json(profile.workspace.study / RECORD, opened)
     if opened["stages"]:
         save_judged(profile, [cell for stage in opened["stages"] for cell in cells(profile, only=[stage])])
@@ -256,7 +256,7 @@ def _score_stage(profile: Profile, stage: str, jobs: int, table: Path, commit: s
     faces = [test_faces(profile), *unseen_faces(profile)]
     parts = [scores_table(profile, asked, *each) for each in zip(faces, (TEST_SCORES, UNSEEN_SCORES), strict=False)]
     write_scores(table, pd.concat(parts, ignore_index=True).assign(protocol=commit)[list(COLUMNS)])
-    opened["stages"][stage]["sha256"] = digest(table)
+    opened["stages"][stage]["sha256"] = sha256(table)
     write_json(record, opened)
 
 

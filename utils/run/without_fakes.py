@@ -42,9 +42,9 @@ from utils.learn.without_fakes import (
     score_twins,
     train_arm,
 )
-from utils.paths import FAKELESS, FAKELESS_PROTOCOL, alone, atomic, read_json, write_json
+from utils.paths import FAKELESS, FAKELESS_PROTOCOL, alone, atomic, read_json, sha256, write_json
 from utils.results.metrics import video_scores
-from utils.results.store import FROM_GIT, digest, read_table
+from utils.results.store import FROM_GIT, read_table
 from utils.results.without_fakes import (
     COLUMNS,
     PILOT_COLUMNS,
@@ -145,7 +145,7 @@ def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str)
             "protocol": protocol, "on": time.strftime("%Y-%m-%d"),
             "torch": torch.__version__, "python": platform.python_version(),
             "device": ", ".join(sorted({machine_of(profile, cell) for cell in cells})),
-            "sha256": {scores_file(stage): digest(path), twins_file(stage): digest(out / twins_file(stage))},
+            "sha256": {scores_file(stage): sha256(path), twins_file(stage): sha256(out / twins_file(stage))},
         }  # fmt: skip
         write_json(out / RECORD, record)
 
