@@ -25,6 +25,7 @@ from utils.run import score
 MOST_BYTES = 100 * 2**20
 MOST_SECONDS = 600
 MOST_PICTURES = 300  # that are searched: a minute at every 5th, or as many spread over a longer video
+UPLOADS = "in"  # folder of the uploaded file, beside that of what is written: a file may have any name
 IN_BATCH = "NOTEBOOKS_IN_BATCH"  # set where nobody is there to drop a video
 PRIORS = {"as likely as not": 0.5, "one in ten": 0.1, "one in a hundred": 0.01, "one in a thousand": 0.001}
 
@@ -57,13 +58,13 @@ def answer(name: str, content: bytes, model: Packaged, prior: float = 0.5) -> tu
         try:
             return _answer(name, content, model, prior, Path(folder))
         except Exception as error:  # even a mistake of ours: nobody sees a traceback on the page
-            return f"<b>{html.escape(score.why(error, name).replace(f'{folder}/', ''))}</b>", ()
+            return f"<b>{html.escape(score.why(error, name).replace(f'{folder}/{UPLOADS}/', ''))}</b>", ()
 
 
 def _answer(name: str, content: bytes, model: Packaged, prior: float, folder: Path) -> tuple[str, tuple[widgets.Widget, ...]]:
     if len(content) > MOST_BYTES:
         raise ValueError(f"{name} has {len(content) / 2**20:.0f} MB: give one of at most {MOST_BYTES // 2**20}")
-    path = folder / "in" / (Path(name).name[-100:].replace("\0", "") or "video")
+    path = folder / UPLOADS / (Path(name).name[-100:].replace("\0", "") or "video")
     path.parent.mkdir()
     path.write_bytes(content)
     if (seconds := probe(path)["seconds"]) > MOST_SECONDS:
