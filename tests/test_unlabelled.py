@@ -130,6 +130,13 @@ def test_a_student_is_measured_against_the_control_of_its_labels_and_network(mad
     }
 
 
+def test_whoever_changes_a_table_changes_no_other_ones(found):
+    table = unlabelled.cells_table(found)
+    before = table.copy()
+    table["arm"] = "mine"
+    pd.testing.assert_frame_equal(unlabelled.cells_table(found), before)
+
+
 def test_other_networks_are_held_against_the_teachers_own_in_the_same_arm(made, folder, tmp_path):
     table = made["unlabelled_networks"].query("split == 'test2' and quality == 'c40'").set_index(["arm", "network"])
     others, larger = {"efficientnet-lite1", "efficientnet-lite2", "mobilenet-v2"}, {"efficientnet-lite1", "efficientnet-lite2"}

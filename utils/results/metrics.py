@@ -6,9 +6,9 @@ Label 1 is fake, 0 real; a score is the probability of fake; a face or video cou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 
 import numpy as np
 import pandas as pd
@@ -167,6 +167,17 @@ def measure(
     formulas |= {name: partial(_found, counts[0], counts[1], weights, share) for name, share in ALARMS.items()}
     with np.errstate(invalid="ignore", divide="ignore"):
         return {name: formulas[name]() for name in wanted}
+
+
+def made_once(make: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """Let a function that makes a table keep its last one, and give a copy of it: who changes that, changes no other's."""
+    kept = lru_cache(maxsize=1)(make)
+
+    @wraps(make)
+    def copied(*given, **options) -> pd.DataFrame:
+        return kept(*given, **options).copy()
+
+    return copied
 
 
 @lru_cache(maxsize=8)  # hundreds of runs are measured on the same pairs
@@ -442,7 +453,7 @@ def by_method(evaluation: Evaluation, metric: str = "auc", split: str = "test", 
     return pd.DataFrame(rows, columns=["phase", "model", "quality", "seeds", "value", "lo", "hi"])
 
 
-@lru_cache(maxsize=1)
+@made_once
 def hard_against_test(evaluation: Evaluation, metric: str = "auc", level: str = "video") -> pd.DataFrame:
     """Return what each method loses on `test_hard`: one row a phase, model and quality, none where no run has the split.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 from utils.config import ABLATIONS, ARMS, COMPARED, CONTROL, LABELLED_PEOPLE, TEACHERS, Profile, labels_variant
 from utils.learn.scores import FACE, equal_scores
 from utils.results import store
-from utils.results.metrics import Evaluation, calibration_error, difference, draws, estimate, evaluate
+from utils.results.metrics import Evaluation, calibration_error, difference, draws, estimate, evaluate, made_once
 from utils.results.prose import interval_text
 from utils.results.style import LABELS
 
@@ -125,7 +125,7 @@ def _identical(predictions: pd.DataFrame) -> frozenset[str]:
     return frozenset(equal.index[equal])
 
 
-@lru_cache(maxsize=1)
+@made_once
 def contrasts_table(study: Study) -> pd.DataFrame:
     """Return every difference of CONTRASTS per split and quality.
 
@@ -211,7 +211,7 @@ def control_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "quality", "phase", "value", "lo", "hi", "seeds"])
 
 
-@lru_cache(maxsize=1)
+@made_once
 def labels_table(study: Study) -> pd.DataFrame:
     """Return AUC against the number of labelled people: columns people, quality, phase, value, lo, hi, seeds.
 
@@ -259,7 +259,7 @@ def targets_table(few_labels: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(rows, columns=columns).sort_values("people", kind="stable", ignore_index=True)
 
 
-@lru_cache(maxsize=1)
+@made_once
 def ablation_table(study: Study) -> pd.DataFrame:
     """Return what each single change does to the first compression student: one row a factor, value and quality.
 
@@ -284,7 +284,7 @@ def ablation_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).rename(columns={"value": "change"})
 
 
-@lru_cache(maxsize=1)
+@made_once
 def iterations_table(study: Study) -> pd.DataFrame:
     """Return AUC by iteration, 0 for the teacher: columns student, iteration, quality, value, lo, hi, seeds."""
     rows = []
@@ -304,7 +304,7 @@ def iteration_phases(study: Study, student: str) -> list[str]:
     return sorted((phase for phase in phases if phase.startswith(f"{student}_it")), key=lambda name: int(name.split("_it")[1]))
 
 
-@lru_cache(maxsize=1)
+@made_once
 def pseudo_labels_table(study: Study) -> pd.DataFrame:
     """Return the worth of the pseudo-labels of each run: columns student, iteration, seed and, as shares of one,
 

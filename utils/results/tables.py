@@ -17,6 +17,7 @@ from utils.results.metrics import (
     difference,
     evaluate,
     hard_against_test,
+    made_once,
     mean_difference,
     same_pairs,
     unpaired_difference,
@@ -232,7 +233,7 @@ def load_original() -> pd.DataFrame:
     return pd.read_csv(REFERENCE / "original_results.csv")
 
 
-@lru_cache(maxsize=1)
+@made_once
 def accuracy_gaps(evaluation: Evaluation, name: str) -> pd.DataFrame:
     """Return points of accuracy lost from validation to test, over faces at a threshold of one half.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from utils.results.metrics import (
     draws,
     estimate,
     evaluate,
+    made_once,
     rates,
 )
 from utils.results.store import FROM_GIT, read_table
@@ -227,7 +228,7 @@ def clips_table(found: Unlabelled) -> pd.DataFrame:
     return by.agg(clips=("video_id", "nunique"), pairs=("pair", "nunique")).reset_index()
 
 
-@lru_cache(maxsize=1)
+@made_once
 def cells_table(found: Unlabelled) -> pd.DataFrame:
     """Return one row a cell, split and quality: its AUC over clips, the mean over seeds.
 
@@ -449,7 +450,7 @@ def study_splits(found: Unlabelled) -> list[str]:
     return [split for split in found.study.tests if split in scored]
 
 
-@lru_cache(maxsize=1)
+@made_once
 def alarms_table(found: Unlabelled) -> pd.DataFrame:
     """Return one row an arm, quality and share of false alarms: what one fixed threshold finds on the first test.
 

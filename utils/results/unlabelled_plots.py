@@ -130,7 +130,7 @@ def alarms(found: Unlabelled, name: str) -> Figure | None:
 
 
 def networks(found: Unlabelled, name: str) -> Figure | None:
-    """Students from ImageNet weights beside their controls, by network."""
+    """Networks with the labels alone and, where they were run, their students from ImageNet weights, by network."""
     table = unlabelled.cells_table(found).query("split == @found.study.tests[0] and arm in ('student_imagenet', 'recipe')")
     rows = [MODELS[one] for one in (*found.study.larger, *found.study.others) if one in set(table["network"])]
     if len(rows) < 2:
@@ -138,10 +138,12 @@ def networks(found: Unlabelled, name: str) -> Figure | None:
     table = table.assign(row=table["network"].map(MODELS))
     fig, axes = quality_panels(list(SEEN), name, 1.1 + 0.3 * len(rows), found.study.tests[0])
     colors = {"recipe": COLORS["control"], "student_imagenet": COLORS["student_compression"]}
+    shown = [arm for arm in colors if arm in set(table["arm"])]  # students are a later stage
     for ax, quality in zip(axes, SEEN, strict=True):
-        for place, (arm, color) in enumerate(colors.items()):
+        for place, arm in enumerate(shown):
             part = table[(table["quality"] == quality) & (table["arm"] == arm)]
-            dots_with_intervals(ax, part, rows, 0.24 * (place - 0.5), color=color, label=ARMS[arm].label)
+            shift = 0.24 * (place - (len(shown) - 1) / 2)
+            dots_with_intervals(ax, part, rows, shift, color=colors[arm], label=ARMS[arm].label)
         ax.set(xlabel="AUC, 95 % intervals")
     outside_legend(fig, axes[0])
     return fig
