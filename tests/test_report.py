@@ -68,7 +68,7 @@ def text_of(pdf):
 
 def printed(sentence, text):
     """Tell whether a text holds a sentence, hyphenated or not, and in one or two pieces: a page may end within it."""
-    sentence, text = (re.sub(r"[\s`\N{SOFT HYPHEN}-]", "", one) for one in (sentence, text))
+    sentence, text = (re.sub(r"[\s`*\N{SOFT HYPHEN}-]", "", one) for one in (sentence, text))
     return any(sentence[:cut] in text and sentence[cut:] in text for cut in range(len(sentence)))
 
 

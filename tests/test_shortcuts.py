@@ -292,15 +292,20 @@ def test_judge_agrees_with_scikit_learn_and_a_loop():
 
 
 def judged(blind: float = 0.56, colour: float = 0.495) -> dict[str, pd.DataFrame]:
-    """Return the table of judged checks as the claim reads it, with an AUC that is blind to the mouth and one of colour."""
+    """Return the table of judged checks as the claim reads it, with an AUC that is blind to the mouth and one of colour.
+
+    Of those that are blind to it one is off one half beside its own original.
+    """
+    outside = "sharpness and noise outside"
     rows = [
         ("mask blanked", False, "c23", 0.5, 0.45, 0.55, 0.5), ("mask blanked", False, "c40", blind, 0.5, 0.6, 0.5),
-        ("PSNR outside", False, "c40", 0.43, 0.4, 0.5, 0.5), ("all pixels", True, "c23", 0.9, 0.8, 1.0, 1.0),
+        (outside, False, "c40", 0.43, 0.4, 0.5, 0.6), ("all pixels", True, "c23", 0.9, 0.8, 1.0, 1.0),
         ("colour", True, "c23", colour, 0.5, 0.52, 0.87), ("colour", True, "c40", 0.58, 0.5, 0.6, 0.6),
         ("packet sizes", True, "c23", 0.6, 0.58, 0.64, 0.8), ("packet sizes", True, "c40", 0.58, 0.55, 0.61, 0.8),
     ]  # fmt: skip
     columns = ["check", "sees_mouth", "quality", "auc", "auc_lo", "auc_hi", "paired"]
-    return {"data_shortcuts": pd.DataFrame(rows, columns=columns)}
+    table = pd.DataFrame(rows, columns=columns)
+    return {"data_shortcuts": table.assign(paired_lo=table["paired"] - 0.05, paired_hi=table["paired"] + 0.05)}
 
 
 def test_the_claim_says_what_is_at_chance_and_fails_where_something_is_not():
@@ -309,7 +314,9 @@ def test_the_claim_says_what_is_at_chance_and_fails_where_something_is_not():
     assert "colour at c23, lies outside its own interval: 0.495 [0.500, 0.520]" in text and "87% of them" in text
     numbers = claims.shortcuts(judged(blind=0.58))
     assert (numbers["near"], numbers["count"]) == (2, 3)
-    for table in (judged(blind=0.58), judged(colour=0.51)):
+    assert "a fake is told by one of them, sharpness and noise outside the mask at c40 (0.600 [0.550, 0.650])" in text
+    others = judged()["data_shortcuts"].assign(paired_lo=0.51)  # more of them tell fakes from their own originals
+    for table in (judged(blind=0.58), judged(colour=0.51), {"data_shortcuts": others}):
         assert prose.say("shortcuts", table) == "[shortcuts: does not hold on these results.]"
     assert prose.say("shortcuts", {}) == "[shortcuts: not run here.]"
 

@@ -58,7 +58,7 @@ def test_every_link_leads_to_a_file_and_nothing_is_loaded_from_elsewhere(built):
 
 def test_the_first_page_tells_what_was_found_and_asks_what_the_notebooks_ask(built):
     text = (built / "index.html").read_text(encoding="utf-8")
-    assert "not on FaceForensics++ itself" in text and "of AUC at c40" in text and "[" + "pseudo labels" not in text
+    assert "not on FaceForensics++ itself" in text and "the AUC at c40 is" in text and "[" + "pseudo labels" not in text
     for notebook in NOTEBOOKS.glob("[0-9]*.ipynb"):
         title, asked = site.question(notebook)
         assert title and asked.endswith("?") and len(asked) > 20, notebook

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from utils.config import get_profile
 from utils.learn.scores import write_scores
-from utils.paths import Workspace, write_json
+from utils.paths import Workspace, sha256, write_json
 from utils.protocol import CONTRASTS, PRIMARY, STUDIES, cells
 from utils.results import unlabelled
 from utils.results.unlabelled_plots import UNLABELLED_FIGURES
@@ -277,7 +277,7 @@ def test_hostile_tables_are_named(folder, tmp_path):
         with pytest.raises(ValueError, match=f"primary.csv.gz: .*{what}"):
             unlabelled.read_study(tmp_path)
     write_scores(tmp_path / "primary.csv.gz", good)
-    written = unlabelled.digest(tmp_path / "primary.csv.gz")
+    written = sha256(tmp_path / "primary.csv.gz")
     write_json(tmp_path / unlabelled.RECORD, {"protocol": "a" * 40, "stages": {"primary": {"sha256": written}}})
     assert len(unlabelled.read_study(tmp_path)) == len(good)
     write_scores(tmp_path / "primary.csv.gz", good[good["video_id"] != good["video_id"].iloc[0]])

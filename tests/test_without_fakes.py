@@ -247,7 +247,7 @@ def test_a_repeat_stands_beside_the_committed_scores(small, profile, tmp_path):
 def test_a_stage_that_was_killed_at_its_end_can_be_scored_again(small, tmp_path, monkeypatch):
     out = tmp_path / "tables"
     asked = ["--stages", "arms", "--score", "--protocol", PROTOCOL, "--out", str(out)]
-    for broken in ("write_json", "write_scores", "digest"):
+    for broken in ("write_json", "write_scores", "sha256"):
         with monkeypatch.context() as patch:
             patch.setattr(run, broken, lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
