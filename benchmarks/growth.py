@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from tables import require_alike
+from measured import require_alike
 from trees import make_tree
 
 from utils.config import DataConfig, FacesConfig, ModelConfig, Profile, TrainConfig, get_profile

@@ -29,7 +29,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from loops import LOOPS, NOTHING, Held, curve, finish, plain, some_faces
-from tables import require_alike
+from measured import require_alike
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
