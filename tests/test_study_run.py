@@ -112,6 +112,17 @@ def test_a_study_resumes_and_says_what_is_left(tiny, capsys, monkeypatch):
     assert np.allclose(clips["score"], by_hand[clips.index]) and (clips["faces"] == 4).all()
 
 
+def test_teachers_that_are_asked_for_by_students_alone_come_first(tiny, monkeypatch):
+    todo = cells(tiny, only=["students"])
+    teachers = [Cell("teacher", 4, network=tiny.student_model, seed=seed) for seed in STUDY.seeds_of("students")]
+    assert todo and study.with_teachers(tiny, todo) == teachers + todo
+    assert study.with_teachers(tiny, teachers + todo) == teachers + todo
+    monkeypatch.setattr(study, "is_finished", lambda profile, cell: cell.arm == "teacher" and cell.seed == 0)
+    assert study.with_teachers(tiny, todo) == teachers[1:] + todo
+    recipes = cells(tiny, only=["networks"])
+    assert study.with_teachers(tiny, recipes) == recipes  # nobody teaches them
+
+
 def test_two_processes_at_one_cell_train_it_once(tiny, faces, monkeypatch):
     import threading
 

@@ -84,6 +84,12 @@ def run_study(profile: Profile, todo: Sequence[Cell], jobs: int, minutes: float 
         return in_processes(jobs, calls(), finished)
 
 
+def with_teachers(profile: Profile, todo: Sequence[Cell]) -> list[Cell]:
+    """Return some cells behind the teachers that they need and nobody has trained, so that no process waits for another's."""
+    needed = dict.fromkeys(cell.teacher(profile) for cell in todo if ARMS[cell.arm].taught)
+    return [cell for cell in needed if cell not in todo and not is_finished(profile, cell)] + list(todo)
+
+
 def require_pool(profile: Profile, todo: Sequence[Cell]) -> None:
     """Raise ValueError where some cells draw their pool and the tree, or the faces found in it, lack some of it.
 
@@ -384,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(*listing(profile, todo), sep="\n")
         else:
             require_pool(profile, todo)
-            run_study(profile, todo, arguments.jobs, arguments.limit)
+            run_study(profile, with_teachers(profile, todo), arguments.jobs, arguments.limit)
         print(overview(profile, todo, [cell for cell in todo if is_finished(profile, cell)], arguments.jobs))
     except (ValueError, FileNotFoundError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")
