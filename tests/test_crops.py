@@ -377,3 +377,10 @@ def test_bad_caches_fail_with_one_clear_line(cache, profile, tmp_path):
     with pytest.raises(ValueError, match="other settings: run notebook 02_face_extraction.* with profile synthff"):
         crops.load_crops(replace(profile, faces=replace(CONFIG, size=96)))
     assert json.loads((cache[0] / "faces.json").read_text())["config"]["size"] == 48
+
+
+def test_crops_of_blazeface_depend_on_how_its_boxes_were_fitted(monkeypatch):
+    usual, other = FacesConfig(**PLAIN_FACES), FacesConfig(detector="blazeface")
+    before = [crops.settings_of(config) for config in (usual, other)]
+    monkeypatch.setattr(crops, "BLAZEFACE", replace(crops.BLAZEFACE, scale=1.0))
+    assert crops.settings_of(usual) == before[0] and crops.settings_of(other) != before[1]

@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 from utils.config import NETWORKS, ModelConfig, Network, TrainConfig
-from utils.learn import models
+from utils.learn import checkpoints, models
 from utils.learn.checkpoints import digest, request_of
 from utils.learn.models import WeightsUnavailable, create_model, load_by_order, side_at
 from utils.results import style
@@ -166,6 +166,15 @@ def test_progressive_steps_see_smaller_images_first():
     config = ModelConfig(px=128, steps=20, progressive=((0.5, 0.5), (0.25, 0.75)))
     assert [side_at(step, config) for step in (1, 10, 11, 15, 16, 20)] == [64, 64, 96, 96, 128, 128]
     assert {side_at(step, ModelConfig(px=100)) for step in (1, 200)} == {100}
+
+
+def test_what_all_networks_share_is_in_a_runs_hash_where_it_is_not_the_usual(monkeypatch):
+    request = request_of("resnet18", 0, "all", ModelConfig(), TrainConfig())
+    assert {"bn_momentum", "head_std"}.isdisjoint(request)  # the committed runs know of neither
+    for name in ("BN_MOMENTUM", "HEAD_STD"):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, name, 0.5)
+            assert digest(request_of("resnet18", 0, "all", ModelConfig(), TrainConfig())) != digest(request)
 
 
 def test_settings_of_speed_and_those_that_are_off_leave_a_runs_hash():
