@@ -111,7 +111,6 @@ def _average(tables: Tables, question: str, quality: str = "c40") -> Estimate:
 # ---- the study -----------------------------------------------------------------------------------------------------------
 
 
-
 @claim(
     """Pseudo-labels are not shown to help. The first student that learns them leads its control (the same teacher, steps and
     noise, but labels alone) at c40 by {leads} of AUC with the labels of {people} people ({seeds} seeds), and zero
@@ -328,7 +327,6 @@ def student_on_hard(tables):
     }
 
 
-
 # ---- what unlabelled video is worth: the study of `protocol.py`, on SynthFF 2 --------------------------------------------
 
 
@@ -372,7 +370,6 @@ def unlabelled_answer(tables):
     }  # fmt: skip
 
 
-
 @claim(
     """By the protocol that is a gain, but smaller than aimed at: its interval lies above zero, and {aim:+.2f} was aimed
     at.""",
@@ -401,7 +398,7 @@ def unlabelled_terms(tables):
     both start from ({teacher:+}): it may only keep what the control loses ({lost:+}).""",
     holds=lambda n: n.p < SHOWN <= n.p_unseen and n.c23.value > 0
     and all(one.holds_zero for one in (n.new, n.teacher, n.lost))
-and n.lost.value < 0 and n.alone == 1 and n.count == "three",
+    and n.lost.value < 0 and n.alone == 1 and n.count == "three",
 )
 def unlabelled_elsewhere(tables):
     where = {"unseen": _gain(split="test2_unseen"), "c23": _gain(quality="c23")}
@@ -1063,7 +1060,7 @@ def quality_alarms(tables):
 @claim(
     """Averaging a clip's faces is worth {c23:+} of AUC at c23 and {c40:+} at c40 on average over the {count} cases, and is
     shown to help every one of them at c40.""",
-        holds=lambda n: n.helped == n.count and min(n.c23.lo, n.c40.lo) > 0,
+    holds=lambda n: n.helped == n.count and min(n.c23.lo, n.c40.lo) > 0,
 )
 def averaging(tables):
     low = _supervised(tables, "averaging", "c40")

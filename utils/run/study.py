@@ -219,26 +219,35 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
     cell is not finished.
     """
     record = profile.workspace.study / RECORD
-    unfinished = {
-        stage: [cell for cell in cells(profile, only=[stage]) if not is_finished(profile, cell)]
-        for stage in only or stages(study_of(profile), profile.student_model)
-    }
+    unfinished = _unfinished(profile, only)
     todo = only or [stage for stage, left in unfinished.items() if not left and not table_of(profile, stage).is_file()]
     opened = read_json(record) if record.is_file() else {"stages": {}}
     _finish_scoring(profile, opened)
     commit = require_protocol([table_of(profile, stage) for stage in todo], root, protocol)
-    if not todo or any(unfinished[stage] for stage in todo):
-        left = ", ".join(f"{len(cells)} of {stage}" for stage, cells in unfinished.items() if cells)
-        raise Refused(f"cells are not finished ({left or 'none is left to score'}): train them first (`make study`)")
+    _require_finished(todo, unfinished)
     require_amended([each["protocol"] for each in opened["stages"].values()], commit, protocol)
     for stage in todo:
         _score_stage(profile, stage, jobs, table_of(profile, stage), commit, opened)
-    save_judged(profile, [cell for stage in opened["stages"] for cell in cells(profile, only=[stage])])
+    _finish_scoring(profile, opened)
     return [table_of(profile, stage) for stage in todo]
 
 
+def _unfinished(profile: Profile, only: Sequence[str]) -> dict[str, list[Cell]]:
+    """Return the cells of some stages, or of all, that are still to be trained."""
+    return {
+        stage: [cell for cell in cells(profile, only=[stage]) if not is_finished(profile, cell)]
+        for stage in only or stages(study_of(profile), profile.student_model)
+    }
+
+
+def _require_finished(todo: Sequence[str], unfinished: dict[str, list[Cell]]) -> None:
+    if not todo or any(unfinished[stage] for stage in todo):
+        left = ", ".join(f"{len(some)} of {stage}" for stage, some in unfinished.items() if some)
+        raise Refused(f"cells are not finished ({left or 'none is left to score'}): train them first (`make study`)")
+
+
 def _finish_scoring(profile: Profile, opened: dict) -> None:
-    """Do what a call that was killed after it had written a stage's table left: its hash, and how right pseudo-labels were."""
+    """Do what follows a stage's table, or what a call left that was killed there: its hash, how right pseudo-labels were."""
     for stage, about in opened["stages"].items():
         if "sha256" not in about and table_of(profile, stage).is_file():
             about["sha256"] = sha256(table_of(profile, stage))
@@ -274,12 +283,9 @@ def score_again(profile: Profile, jobs: int, only: Sequence[str], out: Path) -> 
     """
     if out.resolve() == profile.workspace.study.resolve():
         raise Refused(f"{out} has the committed scores, which are made once: name another folder")
-    every = {stage: cells(profile, only=[stage]) for stage in only or stages(study_of(profile), profile.student_model)}
-    left = {stage: [cell for cell in some if not is_finished(profile, cell)] for stage, some in every.items()}
-    todo = [stage for stage in every if not left[stage]]
-    if not todo or len(todo) < len(only):
-        unfinished = ", ".join(f"{len(some)} of {stage}" for stage, some in left.items() if some)
-        raise Refused(f"cells are not finished ({unfinished}): train them first (`make study`)")
+    unfinished = _unfinished(profile, only)
+    todo = only or [stage for stage, left in unfinished.items() if not left]
+    _require_finished(todo, unfinished)
     out.mkdir(parents=True, exist_ok=True)
     opened = read_json(out / RECORD) if (out / RECORD).is_file() else {"stages": {}}
     commit = git("log", "-1", "--format=%H", "--", PROTOCOL.relative_to(ROOT).as_posix())
