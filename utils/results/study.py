@@ -192,6 +192,13 @@ def gap_closed(study: Study, experiment: str = "", quality: str = "c40") -> dict
     return estimate(share[0], share[1:])
 
 
+def _control(study: Study, quality: str, folder: str = "", split: str = "test") -> tuple[list[tuple], list[tuple]]:
+    """Return the keys of a control and of the first compression student, whose control it is, in one experiment's folder."""
+    variant = (replace(CONTROL, group=folder) if folder else CONTROL).variant
+    first = study.keys("student_compression_it1", quality, folder, split)
+    return study.keys("student_compression", quality, variant, split), first
+
+
 def control_table(study: Study) -> pd.DataFrame:
     """Return how the control does on every split, beside what it is the control of: a row a split, quality and phase.
 
@@ -200,8 +207,7 @@ def control_table(study: Study) -> pd.DataFrame:
     """
     rows = []
     for split, quality in product(("test", "test_hard"), ("c23", "c40")):
-        control = study.keys("student_compression", quality, CONTROL.variant, split)
-        first = study.keys("student_compression_it1", quality, split=split)
+        control, first = _control(study, quality, split=split)
         if not (control and first):
             continue
         teachers = {name: study.keys(name, quality, split=split) for name in ("teacher_both", "teacher_c23", "teacher_c40")}
@@ -229,9 +235,7 @@ def labels_table(study: Study) -> pd.DataFrame:
             for student, teacher in TEACHERS.items():
                 if keys[student] and keys[teacher]:
                     rows.append(about | {"phase": f"gain_{student}"} | study.contrast(keys[student], keys[teacher]))
-            labels_alone = replace(CONTROL, group=folder) if folder else CONTROL
-            control = study.keys("student_compression", quality, labels_alone.variant)
-            first = study.keys("student_compression_it1", quality, folder)
+            control, first = _control(study, quality, folder)
             if control and first and keys["teacher_both"]:
                 rows.append(about | {"phase": "control"} | study.mean(control))
                 rows.append(about | {"phase": "gain_control"} | study.contrast(control, keys["teacher_both"]))
