@@ -384,3 +384,9 @@ def test_crops_of_blazeface_depend_on_how_its_boxes_were_fitted(monkeypatch):
     before = [crops.settings_of(config) for config in (usual, other)]
     monkeypatch.setattr(crops, "BLAZEFACE", replace(crops.BLAZEFACE, scale=1.0))
     assert crops.settings_of(usual) == before[0] and crops.settings_of(other) != before[1]
+
+
+def test_crops_depend_on_how_a_face_is_followed_where_that_is_not_the_usual(monkeypatch):
+    usual = crops.settings_of(FacesConfig())
+    monkeypatch.setattr(crops, "FOLLOW", replace(crops.FOLLOW, around=1.0))
+    assert "follow" not in usual and crops.settings_of(FacesConfig())["follow"]["around"] == 1.0

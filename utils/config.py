@@ -187,6 +187,17 @@ BLAZEFACE = BlazeFaceConfig()
 
 
 @dataclass(frozen=True)
+class FollowConfig:
+    """How a face is found again between two detections."""
+
+    template: int = 48  # px, longer side of what is matched
+    around: float = 0.5  # of a face's side: how far around its last place it is looked for
+
+
+FOLLOW = FollowConfig()
+
+
+@dataclass(frozen=True)
 class AugmentConfig:
     """How far `learn/augment.py` may change an image; all draws are uniform."""
 

@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from utils.config import BLAZEFACE, PLAIN_FACES, FacesConfig, Profile
+from utils.config import BLAZEFACE, FOLLOW, PLAIN_FACES, FacesConfig, FollowConfig, Profile
 from utils.faces import cache
 from utils.faces.decode import Picture, choose, pictures_at, scan
 from utils.faces.detect import FaceFinder, load_detector
@@ -253,6 +253,8 @@ def settings_of(config: FacesConfig) -> dict:
     plain = [name for name, value in PLAIN_FACES.items() if settings[name] == value]
     if config.detector == "blazeface":  # how its boxes are made dlib's
         settings["blazeface"] = dataclasses.asdict(BLAZEFACE)
+    if FOLLOW != FollowConfig():  # caches of before know of none
+        settings["follow"] = dataclasses.asdict(FOLLOW)
     plain += ["sampling"] * (config.max_frames is None) + ["least_match"] * (config.detect_every == 1)
     return {name: value for name, value in settings.items() if name not in plain}
 

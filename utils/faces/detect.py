@@ -11,12 +11,10 @@ import cv2
 import dlib
 import numpy as np
 
-from utils.config import BLAZEFACE, FacesConfig
+from utils.config import BLAZEFACE, FOLLOW, FacesConfig
 from utils.faces.decode import Picture
 
 DETECTORS = ("hog", "mmod", "blazeface")
-TEMPLATE = 48  # px, longer side of the template that is matched between detections
-AROUND = 0.5  # of a face's side: how far around its last place it is looked for
 WHITE = 128  # grey level from which a mask counts as white
 
 
@@ -254,7 +252,7 @@ class FaceFinder:
     def _in_lines(self, frame: np.ndarray, near: np.ndarray, upsample: int) -> np.ndarray:
         """Return the boxes (k, 4) in and around a part of a frame (H, W, ...), reduced as if the whole had `lines` lines."""
         height, width = frame.shape[:2]
-        margin = AROUND * (near[2:] - near[:2])
+        margin = FOLLOW.around * (near[2:] - near[:2])
         left, top = np.maximum(near[:2] - margin, 0).astype(int)
         right, bottom = np.minimum(near[2:] + margin, (width, height)).astype(int)
         part = np.ascontiguousarray(frame[top:bottom, left:right])
@@ -274,13 +272,13 @@ def shrink(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 class Template:
-    """A face's grey levels, reduced to `TEMPLATE` px, to be found again near where it was last."""
+    """A face's grey levels, reduced to `FOLLOW.template` px, to be found again near where it was last."""
 
     def __init__(self, luma: np.ndarray, box: np.ndarray):
         """Take the face in `box` (4,) out of a frame (H, W)."""
         low, high = np.maximum(box[:2].round(), 0), np.minimum(box[2:].round(), luma.shape[::-1])
         self.inset = low - box[:2], high - box[:2]  # of the part within the picture
-        self.scale = TEMPLATE / (high - low).max()
+        self.scale = FOLLOW.template / (high - low).max()
         self.pixels = self._reduced(luma, low, high)
 
     def _reduced(self, luma: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -291,7 +289,7 @@ class Template:
     def match(self, luma: np.ndarray, last: np.ndarray, least: float) -> np.ndarray | None:
         """Return the box (4,) of the best place near `last` (4,), None where its correlation is below `least`."""
         low, high = (last[:2] + part for part in self.inset)
-        margin = AROUND * (high - low)
+        margin = FOLLOW.around * (high - low)
         low, high = np.maximum((low - margin).round(), 0), np.minimum((high + margin).round(), luma.shape[::-1])
         if (high - low).min() < 1:
             return None
