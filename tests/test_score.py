@@ -97,6 +97,21 @@ def test_it_abstains_outside_of_what_it_was_validated_on(model):
     assert undecided.reasons == ("undecided: the interval 0.50 to 0.50 holds even chance",) and undecided.verdict == ABSTAINS
 
 
+def test_it_abstains_behind_a_codec_that_it_was_not_validated_on(people, model, tmp_path):
+    def said_of(codec: str, suffix: str = "mkv", pix_fmt: str = "yuv420p") -> Opinion:
+        path = encode(tmp_path / f"{codec}.{suffix}", people[0], codec=codec, pix_fmt=pix_fmt)
+        return judge(watch(path, model.faces), model)[0].opinion
+
+    assert said_of("ffv1").verdict == REAL  # nothing is lost
+    others = {"HEVC": said_of("libx265"), "VP9": said_of("libvpx-vp9"), "JPEG": said_of("mjpeg", pix_fmt="yuvj420p")}
+    for name, found in others.items():
+        assert found.reasons[0] == f"encoded by {name}, validated on H.264" and found.verdict == ABSTAINS
+    validated = model.card["validated"] | {"codecs": ["h264", "hevc"]}
+    wider = replace(model, card=model.card | {"validated": validated})
+    again = judge(watch(tmp_path / "libx265.mkv", model.faces), wider)[0].opinion
+    assert again.score == others["HEVC"].score and again.reasons == others["HEVC"].reasons[1:]
+
+
 def test_two_people_get_a_line_each_and_a_cut_ends_them(people, model, tmp_path, capsys):
     both, cut = np.concatenate(people, axis=2), np.concatenate([people[0][:25], people[1][:25]])
     paths = [encode(tmp_path / name, frames, crf=20) for name, frames in (("both.mp4", both), ("cut.mp4", cut))]

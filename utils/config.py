@@ -637,6 +637,9 @@ class InstrumentConfig:
     gauge_videos: int = 80
     gauge_faces: int = 3  # of each of them
     gauge_penalty: float = 100.0  # of a gauge's weights (ridge), on measures of deviation one
+    exact_codecs: tuple[str, ...] = (  # that lose nothing: of pictures, and of videos
+        "png", "apng", "bmp", "tiff", "ppm", "pgm", "rawvideo", "ffv1", "huffyuv", "ffvhuff", "utvideo", "qtrle",
+    )  # fmt: skip
 
 
 INSTRUMENT = InstrumentConfig()

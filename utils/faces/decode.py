@@ -64,6 +64,11 @@ def open_video(path: Path | str, threads: int = 1) -> Iterator[tuple[av.containe
         raise ValueError(f"cannot read {path} ({error.strerror or error}): download or build it again") from None
 
 
+def codec_of(stream: av.VideoStream) -> str:
+    """Return the codec of an open stream, in FFmpeg's words: "h264", "hevc", "png", whatever decodes it."""
+    return stream.codec_context.codec.canonical_name
+
+
 def _image_format(path: Path) -> str | None:
     """Return FFmpeg's reader of a single image; left to itself it takes one that reads other files beside it, or none."""
     try:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from utils.config import FacesConfig
 from utils.faces.crops import cut_out, square_box
-from utils.faces.decode import Packets, Picture, choose, open_video, pictures_at, scan
+from utils.faces.decode import Packets, Picture, choose, codec_of, open_video, pictures_at, scan
 from utils.faces.detect import FaceFinder, iou
 
 SMALL = 64  # px, side of the pictures that cuts are looked for in
@@ -50,6 +50,7 @@ class Watched:
     start: int | None = None  # when the first picture is shown, in ticks; None where the file says no times
     tick: float = 0.0  # s, of the file's clock
     shape: tuple[int, int] = (0, 0)  # height and width in px
+    codec: str = ""  # that it was encoded by, in FFmpeg's words; "" where nobody knows
     sampled: list[int] = field(default_factory=list)  # numbers of the pictures that were searched
     times: dict[int, float] = field(default_factory=dict)  # s, when each of these is shown
     corrupt: list[int] = field(default_factory=list)  # of those that the decoder calls damaged, which are not searched
@@ -120,7 +121,8 @@ def _about(path: Path | str, packets: Packets, asked: int) -> Watched:
         promised = max(0, stream.frames - packets.hidden) if stream.frames else _by_duration(container, stream, packets, fps)
         promised = max(promised, held + _lost(packets) if packets.damaged else 0)
         start = min((stamp for stamp in packets.stamps if stamp is not None), default=None)
-        return Watched(Path(path), fps, promised, held, asked, start, float(stream.time_base))
+        codec = codec_of(stream)
+        return Watched(Path(path), fps, promised, held, asked, start, float(stream.time_base), codec=codec)
 
 
 def _by_duration(container, stream, packets: Packets, fps: float) -> int:

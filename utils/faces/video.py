@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from av.video.frame import PictureType
 from skimage.metrics import structural_similarity
 
-from utils.faces.decode import open_video, pictures_at, sample
+from utils.faces.decode import codec_of, open_video, pictures_at, sample
 
 
 def probe(path: Path | str) -> dict:
@@ -32,10 +32,15 @@ def probe(path: Path | str) -> dict:
             "frames": frames,
             "seconds": frames / fps,
             "bitrate": bitrate,
-            "codec": stream.codec_context.name,
+            "codec": codec_of(stream),
             "pix_fmt": stream.codec_context.pix_fmt,
             "bytes": Path(path).stat().st_size,
         }
+
+
+def codecs_of(paths: Iterable[Path | str]) -> list[str]:
+    """Return the codecs of some videos, each once, by name. Raises what `probe` raises."""
+    return sorted({probe(path)["codec"] for path in paths})
 
 
 def gop(path: Path | str, max_frames: int | None = None) -> dict:

@@ -43,6 +43,7 @@ CARD, WEIGHTS, VALIDATED = "card.json", "model.safetensors", "validated.safetens
 MOST_CARD, MOST_TENSORS = 1_000_000, 2**30  # bytes; a longer file is none of these
 MOST_TEXT = 1000  # characters of what a card tells to be printed
 AGAIN = "package the run again"
+GAUGED = ("h264",)  # codecs of a gauge's videos, and of the validated clips of a card that names none
 WHOLE = {  # settings of `FacesConfig` that are whole numbers: what they may be in a card that anybody may have written
     "frame_step": range(1, 1001), "max_frames": range(1, 1_000_001), "lines": range(16, 10_001), "size": range(16, 1025),
     "detect_every": range(1, 1001), "upsample": range(4), "track_patience": range(1, 1001),
@@ -71,6 +72,11 @@ class Packaged:
     def range(self, what: str) -> tuple[float, float]:
         """Return the validated range of the measured "crf" or of the "side" of faces in px."""
         return tuple(self.card["validated"][what])
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Those of the validated clips, in FFmpeg's words."""
+        return tuple(self.card["validated"].get("codecs", GAUGED))
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------------
@@ -146,6 +152,7 @@ def _card(path: Path) -> dict:
             f"unknown network {str(card['network'])[:99]!r}": card["network"] not in NETWORKS,
             "a side that is none": type(card["px"]) is not int or card["px"] not in WHOLE["size"],
             "validated ranges that are none": not all(_is_range(card["validated"][what]) for what in ("crf", "side")),
+            "codecs that are none": not _are_names(card["validated"].get("codecs", list(GAUGED))),
             "checksums that are none": {type(card["sha256"][name]) for name in (WEIGHTS, VALIDATED)} != {str},
             "no name in a line": not _is_line(card["name"]),
             "no line on what it was trained on": not _is_line(card["trained_on"]),
@@ -163,6 +170,10 @@ def _card(path: Path) -> dict:
 
 def _is_range(value) -> bool:
     return len(value) == 2 and all(type(end) in (int, float) for end in value) and -1e6 < value[0] <= value[1] < 1e6
+
+
+def _are_names(value) -> bool:
+    return isinstance(value, list) and 0 < len(value) < 100 and all(_is_line(name) and len(name) < 100 for name in value)
 
 
 def _is_line(value) -> bool:
@@ -248,11 +259,12 @@ def sides(faces: FaceSet) -> np.ndarray:
 
 
 def package(
-    model: Detector, faces: FaceSet, gauge: Gauge, profile: Profile, folder: Path, name: str, trained_on: str, **about
-) -> Packaged:
+    model: Detector, faces: FaceSet, gauge: Gauge, profile: Profile, folder: Path, name: str, trained_on: str,
+    codecs: Sequence[str] = GAUGED, **about,
+) -> Packaged:  # fmt: skip
     """Calibrate a network on the validation faces, describe its domain, write the folder, and return what is in it.
 
-    `faces` hold the splits train and val; `about` joins the card.
+    `faces` hold the splits train and val, whose validation clips were encoded by `codecs`; `about` joins the card.
     """
     model = model.cpu().eval()
     held = faces.select(split="val")
@@ -276,7 +288,7 @@ def package(
         "trained_on": trained_on,
         "validated": {
             "on": profile.data.name, "people": people, "clips": len(clips["label"]),
-            "faces_of_a_clip": round(len(held) / len(clips["label"]), 1),
+            "faces_of_a_clip": round(len(held) / len(clips["label"]), 1), "codecs": list(codecs),
             **{what: [round(float(end), 1) for end in np.quantile(values, INSTRUMENT.ends)] for what, values in ranges.items()},
         },
         "sha256": {file: sha256(folder / file) for file in (WEIGHTS, VALIDATED)}, **about,

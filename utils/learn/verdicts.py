@@ -1,7 +1,8 @@
 """What an instrument says of the people in a video: fake, real, or that it abstains, and why.
 
-It abstains where a face is unlike those that its network was validated on: smaller or larger, compressed otherwise, of another
-style, seldom seen; and where the interval of its probability holds even chance. Never is a score alone a verdict.
+It abstains where a face is unlike those that its network was validated on: smaller or larger, compressed otherwise or by
+another codec, of another style, seldom seen; and where the interval of its probability holds even chance. Never is a score
+alone a verdict.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from utils.learn.packaged import Packaged
 from utils.learn.scores import over_clip
 
 FAKE, REAL, ABSTAINS = "fake", "real", "abstains"
+CODECS = {"h264": "H.264", "hevc": "HEVC", "vp8": "VP8", "vp9": "VP9", "av1": "AV1", "mjpeg": "JPEG", "webp": "WebP"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def judge(seen: Watched, model: Packaged, prior: float = 0.5) -> list[Verdict]:
     for number, track in enumerate(seen.tracks, start=1):
         sampled = sum(track.frames[0] <= frame <= track.frames[-1] for frame in seen.sampled)
         sides = np.array([x1 - x0 for x0, _, x1, _ in track.squares])
-        reasons = [*_damage(seen), *_seldom(len(track.frames), sampled)]
+        reasons = [*_damage(seen), *_seldom(len(track.frames), sampled), *_otherwise_encoded(seen, model)]
         verdicts.append(Verdict(number, track, sampled, opinion(np.stack(track.crops), sides, model, prior, reasons)))
     return verdicts
 
@@ -119,6 +121,14 @@ def _damage(seen: Watched) -> list[str]:
 def _seldom(found: int, sampled: int) -> list[str]:
     seldom = found < INSTRUMENT.least_seen * sampled
     return [f"seldom seen: in {found} of the {sampled} pictures between its first and its last"] if seldom else []
+
+
+def _otherwise_encoded(seen: Watched, model: Packaged) -> list[str]:
+    """Say so where a video went through a codec that the network was not validated on: each leaves its own traces."""
+    if not seen.codec or seen.codec in (*model.codecs, *INSTRUMENT.exact_codecs):
+        return []
+    known = " and ".join(CODECS.get(codec, codec) for codec in model.codecs)
+    return [f"encoded by {CODECS.get(seen.codec, seen.codec)}, validated on {known}"]
 
 
 def _unlike(model: Packaged, crf: float, side: float, distance: float, limit: float) -> list[str]:

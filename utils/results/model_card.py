@@ -8,10 +8,10 @@ import pandas as pd
 
 from utils.learn.dataset import FaceSet
 from utils.learn.packaged import CARD, Packaged, sides
-from utils.learn.verdicts import ABSTAINS, FAKE, REAL, opinion
+from utils.learn.verdicts import ABSTAINS, CODECS, FAKE, REAL, opinion
 from utils.paths import atomic
 from utils.results.metrics import calibration_error, evaluate
-from utils.results.prose import Estimate
+from utils.results.prose import Estimate, listed
 
 CLIP = ["split", "quality", "method", "video_id"]
 NAME = "README.md"
@@ -58,6 +58,7 @@ def write_card(model: Packaged, folder: Path) -> Path:
     """Write the card that people read, from the one that machines read."""
     card, valid = model.card, model.card["validated"]
     best, worst, least, most = (f"{value:.0f}" for value in (*valid["crf"], *valid["side"]))
+    codecs = listed([CODECS.get(codec, codec) for codec in model.codecs])
     rows, run = "\n".join(map(_row, card["measured"])), card["run"]
     commit = f"commit `{run['git_commit'][:12]}`" + " with changes that were not committed" * run["git_commit"].endswith("+")
     start = "nothing" if run.get("weights") == "none" else "ImageNet weights"
@@ -79,8 +80,8 @@ about anybody: {card["not_for"]} The instrument abstains where a face is unlike 
 face that looks like them may still be judged wrongly, and who knows the network can mislead it.
 
 **Validated on** {valid["clips"]} clips of {valid["people"]} people of {valid["on"]}, about
-{valid["faces_of_a_clip"]:.0f} faces a clip: compressed like CRF {best} to {worst}, faces of {least} to {most} px (the square
-around them). Beyond that it abstains. Probabilities are calibrated on the same clips and hold where half of all clips are
+{valid["faces_of_a_clip"]:.0f} faces a clip: {codecs}, compressed like CRF {best} to {worst}, faces of {least} to {most} px
+(the square around them). Beyond that it abstains. Probabilities are calibrated on the same clips and hold where half of all clips are
 fake; `--prior` gives them another start.
 
 **Measured** on people of whom it has seen nothing:

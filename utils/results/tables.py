@@ -221,11 +221,10 @@ def validation_text(evaluation: Evaluation, titles: dict[str, str]) -> tuple[pd.
     return shown, f"{titles[best]} validates best: its AUC of single faces is {at}."
 
 
-def auc_text(evaluation: Evaluation, by: str = "run", split: str = "test") -> pd.DataFrame:
-    """Return AUC of videos with intervals, to be read: a row a run, or whatever column `by` names, a column a quality."""
-    videos = evaluation.table.query("split == @split and level == 'video'").set_index([by, "quality"])
-    text = interval_text(videos, "auc").unstack("quality")
-    return text.rename_axis(index=None, columns="test AUC, videos" if split == "test" else f"{split} AUC, videos")
+def auc_text(evaluation: Evaluation) -> pd.DataFrame:
+    """Return the test AUC of videos with intervals, to be read: a row a run, a column a quality."""
+    videos = evaluation.table.query("split == 'test' and level == 'video'").set_index(["run", "quality"])
+    return interval_text(videos, "auc").unstack("quality").rename_axis(index=None, columns="test AUC, videos")
 
 
 def load_original() -> pd.DataFrame:

@@ -17,8 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
 from utils.config import CRF, INSTRUMENT, NETWORKS, PROFILES, FacesConfig, Profile, get_profile
 from utils.faces import ffpp
+from utils.faces.video import codecs_of
 from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.noisy_student import supervise
@@ -49,6 +52,11 @@ def about_run(folder: Path, rendered: bool) -> dict:
             "weights": config["model_config"]["weights"],
         },
     }  # fmt: skip
+
+
+def val_codecs(index: pd.DataFrame) -> list[str]:
+    """Return the codecs of the videos that validate."""
+    return codecs_of(index.loc[index["split"] == "val", "path"])
 
 
 def gauged(profile: Profile) -> tuple[list[Path], FacesConfig, int]:
@@ -120,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         name = arguments.name or f"{profile.data.name.split()[0].lower()}-{network.removeprefix('efficientnet-')}"
         folder, rendered = arguments.out or PACKAGED / name, profile.data.name.startswith("SynthFF")
         refuse_others(folder)
-        faces = load_faces(profile)
+        faces, index = load_faces(profile), ffpp.load_index(profile)
         if arguments.run is None:
             supervise(profile, "oracle", faces)
         run = profile.workspace.runs / (arguments.run or checkpoints.run_name("oracle", network, 0))
@@ -130,7 +138,8 @@ def main(argv: list[str] | None = None) -> int:
         gauge = packaged.fit_gauge(model, *gauged(profile))
         held_out = faces.select(split=[split for split in ffpp.HELD_OUT if split != "val"])
         with whole(folder) as making:
-            made = packaged.package(model, faces, gauge, profile, making, name, trained_on, **about_run(run, rendered))
+            about = about_run(run, rendered)
+            made = packaged.package(model, faces, gauge, profile, making, name, trained_on, val_codecs(index), **about)
             finish(made, making, held_out)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         parser.exit(2, f"error: {error}\n")

@@ -22,6 +22,7 @@ import pandas as pd
 from utils.config import CRF, INSTRUMENT, FacesConfig, Profile, SelfRenderedConfig, get_profile
 from utils.faces import crops
 from utils.faces.ffpp import ORIGINAL
+from utils.faces.video import codecs_of
 from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet
 from utils.learn.self_rendered import PHASE, faces_with_twins, self_rendered, twin_maker
@@ -134,14 +135,15 @@ def train_on(
     model = self_rendered(profile, faces, seed, settings).cpu()
     make = twin_maker(profile, faces, seed, settings)
     parts = {split: faces_with_twins(profile, faces, split, make, settings, seed) for split in PARTS}
-    train = faces.select(split="train").index
+    train, val = faces.select(split="train").index, faces.select(split="val").index["video_id"]
     videos = [Path(path) for path in index.loc[index["video_id"].isin(train["video_id"]), "path"]]
     gauge = packaged.fit_gauge(model, videos[:INSTRUMENT.gauge_videos], profile.faces, own=None, jobs=jobs)
     run = profile.workspace.runs / checkpoints.run_name(PHASE, profile.student_model, seed)
     trained_on = f"{train['target'].nunique()} real people in {len(videos)} videos of {profile.data.name}, and no fake"
     both = FaceSet.joined([parts["train"], parts["val"]])
     with whole(out) as making:
-        made = packaged.package(model, both, gauge, profile, making, name, trained_on, **about_run(run, rendered=False))
+        about, codecs = about_run(run, rendered=False), codecs_of(index.loc[index["video_id"].isin(val), "path"])
+        made = packaged.package(model, both, gauge, profile, making, name, trained_on, codecs, **about)
         return finish(made, making, parts["test"])
 
 
