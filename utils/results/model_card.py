@@ -81,8 +81,8 @@ face that looks like them may still be judged wrongly, and who knows the network
 
 **Validated on** {valid["clips"]} clips of {valid["people"]} people of {valid["on"]}, about
 {valid["faces_of_a_clip"]:.0f} faces a clip: {codecs}, compressed like CRF {best} to {worst}, faces of {least} to {most} px
-(the square around them). Beyond that it abstains. Probabilities are calibrated on the same clips and hold where half of all clips are
-fake; `--prior` gives them another start.
+(the square around them). Beyond that it abstains. Probabilities are calibrated on the same clips and hold where half of all
+clips are fake; `--prior` gives them another start.
 
 **Measured** on people of whom it has seen nothing:
 
