@@ -296,6 +296,8 @@ for _value in (0, 15, 1025, HUGE, 112.0, "112", True):
 for _what in ("crf", "side"):
     for _value in ([NAN, 50], [0, INF], [-HUGE, 40], [40, 20], [1], [1, 2, 3], ["1", "2"], "12", None, {}, [[1], [2]], 7):
         card_case(f"{_what} validated {_value}", "ranges|no card", validated={_what: _value})
+for _value in ([], "h264", None, {}, [1], ["two\nlines"], [""], ["x" * 100], ["h264"] * 100):
+    card_case(f"codecs {str(_value)[:20]}", "codecs|no card", validated={"codecs": _value})
 _WRONG_FACES = {
     "frame_step": (0, -1, 1.5, "5", None, HUGE, NAN, True), "max_frames": (0, -1, "all", 2.5), "sampling": ("often", None, 3),
     "detector": ("eyes", None, 7, []), "lines": (0, -480, "480", NAN, HUGE, 0.5), "detect_every": (0, -1, "1", NAN),

@@ -78,6 +78,27 @@ def test_every_operation_works_on_batches_as_on_single_images(images, name):
         assert name == "identity" or not torch.equal(batch, images)
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_randaugment_does_what_was_drawn_at_its_magnitude_and_sign(images, name):
+    place = list(OPERATIONS).index(name)
+    for value, sign in ((2 * place, -1), (2 * place + 1, 1)):
+        done = randaugment(images, torch.full((6, 1), value), 5)
+        assert torch.equal(done, OPERATIONS[name](images, 0.5, sign).clamp(0, 1))
+    twice = randaugment(images, torch.tensor([[2 * place, 1]] * 6), 5)  # 0 and 1: identity
+    assert torch.equal(twice, OPERATIONS[name](images, 0.5, -1).clamp(0, 1))
+
+
+def test_colour_jitter_by_hand(images):
+    def changed(*factors):
+        return recolour(images, torch.tensor([factors] * 6))
+
+    grey = 0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2]
+    assert torch.allclose(changed(1.0, 1.0, 1.0), images, atol=1e-6)
+    assert torch.allclose(changed(0.5, 1.0, 1.0), images / 2, atol=1e-6)
+    assert torch.allclose(changed(1.0, 0.0, 1.0), images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images), atol=1e-6)
+    assert torch.allclose(changed(1.0, 1.0, 0.0), grey.unsqueeze(1).expand_as(images), atol=1e-6)
+
+
 def test_randaugment_leaves_its_input_alone_and_zero_operations_do_nothing(images):
     before = images.clone()
     randaugment(images, random_operations(6, 2, torch.Generator().manual_seed(0)), 9)

@@ -222,4 +222,4 @@ def test_runs_that_are_killed_for_good_go_on_and_end_equal():
     command = [sys.executable, str(ROOT / "tests" / "kill_training.py"), "--times", "2", "--seed", str(random.randrange(1000))]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0 and "2 of 2 equal" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "2 of 2 equal" in done.stdout, f"{command}\n{done.stdout}{done.stderr}"

@@ -49,18 +49,20 @@ def test_the_seed_fixes_the_start_and_leaves_the_global_stream_alone():
 
 
 def test_noise_is_on_in_training_only_and_stochastic_depth_only_where_it_exists():
+    def is_steady(**noise) -> bool:
+        model = create_model(name, ModelConfig(px=32, **noise))
+        torch.nn.init.normal_(model.head[-1].weight if isinstance(model.head, torch.nn.Sequential) else model.head.weight)
+        assert torch.equal(model.eval()(images), model(images))
+        for module in model.train().modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        return torch.equal(model(images), model(images))
+
     images = torch.rand(4, 3, 32, 32)
-    for name in ("xception", "resnet18", "efficientnet-b0", "efficientnet-lite0"):
-        model = create_model(name, ModelConfig(px=32, dropout=0.5, drop_path=0.5)).eval()
-        assert torch.equal(model(images), model(images))
-        drops = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
-        assert name != "resnet18" or drops[0].p == 0.5
+    for name in ("xception", "resnet18", "efficientnet-b0", "efficientnet-lite0", "mobilenet-v2"):
+        assert is_steady(dropout=0.0, drop_path=0.0) and not is_steady(dropout=0.5, drop_path=0.0), name
+        assert is_steady(dropout=0.0, drop_path=0.5) != NETWORKS[name].stochastic_depth, name
         assert NETWORKS[name].stochastic_depth == name.startswith("efficientnet")
-    lite = create_model("efficientnet-lite0", ModelConfig(px=32, dropout=0.0, drop_path=0.5)).train()
-    for module in lite.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
-    assert not torch.equal(lite(images), lite(images))
 
 
 def test_head_only_freezes_everything_else_with_its_statistics():
@@ -142,12 +144,18 @@ def test_weights_of_efficientnet_pytorch_are_read_as_tensors_alone(monkeypatch):
 
     def hub(url, **options):
         asked.update(options, url=url)
-        return models.EfficientNet.from_name("efficientnet-b0").state_dict()  # a thousand classes
+        state = models.EfficientNet.from_name("efficientnet-b0").state_dict()  # a thousand classes
+        return state | {"_conv_stem.weight": torch.full_like(state["_conv_stem.weight"], 0.5)}
 
     monkeypatch.setattr(models.torch.hub, "load_state_dict_from_url", hub)
     model = create_model("efficientnet-b0", ModelConfig(weights="imagenet", px=64))
     assert asked["weights_only"] and asked["check_hash"] and "efficientnet-b0" in asked["url"]
     assert model.head.out_features == 2 and model.head.weight.abs().max() < 0.01
+    assert (model.network._conv_stem.weight == 0.5).all()
+    others = {f"other.{key}": value for key, value in hub("").items()}
+    monkeypatch.setattr(models.torch.hub, "load_state_dict_from_url", lambda *_, **__: others)
+    with pytest.raises(RuntimeError, match="_conv_stem.weight"):  # weights of another network's names are not passed over
+        create_model("efficientnet-b0", ModelConfig(weights="imagenet", px=64))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet-b4-noisy", "efficientnet-b0"])

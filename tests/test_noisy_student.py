@@ -13,7 +13,7 @@ from fake_faces import make_faces, tiny_profile
 from sklearn.linear_model import LogisticRegression
 
 from utils.config import AugmentConfig, ModelConfig, NoisyStudentConfig
-from utils.learn import checkpoints, plans
+from utils.learn import checkpoints, loop, plans
 from utils.learn import noisy_student as ns
 from utils.learn import pseudo_labels as pl
 from utils.learn.augment import add_noise, degradation, degrade, draw_noise, for_twins, to_float
@@ -74,19 +74,40 @@ def test_alignment_calls_half_of_the_pool_fake_and_keeps_its_order():
 
 
 def test_pseudo_labels_are_aligned_after_they_are_calibrated(faces):
-    model = create_model("efficientnet-lite0", ModelConfig(px=32, weights="none"), 0)
+    teacher, val = teacher_with_opinions(), faces.select(split="val", quality="c23")
     pool = faces.select(split="train", quality="c23").hide_labels(0)
-    config = NoisyStudentConfig(align=True, clip_level=True, calibrate=False)
-    p = pl.pseudo_label(model, pool, config)
-    assert abs(float((p[:, 1] > 0.5).float().mean()) - 0.5) <= 1 / len(set(pool.clip)) + 1e-6
-    with_frames = pl.pseudo_label(model, pool, replace(config, teacher_frames=1))
-    assert len(with_frames) == len(p)
+    config = NoisyStudentConfig(align=True, clip_level=True, calibrate=True)
+    p = pl.pseudo_label(teacher, pool, config, val)
+    fake = p[np.unique(pool.clip, return_index=True)[1], 1] > 0.5
+    assert abs(float(fake.float().mean()) - 0.5) <= 1 / len(fake)
+    calibrated = pl.pseudo_label(teacher, pool, replace(config, align=False), val)
+    assert torch.allclose(p, pl.align(calibrated), atol=1e-5) and not torch.allclose(p, calibrated, atol=1e-3)
+    sharp = pl.pseudo_label(teacher, pool, replace(config, T=0.5), val)
+    assert torch.allclose(sharp, pl.sharpen(p, 0.5), atol=1e-5) and not torch.allclose(sharp, p, atol=1e-3)
+    assert len(pl.pseudo_label(teacher, pool, replace(config, teacher_frames=1), val)) == len(p)
+
+
+def teacher_with_opinions():
+    teacher = create_model("resnet18", ModelConfig(px=16))
+    torch.nn.init.normal_(teacher.head[-1].weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    return teacher
+
+
+def test_of_the_pool_a_student_keeps_sure_labels_of_both_classes_alike(faces):
+    pool, config = faces.select(split="train").hide_labels(0), NoisyStudentConfig(threshold=0.55, clip_level=False)
+    found = pl.label_pool(teacher_with_opinions(), pool, replace(config, balance=False), seed=0)
+    for view, p in found.p.items():
+        assert found.kept[view].tolist() == [item for item, row in enumerate(p.tolist()) if max(row) >= 0.55]
+        assert 0 < len(found.kept[view]) < len(p)
+    balanced = pl.label_pool(teacher_with_opinions(), pool, replace(config, balance=True), seed=0)
+    for view, kept in balanced.kept.items():
+        real, fake = torch.bincount(balanced.p[view][kept].argmax(1), minlength=2).tolist()
+        assert real == fake > 0 and set(kept.tolist()) == set(found.kept[view].tolist()) and len(kept) > len(found.kept[view])
 
 
 def test_pseudo_labels_are_calibrated_on_the_view_that_is_labelled(faces):
     inputs_u, val = faces.select(split="train").hide_labels(0), faces.select(split="val")
-    teacher = create_model("resnet18", ModelConfig(px=16))
-    torch.nn.init.normal_(teacher.head[-1].weight, std=0.5, generator=torch.Generator().manual_seed(0))  # it has opinions
+    teacher = teacher_with_opinions()
     config = NoisyStudentConfig(threshold=0.5, calibrate=True, teacher_view="c23", balance=False)
     got = pl.label_pool(teacher, inputs_u, config, seed=0, val=val).p["c40"]
     plain = pl.label_pool(teacher, inputs_u, replace(config, calibrate=False), seed=0).p["c40"]
@@ -166,8 +187,10 @@ def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
     assert set(hard.flatten().tolist()) == {0.0, 1.0} and not set(soft.flatten().tolist()) <= {0.0, 1.0}
 
 
-def test_students_iterate_and_each_teaches_the_next(faces, tmp_path):
-    profile = tiny_profile(tmp_path)
+def test_students_iterate_and_each_teaches_the_next(faces, tmp_path, monkeypatch):
+    profile, began, run = tiny_profile(tmp_path), {}, loop.run
+    monkeypatch.setattr(loop, "run", lambda model, *rest, **more: began.setdefault(
+        rest[4].name, {name: value.clone() for name, value in model.state_dict().items()}) and run(model, *rest, **more))
     profile = replace(profile, student=replace(profile.student, later_init="teacher", later_steps_factor=2.0))
     ns.self_train(profile, "student_compression", faces, seed=1)
     folders = [profile.workspace.runs / f"{phase}-mobilenet-v2-s1" for phase in (
@@ -178,6 +201,9 @@ def test_students_iterate_and_each_teaches_the_next(faces, tmp_path):
     assert configs[2]["student"]["teacher_view"] == "c23" and configs[2]["model_config"]["dropout"] == 0.3
     assert [config["model_config"]["steps"] for config in configs] == [3, 3, 6]
     assert [config["student"]["student_init"] for config in configs[1:]] == ["start", "teacher"]
+    first = checkpoints.load_model(folders[1]).state_dict()
+    assert all(torch.equal(began[folders[2].name][name], value) for name, value in first.items())
+    assert not all(torch.equal(began[folders[1].name][name], value) for name, value in first.items())
     assert all(config["data"]["pairs"] == configs[0]["data"]["pairs"] for config in configs)
     labelled, pool = ns.split_labels(profile, faces, seed=1)
     assert sorted(labelled.pairs) == configs[0]["data"]["pairs"] and not labelled.pairs & pool.pairs

@@ -14,7 +14,7 @@ from utils.learn import packaged
 from utils.learn.dataset import FaceSet
 from utils.learn.inference import looks, probabilities
 from utils.learn.models import create_model
-from utils.learn.validated import Gauge, traces
+from utils.learn.validated import Calibration, Gauge, traces
 from utils.paths import PACKAGED
 from utils.results.model_card import write_card
 from utils.run import score
@@ -49,6 +49,13 @@ def test_a_packaged_model_gives_the_scores_of_the_one_that_it_was_made_of(folder
     assert np.allclose(seen.scores, probabilities(model, faces, precision="fp32")[:, 1], atol=1e-6)
     assert found.faces == PROFILE.faces and found.card["licence"] == "MIT" and found.range("side") == (64.0, 64.0)
     assert found.card["validated"]["people"] == 6 and found.card["validated"]["clips"] == 24
+    held = faces_with_squares().select(split="val")
+    val, people, pairs = packaged.look_at(found.model, found.gauge, held), held.index["target"].nunique(), held.index["pair"]
+    of_clips, labels = val.clips(), held.labels.numpy()
+    by_face = Calibration.fit(val.scores, val.crf, labels, pairs, people)
+    assert np.array_equal(found.calibration["face"].weights, by_face.weights)
+    by_clip = Calibration.fit(of_clips["scores"], of_clips["crf"], of_clips["label"], of_clips["pair"], people)
+    assert np.array_equal(found.calibration["clip"].weights, by_clip.weights)
     clips = seen.clips()
     assert len(clips["scores"]) == len(clips["label"]) == 16 and clips["styles"].shape == (16, seen.styles.shape[1])
     place = seen.index.groupby(["method", "video_id", "quality"]).ngroup().to_numpy() == 3

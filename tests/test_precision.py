@@ -7,11 +7,14 @@ import re
 
 import pytest
 import torch
+from fake_faces import make_faces, small_network
 
-from utils.config import ModelConfig
-from utils.learn import precision
+from utils.config import ModelConfig, TrainConfig
+from utils.learn import loop, precision
+from utils.learn.inference import probabilities
 from utils.learn.models import create_model
 from utils.learn.precision import precision_that_runs, why_not_bf16
+from utils.learn.training import Supervised
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -93,6 +96,23 @@ def test_a_probe_leaves_the_model_and_the_random_stream_alone():
     assert [module.training for module in model.modules()] == modes
     assert all(parameter.grad is None for parameter in model.parameters())
     assert [p.requires_grad for p in model.parameters()].count(True) == 2
+
+
+def test_bf16_reaches_the_network_wherever_it_is_asked_for(monkeypatch):
+    """On any CPU, if slowly: a probe that compared float32 with itself would find nothing."""
+    seen, faces = [], make_faces()
+    model = small_network()
+    model.network[0].register_forward_hook(lambda layer, given, out: seen.append(out.dtype))
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        precision._step(model, torch.rand(2, 3, 16, 16), torch.tensor([0, 1]), name)
+        probabilities(model, faces.select(split="val"), precision=name)
+        shared, config = TrainConfig(precision=name), ModelConfig(px=16, batch_size=4)
+        objective = Supervised(faces.select(split="train"), config, shared, torch.Generator().manual_seed(0))
+        fit = loop.Fit(model.train(), objective, config, shared, CPU)
+        plan = objective.plan()
+        fit.step(plan, objective.read(plan.crops), "a test")
+        assert len(seen) >= 3 and set(seen) == {dtype}
+        seen.clear()
 
 
 def test_every_network_and_side_is_probed_once_and_a_warning_says_what_was_found(units, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,20 @@ def test_scores_of_other_pixels_are_made_again(profile, monkeypatch):
     assert len(scored) == 2
     (profile.workspace.runs / name / f"{SCORES}.faces").unlink()  # of an older version
     save_predictions(profile, name, faces)
+    assert len(scored) == 2
+
+
+@pytest.mark.parametrize("file", [SCORES, "test_scores.csv.gz"])
+def test_scores_that_are_older_than_the_run_are_made_again(profile, monkeypatch, file):
+    faces, name, scored = make_faces(), "trained-mobilenet-v2-s0", []
+    monkeypatch.setattr(predict, "predict_faces", lambda model, some, *_: scored.append(some) or np.full(len(some), 0.5))
+    for _ in range(2):
+        save_predictions(profile, name, faces, file=file)
+    assert len(scored) == 1
+    folder = profile.workspace.runs / name
+    later = (folder / file).stat().st_mtime + 10
+    os.utime(folder / "result.json", (later, later))  # trained anew since
+    save_predictions(profile, name, faces, file=file)
     assert len(scored) == 2
 
 

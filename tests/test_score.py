@@ -17,6 +17,7 @@ from clips import encode, ramps
 from hostile_files import encode_at
 from PIL import Image
 
+from utils.config import INSTRUMENT
 from utils.faces.crops import extract_faces
 from utils.faces.layout import video_path
 from utils.faces.tracks import Track, watch
@@ -82,6 +83,17 @@ def test_a_small_prior_needs_more_to_call_somebody_fake(model):
 def crops_of(path, model):
     track = watch(path, model.faces).tracks[0]
     return np.stack(track.crops), np.array([x1 - x0 for x0, _, x1, _ in track.squares])
+
+
+def test_few_faces_are_judged_as_faces_and_more_as_a_clip(model):
+    crops, sides = crops_of(CLIPS["c23"]["270_271"], model)
+    few = INSTRUMENT.clip_from - 1
+    face, clip = opinion(crops[:few], sides[:few], model), opinion(crops[: few + 1], sides[: few + 1], model)
+    assert (face.limit, clip.limit) == tuple(model.domain.limits) and face.limit != clip.limit
+    unsure = model.calibration | {"face": Calibration(np.zeros((2, 4)), np.asarray(30))}
+    faces_unknown = replace(model, calibration=unsure)
+    assert opinion(crops[:few], sides[:few], faces_unknown).probability == 0.5
+    assert opinion(crops[: few + 1], sides[: few + 1], faces_unknown).probability == clip.probability != 0.5
 
 
 def test_it_abstains_outside_of_what_it_was_validated_on(model):

@@ -14,10 +14,12 @@ from utils.config import REDRAWERS, FacesConfig, ModelConfig, RedrawerConfig, Se
 from utils.faces.crops import extract_faces
 from utils.faces.landmarks import MOUTH, PARTS, draw_masks, landmarks, mouth_box, soft_mask
 from utils.faces.layout import video_path
+from utils.learn import redrawers
 from utils.learn import self_rendered as ours
+from utils.learn.augment import degradation
 from utils.learn.dataset import FaceSet
 from utils.learn.plans import Crops
-from utils.learn.redrawers import Redrawer, patches, redraw, train_redrawer
+from utils.learn.redrawers import Redrawer, _edges, patches, redraw, train_redrawer
 from utils.paths import SYNTHFF, Workspace
 
 QUICK = RedrawerConfig(steps=30, batch=4)
@@ -96,6 +98,59 @@ def test_twins_differ_within_the_mask_alone(real):
         assert (changed[soft_mask(where, one, SIZE) < 1e-3] <= 1).all() and changed.max() > 3
 
 
+def test_each_redrawer_draws_its_share_and_the_ones_that_it_is_given(real):
+    crops, points = real
+    makers = [train_redrawer(crops, points, replace(QUICK, steps=2), seed)[0] for seed in (0, 1)]
+    assert set(ours.TwinMaker(tuple(makers)).draw(200, torch.Generator().manual_seed(0))[:, 5]) == {0, 1}
+    drawn, which = draw_masks(len(crops), np.random.default_rng(1)), np.arange(len(crops)) % 2
+    both, each = redraw(crops, points, drawn, which, makers), [redraw(crops, points, drawn, 0 * which, [one]) for one in makers]
+    for place, number in enumerate(which):
+        assert np.abs(both[place].astype(int) - each[number][place]).max() <= 1  # batches of another size round otherwise
+    assert not np.array_equal(*each)
+
+
+def test_self_blended_images_change_the_face_alone(real):
+    """The hull of landmarks in one quarter leaves the others, but for the colours of a whole picture."""
+    crops, points = real
+    corner = np.random.default_rng(0).uniform(8, 30, (len(crops), 68, 2)).astype(np.float32)
+    twins = ours.TwinMaker()(crops, corner, ours.TwinMaker().draw(len(crops), torch.Generator().manual_seed(0)))
+    same = [np.array_equal(twin[64:, 64:], crop[64:, 64:]) for twin, crop in zip(twins, crops, strict=True)]
+    near = [not np.array_equal(twin[:40, :40], crop[:40, :40]) for twin, crop in zip(twins, crops, strict=True)]
+    assert any(same) and all(near)
+
+
+def test_edges_are_those_of_a_step():
+    real, drawn, mask = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)
+    drawn[..., 2:] = 0.5  # one edge, of four pixels
+    assert _edges(drawn, real, mask).item() == pytest.approx(3 * 4 * 0.5 / 16 / 3) and _edges(real, real, mask) == 0
+
+
+def test_every_part_of_a_redrawers_loss_changes_what_it_learns(real, monkeypatch):
+    crops, points = real
+    plain = replace(QUICK, steps=3, gradient=0.0, adversarial=0.0)
+    weights = [
+        torch.cat([each.flatten() for each in train_redrawer(crops, points, config, 0)[0].state_dict().values()])
+        for config in (plain, replace(plain, gradient=0.5), replace(plain, adversarial=0.5))
+    ]
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+    class Bright(torch.nn.Module):  # a critic that takes bright mouths for real ones
+        def __init__(self):
+            super().__init__()
+            self.none = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return x.mean() + self.none
+
+    monkeypatch.setattr(redrawers, "PatchDiscriminator", Bright)
+    pictures, masks = patches(crops, points, draw_masks(len(crops), np.random.default_rng(0)))
+    quiet, bright = (
+        train_redrawer(crops, points, replace(plain, steps=20, adversarial=weight), 0)[0](pictures, masks)
+        for weight in (0.0, 100.0)
+    )
+    assert bright.mean() > quiet.mean()
+
+
 def test_self_blended_images_are_of_the_same_person_and_repeat(real):
     crops, points = real
     make = ours.TwinMaker()
@@ -129,9 +184,14 @@ def test_a_step_has_each_original_beside_its_twin_behind_the_same_codec(real):
     degraded = set(plan.x.crops.degraded.tolist())
     assert {place ^ 1 for place in degraded} == degraded and 0 < len(degraded) < 8
     assert plan.x.crops.strengths[::2].tolist() == plan.x.crops.strengths[1::2].tolist()
-    for place in range(0, 8, 2):
-        same = np.array_equal(pixels[place].permute(1, 2, 0).numpy(), crops[plan.x.crops.items[place]])
-        assert same == (place not in degraded)
+    items, drawn = plan.x.crops.items[::2], plan.x.crops.drawn
+    twins = objective.make(crops[items], points[items], drawn)
+    assert not np.array_equal(twins, crops[items])
+    plain = torch.from_numpy(np.stack([crops[items], twins], axis=1).reshape(8, *crops.shape[1:])).permute(0, 3, 1, 2)
+    coarse = plain.clone()
+    coarse[plan.x.crops.degraded] = degradation("h264").of_bytes(plain[plan.x.crops.degraded], plan.x.crops.strengths)
+    assert torch.equal(pixels, coarse)
+    assert [not torch.equal(a, b) for a, b in zip(pixels, plain, strict=True)] == [place in degraded for place in range(8)]
     images = objective.noise(plan, [pixels], 48, torch.device("cpu"))
     assert images.shape == (8, 3, 48, 48)
     half = plan.share(1, 2)
@@ -156,8 +216,11 @@ def test_validation_has_every_face_and_its_twin_in_both_views(real):
     crops, points = real
     found = ours.with_twins(faces_of(crops), ours.TwinMaker(), points, 40, seed=0)
     assert len(found) == 4 * len(crops) and found.index.groupby("quality")["label"].mean().tolist() == [0.5, 0.5]
-    c23 = found.select(quality="c23")
-    assert np.array_equal(c23.images(range(len(crops))).permute(0, 2, 3, 1).numpy(), crops)
+    c23, c40 = (found.select(quality=quality).images(range(2 * len(crops))) for quality in ("c23", "c40"))
+    make = ours.TwinMaker()
+    twins = make(crops, points, make.draw(len(crops), torch.Generator().manual_seed(0)))
+    assert np.array_equal(c23.permute(0, 2, 3, 1).numpy(), np.concatenate([crops, twins])) and not np.array_equal(crops, twins)
+    assert torch.equal(c40, degradation("h264").of_bytes(c23, [40] * len(c23))) and not torch.equal(c23, c40)
     assert not found.index.duplicated(["method", "video_id", "frame", "quality"]).any()
 
 

@@ -284,7 +284,7 @@ def test_a_label_below_the_threshold_has_no_part_in_the_mean_teachers_loss(faces
 def test_distillation_compares_features_of_the_degraded_view_with_the_teachers_of_c23(faces):
     teacher = small_network(seed=5)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    fit, pool = fit_of(DistillationStep, faces, teacher=teacher)
+    fit, pool = fit_of(DistillationStep, faces, replace(VIEWS, lambda_u=0.5), teacher=teacher)
     losses = []
     compare = fit.objective.compare
     fit.objective.compare = lambda plan, logits: losses.append(compare(plan, logits)) or losses[-1]
@@ -297,6 +297,7 @@ def test_distillation_compares_features_of_the_degraded_view_with_the_teachers_o
     features = fit.objective.features()
     assert features.shape == (16, 16) and features.requires_grad and not fit.objective.told.requires_grad
     assert losses[0]["Lu"].item() == pytest.approx(unexplained(features[8:], expected).item(), rel=1e-5)
+    assert losses[0]["loss"].item() == pytest.approx((losses[0]["Lx"] + 0.5 * losses[0]["Lu"]).item()) and losses[0]["Lu"] > 0
     take(fit, 5)
     assert all(torch.equal(before[name], value) for name, value in fit.objective.teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in fit.objective.teacher.parameters())

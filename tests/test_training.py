@@ -68,6 +68,19 @@ def test_a_run_saves_what_is_needed_to_load_it_again(faces, tmp_path):
     assert result["val_auc"] == max(line["val_auc"] for line in log)
 
 
+def test_where_the_head_alone_learns_nothing_else_changes_and_its_rate_is_its_own(faces, tmp_path):
+    start = create_model("resnet18", CONFIG, 0).state_dict()
+    model = fit_tiny(faces, tmp_path / "run", layers="head", shared=replace(SHARED, ema=0.0, head_lr=0.01))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, start[name])}
+    assert changed == {"network.fc.1.weight", "network.fc.1.bias"}
+    for layers, rate in (("head", 0.01), ("all", CONFIG.lr)):
+        network, train = create_model("resnet18", CONFIG, 0), faces.select(split="train")
+        network.head_only() if layers == "head" else network.all_layers()
+        objective = Supervised(train, CONFIG, SHARED, torch.Generator())
+        began = loop.Fit(network, objective, CONFIG, replace(SHARED, head_lr=0.01, precision="fp32"), torch.device("cpu"))
+        assert {group["initial_lr"] for group in began.optimiser.param_groups} == {rate}
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

@@ -158,6 +158,9 @@ def test_twins_of_other_redrawers_than_before_are_judged_anew(profile, faces, mo
     assert again["auc"].tolist() == pytest.approx(first["auc"].tolist(), abs=1e-5) and not kept
     monkeypatch.setattr(ours, "judges_of", lambda *rest: {"code_fine": "another"})
     assert set(ours.score_twins(profile, arm, faces, 0, ["code_fine"])["auc"]) == {0.5} and kept
+    monkeypatch.setattr(ours, "judges_of", lambda *rest: {"code_fine": "a third"})
+    monkeypatch.setattr(ours, "predict_faces", lambda model, part, *rest: part.labels.numpy().astype(float))
+    assert set(ours.score_twins(profile, arm, faces, 0, ["code_fine"])["auc"]) == {1.0}
 
 
 def test_labels_beside_twins_go_through_as_much_compression(profile, faces, monkeypatch):
@@ -298,7 +301,9 @@ def test_the_protocol_says_the_numbers_of_the_code():
 def test_the_protocol_is_older_than_the_committed_scores():
     if git(ROOT, "rev-parse", "--is-shallow-repository").strip() != "false":
         pytest.skip("needs the repository's whole history")
-    for stage, record in (read_json(FAKELESS / results.RECORD) if (FAKELESS / results.RECORD).is_file() else {}).items():
+    records = read_json(FAKELESS / results.RECORD)
+    assert {results.scores_file(stage) for stage in records} == {path.name for path in FAKELESS.glob("*.csv.gz")}
+    for stage, record in records.items():
         name = (FAKELESS / results.scores_file(stage)).relative_to(ROOT).as_posix()
         assert older(ROOT, record["protocol"], name), name
         latest = git(ROOT, "log", "-1", "--format=%H", "--", FAKELESS_PROTOCOL.relative_to(ROOT).as_posix()).strip()

@@ -137,7 +137,8 @@ def _efficientnet_pytorch(name: str, config: ModelConfig) -> Detector:
     if config.weights == "imagenet":  # not by its own `from_pretrained`, which unpickles whatever comes
         fetch = partial(torch.hub.load_state_dict_from_url, url_map[source], check_hash=True, weights_only=True)
         weights = _download(name, fetch)
-        network.load_state_dict({key: value for key, value in weights.items() if not key.startswith("_fc.")}, strict=False)
+        own = {key: value for key, value in network.state_dict().items() if key.startswith("_fc.")}  # of two classes
+        network.load_state_dict({key: value for key, value in weights.items() if not key.startswith("_fc.")} | own)
     for module in network.modules():
         if hasattr(module, "_swish"):  # its memory-efficient swish is slower on small images
             module._swish = nn.SiLU()
