@@ -285,6 +285,8 @@ for _key in ("format", "name", "network", "px", "faces", "trained_on", "validate
         if not (_key in ("name", "trained_on") and _value == "text"):
             card_case(f"{_key} is {_value}", **{_key: _value})
 card_case("a later format", "format 2, not 1", format=2)
+card_case("a format that clears the screen", r"format '\\x1b\[2J", format="\x1b[2J")
+card_case("an endless setting of faces", r"faces with a \\x1b.{1,60} that is none", faces={"\x1b]0;own\x07" + "A" * 900_000: 1})
 card_case("unknown network", "unknown network 'vgg16'", network="vgg16")
 card_case("network of two lines", "unknown network", network="two\nlines" * 10_000)
 card_case("path for a network", "unknown network", network="../../etc/passwd")

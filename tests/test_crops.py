@@ -277,9 +277,10 @@ def test_the_command_tells_totals_failures_and_its_exit_code(index, tmp_path, mo
     assert len(failed) == 3 and "damaged.mp4" in failed[0] and some["video_id"].iloc[1] in failed[0]
     monkeypatch.setattr(ffpp, "load_index", lambda profile: some.iloc[:1])
     assert extract.main(["--jobs", "1"]) == 0 and "1 of 1 videos read" in capsys.readouterr().out
-    for bad in (["--profile", "nothing"], ["--jobs", "0"]):
-        assert extract.main(bad) == 2
-    assert capsys.readouterr().err.count("error: ") == 2
+    assert extract.main(["--profile", "nothing"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        extract.main(["--jobs", "0"])
+    assert ended.value.code == 2 and capsys.readouterr().err.count("error: ") == 2
 
 
 def test_damaged_files_of_a_cache_are_made_again(index, tmp_path, monkeypatch):
@@ -369,6 +370,28 @@ def test_workers_give_the_same_cache(cache, index, tmp_path):
     table = crops.extract_all(index, CONFIG, tmp_path, n_jobs=2)
     pd.testing.assert_frame_equal(table, cache[1])
     assert (tmp_path / "faces.npy").read_bytes() == (cache[0] / "faces.npy").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "shorter than its header says", "slots", "rows"])
+def test_a_cache_whose_parts_do_not_fit_is_filled_anew(index, tmp_path, damage):
+    two, array, plan = index.iloc[:2], tmp_path / files.ARRAY, tmp_path / files.PLAN
+    table, whole = crops.extract_all(two, CONFIG, tmp_path, n_jobs=1), array.read_bytes()
+    done = sorted((tmp_path / files.VIDEOS).iterdir())[0]
+    if damage == "empty":
+        array.write_bytes(b"")
+    elif damage == "short":
+        np.save(array, np.load(array)[:2])
+    elif damage == "shorter than its header says":
+        array.write_bytes(whole[: len(whole) // 2])
+    elif damage == "slots":
+        plan.write_text(plan.read_text().replace('": [0, ', '": ["0", '))
+    else:
+        done.write_text(json.dumps(json.loads(done.read_text()) | {"rows": 5}))
+    (tmp_path / files.RECIPE).unlink()  # as if the run had not ended
+    more = crops.extract_all(index.iloc[:3], CONFIG, tmp_path, n_jobs=1)
+    assert not (tmp_path / files.FAILURES).exists() and len(more) == 3 * len(table) // 2
+    pd.testing.assert_frame_equal(crops.extract_all(two, CONFIG, tmp_path, n_jobs=1)[["video_id", "frame", "x0"]],
+                                  table[["video_id", "frame", "x0"]])  # fmt: skip
 
 
 def test_bad_caches_fail_with_one_clear_line(cache, profile, tmp_path):

@@ -48,6 +48,13 @@ def test_a_folder_with_anything_else_is_refused_and_stays(tmp_path, files, named
     assert held(folder) == files and list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("arguments", [["--profile", "smoke"], ["some-run"]])
+def test_only_the_shipped_network_takes_its_place_unasked(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        package.main(arguments)
+    assert ended.value.code == 2 and "needs a name of its own: add --name NAME or --out FOLDER" in capsys.readouterr().err
+
+
 def test_a_folder_of_models_and_a_file_are_refused(tmp_path):
     model = fill(tmp_path / "models" / "card.json", MODEL)
     with pytest.raises(FileExistsError, match="holds 'card.json'"):

@@ -26,6 +26,13 @@ def rates(tmp_path):
     return tmp_path / "rates.csv"
 
 
+@pytest.mark.parametrize(("column", "value"), [("per_s", 0.0), ("per_s", float("inf")), ("per_s", -1.0), ("px", -1)])
+def test_rates_that_are_none_are_refused(rates, column, value):
+    pd.read_csv(rates, keep_default_na=False).assign(**{column: value}).to_csv(rates, index=False)
+    with pytest.raises(ValueError, match="rates.csv: rates that are none .*: measure it again"):
+        costs.load_rates("cpu", "a CPU", rates)
+
+
 def with_tree(profile, root):
     return dataclasses.replace(profile, data=dataclasses.replace(profile.data, root=str(root)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pandas as pd
+import pytest
 from PIL import Image
 
 from utils.checks import real_footage
@@ -26,6 +27,20 @@ def test_every_face_of_every_file_gets_a_row(tmp_path, monkeypatch, capsys):
     assert "1 faces in 1 of 2 files: abstains of 0 of 1, calls 1 of 1 fake; if it did not abstain, it would call 1 of 1" in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("where", ["empty", "folder", "file"])
+def test_nothing_is_written_over_the_table_where_nothing_was_seen(where, tmp_path, monkeypatch, capsys):
+    clips, out = tmp_path / "clips", tmp_path / "out.csv"
+    clips.mkdir()
+    out.write_text("before")
+    monkeypatch.setattr(real_footage.assets, "fetch_real", lambda: clips)
+    if where != "empty":
+        Image.new("RGB", (64, 64), "gray").save(clips / "nobody.png")
+    wanted = {"empty": out, "folder": clips, "file": out / "below.csv"}[where]
+    with pytest.raises(SystemExit) as ended:
+        real_footage.main(["--out", str(wanted)])
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("error: ") and out.read_text() == "before"
 
 
 def test_the_committed_table_is_of_the_model_that_is_shipped():

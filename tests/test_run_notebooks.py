@@ -9,7 +9,7 @@ from nbformat import v4
 
 from utils.config import get_profile
 from utils.paths import ROOT
-from utils.run import notebooks
+from utils.run import notebooks, reproduce
 
 PARAMETERS = 'profile = "synthff"\nseed = 0\nrate = 0.5\ndetector = "hog"\nwide = False'
 COMPUTE = "import os\nfor i in range(3):\n    print(i, flush=True)\nprint(profile, seed, os.environ['TQDM_DISABLE'])"
@@ -148,3 +148,53 @@ def test_the_module_runs_as_a_command():
     command = [sys.executable, "-m", "utils.run.notebooks", "--profile", "nonsense"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: unknown profile") and "Traceback" not in done.stderr
+
+
+# ---- the main job ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Let every step be noted, and return the exit code that a test gives it by its module, 0 otherwise."""
+    asked, codes = [], {}
+
+    def step(module, *arguments):
+        asked.append((module.removeprefix("utils.run."), *arguments))
+        return codes.get(asked[-1][0], 0)
+
+    monkeypatch.setattr(reproduce, "step", step)
+    monkeypatch.setattr(notebooks, "too_little", lambda *_: "")
+    return asked, codes
+
+
+def names(asked) -> list[str]:
+    return [module for module, *_ in asked]
+
+
+def test_the_main_job_is_faces_networks_the_small_study_notebooks_and_the_comparison(steps):
+    asked, _ = steps
+    assert reproduce.reproduce("repeat", strict=True, seeds=(1,)) == 0
+    assert names(asked) == ["notebooks", "grid", "extract", "pilot", "notebooks", "compare"]
+    assert asked[0][-2:] == ("01", "02") and {"03", "08", "11"} <= set(asked[4]) and not {"01", "02"} & set(asked[4])
+    assert asked[1] == ("grid", "--profile", "repeat", "--groups", "main", "--seeds", "1")
+    assert asked[5] == ("compare", "--strict")
+    asked.clear()
+    assert reproduce.reproduce("smoke") == 0 and names(asked) == ["notebooks", "grid", "notebooks"]
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "ended", "left_out"),
+    [
+        ("grid", 2, 2, {"extract", "pilot", "compare"}),
+        ("extract", 1, notebooks.PARTIAL, set()),  # some videos can't be read: the others are studied
+        ("extract", 2, 2, {"pilot"}),
+        ("pilot", 2, 2, set()),
+        ("compare", 1, 1, set()),
+    ],
+)
+def test_the_main_job_goes_as_far_as_it_can(steps, module, code, ended, left_out):
+    asked, codes = steps
+    codes[module] = code
+    assert reproduce.reproduce("repeat") == ended
+    assert {"notebooks", "grid", "extract", "pilot", "compare"} - set(names(asked)) == left_out
+    assert names(asked).count("notebooks") == (1 if module == "grid" else 2)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +31,7 @@ from utils.learn.packaged import load_packaged, packaged_folder
 from utils.learn.predict import predict_faces
 from utils.learn.validated import Calibration
 from utils.learn.verdicts import ABSTAINS, FAKE, REAL, Opinion, Verdict, judge, opinion
-from utils.paths import SYNTHFF
+from utils.paths import ROOT, SYNTHFF
 from utils.results import footage
 from utils.results.style import VERDICT_COLORS
 from utils.run import score
@@ -242,6 +246,18 @@ def test_bad_requests_are_one_line(capsys):
             score.main(arguments)
         assert stopped.value.code == 2 and "error: give a video" in capsys.readouterr().err
     assert score.main(["--schema"]) == 0 and json.loads(capsys.readouterr().out)["type"] == "object"
+
+
+def test_names_that_are_no_text_get_their_verdict_and_move_no_cursor(tmp_path):
+    """In a process of its own, whose output is strict UTF-8 as a terminal's is."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9\x1b[2J.mp4")
+    shutil.copy(CLIPS["c23"]["270"], odd)
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "utils.run.score", str(odd), str(tmp_path / "\x1b[1m.mp4"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=300, cwd=ROOT)
+    assert b"caf\\udce9?[2J.mp4: face 1" in done.stdout and b": real, P(fake)" in done.stdout
+    assert done.returncode == 2 and b"error: no video" in done.stderr and b"\x1b" not in done.stdout + done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 def test_videos_of_one_name_get_folders_of_their_own(tmp_path):

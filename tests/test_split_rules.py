@@ -82,6 +82,9 @@ def test_networks_are_trained_scored_and_gathered_once(profile, faces, tmp_path,
     assert not (tmp_path / "scores.csv.gz").is_file()  # training alone scores nobody
     assert not list(profile.workspace.runs.rglob(run.SCORES))
     run.main(["--score", "--jobs", "1"])
+    with monkeypatch.context() as patch:  # a scoring that was killed reads what is there
+        patch.setattr(ours, "predict_faces", lambda *given: pytest.fail("scored again"))
+        run.run_all((0, 1), 1, score=True)
     scores = results.load_scores(tmp_path / "scores.csv.gz")
     assert set(scores["phase"]) == set(SPLIT_RULES) and set(scores["seed"]) == {0, 1} and set(scores["protocol"]) == {"f00d"}
     learned = faces.select(split="train").pairs

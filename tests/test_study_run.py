@@ -76,8 +76,31 @@ def test_parts_of_the_study_can_be_asked_for():
     for wrong, match in (({"arms": ["magic"]}, "unknown arm"), ({"only": ["magic"]}, "unknown stage")):
         with pytest.raises(ValueError, match=match):
             cells(REAL, **wrong)
+    for nothing in ({"seeds": [99]}, {"arms": ["oracle"], "only": ["pool"]}):
+        with pytest.raises(ValueError, match="no cell has this arm in these stages under these seeds: .* the seeds 0, 1, 2"):
+            cells(REAL, **nothing)
     with pytest.raises(ValueError, match="'synthff' has no study"):
         cells(PROFILES["synthff"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "99"], "no cell has this arm"), (["--out", "folder"], "--out is for --score"),
+        (["--seeds", "-1"], "-1 is below 0"), (["--jobs", "0"], "give at least 1, or -1"),
+    ],
+)  # fmt: skip
+def test_bad_requests_end_in_one_line(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        study.main(arguments)
+    assert ended.value.code == 2 and said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"stages": []}', '{"stages": {"arms": {}}}', '{"stages": {"arms": 7}}'])
+def test_a_damaged_record_is_named_with_its_remedy(text, tmp_path):
+    (tmp_path / study.RECORD).write_text(text)
+    with pytest.raises(ValueError, match="opened.json: no record of what was scored: .*git"):
+        study.read_record(tmp_path / study.RECORD, study.STAGES)
 
 
 def test_a_study_resumes_and_says_what_is_left(tiny, capsys, monkeypatch):
@@ -100,10 +123,16 @@ def test_a_study_resumes_and_says_what_is_left(tiny, capsys, monkeypatch):
     assert judged["clip"].nunique() == 8 and judged["right"].le(judged["frames"]).all()
     tiny.workspace.study.mkdir(parents=True, exist_ok=True)
     saved = pd.read_csv(study.save_judged(tiny, todo))
-    elsewhere = replace(todo[1], seed=5)  # judged on another machine: its row stays, and one that is judged here is made anew
-    pd.concat([saved.assign(right=0), saved.assign(seed=5, right=3)]).to_csv(tiny.workspace.study / study.RIGHT, index=False)
+    elsewhere = replace(todo[1], seed=5)  # judged on another machine: its row stays, and what lacks is added
+    saved.assign(seed=5, right=3).to_csv(tiny.workspace.study / study.RIGHT, index=False)
     again = pd.read_csv(study.save_judged(tiny, [*todo, elsewhere])).set_index("seed")["right"]
     assert again.to_dict() == {0: saved["right"].item(), 5: 3} and saved["right"].item() > 0
+    saved.assign(right=1).to_csv(tiny.workspace.study / study.RIGHT, index=False)
+    assert pd.read_csv(study.save_judged(tiny, todo))["right"].tolist() == [1]  # of the network that was scored
+    judged.drop(columns="copies").to_csv(folder_of(tiny, todo[1]) / "pseudo_labels_judged.csv", index=False)
+    (tiny.workspace.study / study.RIGHT).unlink()
+    with pytest.raises(ValueError, match="pseudo_labels_judged.csv: no column copies: train the cell again"):
+        study.save_judged(tiny, todo)
     table = study.scores_table(tiny, todo, study_faces())
     assert set(table["arm"]) == {"control", "student_compression"} and set(table["split"]) == {"val"}
     scores = read_scores(folder_of(tiny, todo[0]) / SCORES).query("quality == 'c40'")

@@ -12,6 +12,7 @@ import torch
 
 from utils.config import REDRAWERS, InstrumentConfig, SelfRenderedConfig
 from utils.faces.layout import video_path
+from utils.learn import packaged
 from utils.learn import self_rendered as learning
 from utils.learn.packaged import load_packaged
 from utils.paths import SYNTHFF
@@ -33,6 +34,22 @@ def test_people_are_folders_or_files_and_too_few_are_refused(tmp_path):
     assert list(people) == [f"p{k}" for k in range(6)] and {len(paths) for paths in people.values()} == {2}
     with pytest.raises(ValueError, match="holds folders and 'a.mp4' beside them: move each file"):
         train_on.find_people(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("Meine\u00a0Videos", "Meine Videos"), ("3.04.05\u202fPM", "3.04.05 PM"), ("caf\udce9", "caf"),
+                        ("two\nlines", "two lines"), ("x" * 300, "x" * 100), ("\x1b", "videos")]
+)  # fmt: skip
+def test_a_folders_name_is_made_one_that_a_card_takes(name, plain, tmp_path):
+    assert train_on.plain(name) == plain and packaged._is_line(f"6 real people in 9 videos of {plain}, and no fake")
+    assert train_on.own_profile(tmp_path / name[:50]).data.name == plain[:50]
+
+
+@pytest.mark.parametrize("wrong", [["--steps", "0"], ["--steps", "-1"], ["--seed", "-1"], ["--jobs", "0"]])
+def test_numbers_are_checked_before_the_work_begins(wrong, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        train_on.main([str(tmp_path), *wrong])
+    assert ended.value.code == 2 and f"argument {wrong[0]}: " in capsys.readouterr().err
 
 
 def test_names_that_begin_with_a_dot_are_no_videos(tmp_path):

@@ -238,6 +238,22 @@ def test_a_stage_is_not_scored_twice_and_its_protocol_is_a_commit(small, tmp_pat
         assert f"--protocol {wrong}: give the 40 digits of its commit" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrong", [["--seeds", "99"], ["--jobs", "0"], ["--steps", "0"]])
+def test_requests_that_name_nothing_are_refused(small, wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run.main(["--stages", "arms", *wrong])
+    assert ended.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_pilots_are_added_and_those_of_before_stay(small, profile, tmp_path):
+    run.run_all(small["kinds"], None, 1)
+    first = run.gather_pilots(profile, small["kinds"], tmp_path)
+    others = first.assign(arm="self_rendered", auc_c40=0.25)
+    pd.concat([first.assign(auc_c40=0.125), others]).to_csv(tmp_path / results.PILOTS, index=False)
+    again = run.gather_pilots(profile, small["kinds"], tmp_path).set_index("arm")["auc_c40"]
+    assert again.to_dict() == {"self_rendered": 0.25, "only_context": pytest.approx(first["auc_c40"].item(), abs=1e-4)}
+
+
 def test_a_repeat_stands_beside_the_committed_scores(small, profile, tmp_path):
     asked = ["--stages", "kinds", "--score", "--protocol", PROTOCOL, "--out"]
     run.main([*asked, str(run.FAKELESS)])

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,12 @@ def atomic(path: Path | str):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy(source: Path | str, path: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with atomic(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 @contextmanager

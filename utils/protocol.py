@@ -239,7 +239,7 @@ def cells(profile: Profile, seeds: Sequence[int] = (), arms: Sequence[str] = (),
     """Return all cells of a profile's study, none twice, in the order in which they are trained.
 
     Stage by stage over all seeds, within a stage the teachers first, so that nobody waits for one. `only` are stages; no
-    `seeds`, `arms` or stages mean all. Raises ValueError for an unknown arm or stage, or a profile without a study.
+    `seeds`, `arms` or stages mean all. Raises ValueError for an unknown arm or stage, a profile without a study, or no cell.
     """
     study = study_of(profile)
     by_stage = stages(study, profile.student_model)
@@ -247,11 +247,15 @@ def cells(profile: Profile, seeds: Sequence[int] = (), arms: Sequence[str] = (),
         for name in asked:
             if name not in known:
                 raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
-    return [
+    found = [
         cell for stage, one_seed in by_stage.items() if stage in (only or by_stage)
         for cell in _teachers_first(one_seed, [seed for seed in study.seeds_of(stage) if seed in (seeds or study.seeds)])
         if cell.arm in (arms or ARMS)
     ]  # fmt: skip
+    if not found:
+        known = ", ".join(map(str, study.seeds))
+        raise ValueError(f"no cell has this arm in these stages under these seeds: the study has the seeds {known}")
+    return found
 
 
 def _teachers_first(one_seed: Sequence[Cell], seeds: Sequence[int]) -> Iterator[Cell]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from utils.config import Profile, get_profile
-from utils.faces.layout import video_path
-from utils.paths import REFERENCE, ROOT, atomic
+from utils.faces import ffpp
+from utils.paths import REFERENCE, ROOT, atomic, copy, sha256
 from utils.results import store
 from utils.results.metrics import choose_threshold, video_scores
 from utils.results.style import LABELS, MODELS
@@ -81,12 +80,13 @@ def write_quiz(profile: Profile, out: Path, seed: int = 0) -> Path:
     test = predictions[predictions["split"] == SPLIT]
     drawn = draw_clips(test.drop_duplicates(["method", "video_id", "quality"]), seed)
     answers, humans = said(predictions, drawn), load_humans().set_index("quality")["accuracy"]
+    index = ffpp.plan_index(profile)
+    paths = dict(zip(index[["method", "quality", "video_id"]].itertuples(index=False, name=None), index["path"], strict=True))
     clips = []
     for number, clip in enumerate(drawn.itertuples(), start=1):
-        name = f"clip{number:02d}.mp4"  # tells nothing
-        path = out / "clips" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(video_path(profile.data.root, clip.method, clip.quality, clip.video_id), path)
+        source = paths[clip.method, clip.quality, clip.video_id]
+        name = f"{sha256(source)[:12]}.mp4"  # tells nothing, and is no other clip's in a page that stands here already
+        copy(source, out / "clips" / name)
         about = {"file": f"clips/{name}", "quality": clip.quality, "label": int(clip.label)}
         clips.append(about | {"said": [verdicts[number - 1] for verdicts in answers.values()]})
     qualities = list(dict.fromkeys(drawn["quality"]))
@@ -95,6 +95,10 @@ def write_quiz(profile: Profile, out: Path, seed: int = 0) -> Path:
     page = PAGE.read_text(encoding="utf-8").replace("/*QUIZ*/null", json.dumps(quiz).replace("</", "<\\/"))
     with atomic(out / "index.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
+    shown = {Path(clip["file"]).name for clip in clips}
+    for path in (out / "clips").glob("*.mp4"):
+        if path.name not in shown:
+            path.unlink()
     return out / "index.html"
 
 

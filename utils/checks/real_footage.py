@@ -42,8 +42,10 @@ def look(model: Packaged, path: Path) -> list[dict]:
 
 
 def look_at_all(model: Packaged, folder: Path) -> pd.DataFrame:
-    """Return the rows of all clips and pictures of a folder, in the order of their names."""
+    """Return the rows of all clips and pictures of a folder, in the order of their names; ValueError where it has none."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READ)
+    if not files:
+        raise ValueError(f"{folder} holds no clip and no picture: remove it, and it is fetched again")
     rows = [row for path in files for row in look(model, path)]
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
@@ -67,11 +69,13 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         model = load_packaged(packaged_folder(arguments.model))
+        if arguments.out.is_dir():
+            raise IsADirectoryError(f"{arguments.out} is a folder: name a file by --out")
         table = look_at_all(model, assets.fetch_real())
+        with atomic(arguments.out) as path:
+            table.to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
     except (ValueError, OSError, RuntimeError) as error:
         parser.exit(2, f"error: {error}\n")
-    with atomic(arguments.out) as path:
-        table.to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
     print(table.to_string(index=False, float_format="%.3g"))
     print(counted(table))
 

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import math
+import operator
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from utils.paths import atomic, read_json
 
 ARRAY, TABLE, RECIPE, FAILURES = "faces.npy", "faces.csv", "faces.json", "failures.csv"
 PLAN, VIDEOS, LOCK = "plan.json", "videos", ".lock"
+ROW = 7  # values of a sampled frame: its number, status, box, and row of the array
 
 
 class StaleRun(Exception):
@@ -72,14 +74,22 @@ def load(path: Path) -> dict | None:
 
 
 def read_plan(folder: Path, settings: dict) -> dict[str, Slot]:
-    """Return the slots of a cache that was begun with these settings; none where there is no such cache or readable plan."""
+    """Return the slots of a cache that was begun with these settings.
+
+    None where there is no such cache, its plan can't be read, or its array is no such one or too short: then all is begun anew.
+    """
     plan = load(folder / PLAN) or {}
     if plan.get("config") != settings or not (folder / ARRAY).is_file():
         return {}
     try:
-        return {key: Slot(*slot) for key, slot in plan["slots"].items()}
-    except (LookupError, TypeError, AttributeError):
+        slots = {key: Slot(*slot) for key, slot in plan["slots"].items()}
+        end = max((operator.index(slot.start) + operator.index(slot.rows) for slot in slots.values()), default=0)
+        with open(folder / ARRAY, "rb") as file:
+            shape, offset = _header(file)
+            whole = os.fstat(file.fileno()).st_size >= offset + math.prod(shape)
+    except (LookupError, TypeError, AttributeError, ValueError, OSError):
         return {}
+    return slots if whole and shape[0] >= end and shape[1:] == (settings["size"], settings["size"], 3) else {}
 
 
 def allocate(
@@ -206,7 +216,8 @@ def done(folder: Path, key: str, slot: Slot, settings: dict) -> list | None:
     about = load(folder / VIDEOS / f"{key}.json") or {}
     if [about.get(name) for name in ("settings", "start", "stamp")] != [digest(settings), slot.start, slot.stamp]:
         return None
-    return about.get("rows")
+    rows = about.get("rows")
+    return rows if isinstance(rows, list) and all(isinstance(row, list) and len(row) == ROW for row in rows) else None
 
 
 def stamp(paths: Iterable[str]) -> list | None:

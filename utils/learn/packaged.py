@@ -148,7 +148,7 @@ def _card(path: Path) -> dict:
         card = json.loads(_file(path, MOST_CARD).read_text(encoding="utf-8"))
         json.dumps(card, allow_nan=False)  # of which parts join the record of a score
         problems = {
-            f"format {str(card['format'])[:9]}, not {FORMAT}": type(card["format"]) is not int or card["format"] != FORMAT,
+            f"format {repr(card['format'])[:9]}, not {FORMAT}": type(card["format"]) is not int or card["format"] != FORMAT,
             f"unknown network {str(card['network'])[:99]!r}": card["network"] not in NETWORKS,
             "a side that is none": type(card["px"]) is not int or card["px"] not in WHOLE["size"],
             "validated ranges that are none": not all(_is_range(card["validated"][what]) for what in ("crf", "side")),
@@ -156,7 +156,7 @@ def _card(path: Path) -> dict:
             "checksums that are none": {type(card["sha256"][name]) for name in (WEIGHTS, VALIDATED)} != {str},
             "no name in a line": not _is_line(card["name"]),
             "no line on what it was trained on": not _is_line(card["trained_on"]),
-            **{f"faces with a {name} that is none": not right for name, right in _right_faces(card["faces"]).items()},
+            **{f"faces with a {repr(name)[1:41]} that is none": not fine for name, fine in _right_faces(card["faces"]).items()},
         }
     except Damaged:
         raise

@@ -77,6 +77,10 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))  # no name, no time
 
 
+def _counts(column: pd.Series) -> bool:
+    return pd.api.types.is_integer_dtype(column) and bool((column >= 0).all())
+
+
 def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS) -> pd.DataFrame:
     """Read and check a file of scores; raise ValueError that names the file and what is wrong."""
     try:
@@ -84,12 +88,14 @@ def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS) -> pd.Data
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{file}: no gzipped CSV ({error}): score the run again") from None
     if tuple(table.columns) != columns:
-        raise ValueError(f"{file}: columns {', '.join(table.columns)}; expected {', '.join(columns)}: score the run again")
+        found = ", ".join(map(str, table.columns))[:200]
+        raise ValueError(f"{file}: columns {found}; expected {', '.join(columns)}: score the run again")
     where = [name for name in ("experiment", "run") if name in columns]
     clips = table.groupby([*where, "method", "video_id"], dropna=False)
     problems = {
         "no rows": table.empty,
         "empty cells": bool(table.drop(columns=where[:-1]).isna().any().any()),
+        "seeds or frames that are no whole numbers from 0 on": not all(_counts(table[name]) for name in ("seed", "frame")),
         "labels other than 0 and 1": not table["label"].isin([0, 1]).all(),
         "scores outside [0, 1]": not pd.to_numeric(table["score"], errors="coerce").between(0, 1).all(),
         f"splits other than {', '.join(SCORED)}": not table["split"].isin(SCORED).all(),

@@ -6,6 +6,7 @@ done on purpose, beside two rules that keep more together, and each network is a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pandas as pd
@@ -18,7 +19,7 @@ from utils.learn.checkpoints import run_of
 from utils.learn.dataset import FaceSet
 from utils.learn.models import Detector, create_model
 from utils.learn.predict import predict_faces, prediction_table
-from utils.learn.scores import write_scores
+from utils.learn.scores import read_scores, write_scores
 from utils.learn.training import fit
 
 VARIANT = "split_rules"
@@ -67,9 +68,15 @@ def train_under(profile: Profile, rule: str, faces: FaceSet, seed: int) -> Detec
 
 
 def score_under(profile: Profile, rule: str, faces: FaceSet, seed: int, unseen: str, file: str) -> pd.DataFrame:
-    """Score a finished network on its own validation faces and on the split `unseen`; the table is kept in its run folder."""
+    """Return the scores of a finished network on its own validation faces and on the split `unseen`.
+
+    The table is kept in its run folder, and read from there where it is newer than the network.
+    """
     name, quality = run_of(profile, rule, seed), SplitRulesConfig().quality
     folder = profile.workspace.runs / name
+    if (folder / file).is_file() and (folder / file).stat().st_mtime >= (folder / "result.json").stat().st_mtime:
+        with suppress(ValueError):  # a damaged one is made again
+            return read_scores(folder / file)
     model, config = checkpoints.load_model(folder), checkpoints.read_json(folder / "config.json")
     parts = [dealt(faces, rule, seed).select(split="val"), faces.select(split=unseen, quality=quality)]
     tables = []
@@ -77,4 +84,4 @@ def score_under(profile: Profile, rule: str, faces: FaceSet, seed: int, unseen: 
         table = prediction_table(name, config, part, predict_faces(model, part, profile.train.precision, ""))
         tables.append(table.assign(split=split))
     write_scores(folder / file, pd.concat(tables, ignore_index=True))
-    return tables[0]
+    return read_scores(folder / file)

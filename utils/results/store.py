@@ -58,6 +58,24 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str], remedy: 
     return table
 
 
+def read_record(path: Path, under: str = "") -> dict[str, dict]:
+    """Return what a record notes of each stage that was scored, "protocol" among it; nothing where there is none.
+
+    The stages may stand `under` a key. Raises ValueError, naming the file, for anything else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = read_json(path)
+        stages = found[under] if under else found
+        right = (isinstance(one["protocol"], str) and isinstance(one.get("sha256", ""), str | dict) for one in stages.values())
+        if all(right):
+            return stages
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ValueError(f"{path}: no record of what was scored: {FROM_GIT}")
+
+
 def seal(*paths: Path) -> None:
     """Note the checksums of files of one folder in its SUMS, in place of all that stood there."""
     with atomic(paths[0].parent / SUMS) as temporary:  # as `sha256sum` writes them

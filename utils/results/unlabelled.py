@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from utils.config import UNSEEN, Profile
-from utils.paths import read_json, sha256
+from utils.paths import sha256
 from utils.protocol import ARMS, CONTRASTS, PRIMARY, Cell, StudyConfig, stages, study_of, usual_cell
 from utils.results import power
 from utils.results.metrics import (
@@ -31,7 +31,7 @@ from utils.results.metrics import (
     made_once,
     rates,
 )
-from utils.results.store import FROM_GIT, read_table
+from utils.results.store import FROM_GIT, read_record, read_table
 
 CELL = ["arm", "labels", "pool", "frames", "network"]  # but its seed
 CLIP = ["split", "quality", "method", "video_id", "pair"]
@@ -39,6 +39,7 @@ COLUMNS = (*CELL, "seed", *CLIP, "label", "faces", "score", "protocol")  # of th
 TEXT = dict.fromkeys(("arm", "network", "split", "quality", "method", "video_id", "pair", "protocol"), str)
 LEVEL = "video"
 RECORD = "opened.json"  # beside the scores: after which protocol, when and by which code each stage was scored, and its hash
+STAGES = "stages"  # the key that these stand under
 SHORTCUTS = "shortcuts.csv"  # and what but the mouth could tell the classes apart (`checks/shortcut_verdicts.py`)
 SHORTCUT_COLUMNS = ("check", "sees_mouth", "quality", "pairs", "auc", "auc_lo", "auc_hi", "paired", "paired_lo", "paired_hi")
 RIGHT = "pseudo_labels.csv"  # beside them: how many of the faces that each student learned from had the right label
@@ -110,7 +111,7 @@ def read_study(folder: Path) -> pd.DataFrame:
     Raises ValueError that names the file for a table of other columns, scores outside [0, 1], a clip scored twice, or one that
     is not what was written when its stage was scored.
     """
-    tables, opened = [], read_json(folder / RECORD)["stages"] if (folder / RECORD).is_file() else {}
+    tables, opened = [], read_record(folder / RECORD, STAGES)
     for path in sorted(folder.glob("*.csv.gz")):
         stage = path.name.removesuffix(".csv.gz")
         table = read_table(path, (), (), FROM_GIT, dtype=TEXT | {"score": float})
@@ -153,9 +154,14 @@ def _renderers(metadata: Path, split: str) -> dict[str, str]:
     return dict(zip(fakes["video_id"], fakes["renderer"], strict=True))
 
 
+def _pilots(folder: Path) -> pd.DataFrame:
+    columns = ("pilot", "arm", "pool", "people", "seed", "auc_c23", "auc_c40")
+    return read_table(folder / "pilots.csv", columns, columns[:2], FROM_GIT)
+
+
 def pilots_table(folder: Path) -> pd.DataFrame:
     """Return the pilots of a study, the mean over seeds: one row a pilot and arm, AUC at both qualities and people judged."""
-    grouped = pd.read_csv(folder / "pilots.csv").groupby(["pilot", "arm"], sort=False)
+    grouped = _pilots(folder).groupby(["pilot", "arm"], sort=False)
     shown = grouped.agg({"pool": "first", "people": "first", "auc_c23": "mean", "auc_c40": "mean", "seed": "nunique"})
     return shown.rename(columns={"seed": "seeds"}).reset_index()
 
@@ -165,7 +171,7 @@ def pilot_gains(folder: Path, usual: str = "S_300") -> pd.DataFrame:
 
     Pilots of how pseudo-labels are made have no control of their own, for it sees none: theirs is that of `usual`.
     """
-    table = pd.read_csv(folder / "pilots.csv").set_index(["pilot", "seed"])
+    table = _pilots(folder).set_index(["pilot", "seed"])
     students, control = (table[table["arm"] == arm] for arm in PRIMARY)
     rivals = [key if key in control.index else (usual, key[1]) for key in students.index]
     gain = students["auc_c40"] - control["auc_c40"].reindex(rivals).to_numpy()
@@ -178,7 +184,7 @@ def processors_table(folder: Path, here: str = "pool_1000", there: str = "pool_1
 
     The arm `gain` is the student minus its control. No rows where the pilot was not run there.
     """
-    pilots = pd.read_csv(folder / "pilots.csv")
+    pilots = _pilots(folder)
     values = pilots.melt(["pilot", "arm", "seed"], ["auc_c23", "auc_c40"], "quality", "auc")
     student, control = (values[values["arm"] == arm].set_index(["pilot", "seed", "quality"])["auc"] for arm in PRIMARY)
     gain = (student - control).dropna().rename("auc").reset_index().assign(arm="gain")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from utils.config import WITHOUT_FAKES, FakelessArm
-from utils.paths import FAKELESS, read_json, sha256
+from utils.paths import FAKELESS, sha256
 from utils.results.metrics import VIDEO, Evaluation, difference, draws, estimate, evaluate
 from utils.results.prose import interval_text
-from utils.results.store import FROM_GIT
+from utils.results.store import FROM_GIT, read_record, read_table
 from utils.results.unlabelled import CLIP
 
 COLUMNS = ("arm", "seed", *CLIP, "label", "faces", "score")  # of the scores, one row a clip and network
@@ -21,6 +21,7 @@ TEXT = dict.fromkeys(("arm", *CLIP), str)
 RECORD = "record.json"  # of how each stage was scored, and the hashes of its tables
 TWIN_COLUMNS = ("arm", "seed", "redrawer", "quality", "auc")  # of the AUCs of validation people against twins by one redrawer
 PILOTS, PILOT_COLUMNS = "pilots.csv", ("arm", "seed", "steps", "device", "auc_c23", "auc_c40", "twins_c40")  # validation alone
+PILOT_TEXT = ("arm", "device")
 LEVEL = "video"
 CONTRASTS = (  # a difference that the protocol names: these minus those; the first is the primary one
     ("self_rendered", "labels_66"),
@@ -78,11 +79,12 @@ def load_twins(folder: Path = FAKELESS) -> pd.DataFrame:
 
 
 def _record(folder: Path) -> dict:
-    return read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    return read_record(folder / RECORD)
 
 
 def _whole(path: Path, record: dict) -> pd.DataFrame:
-    if not path.is_file() or record["sha256"][path.name] != sha256(path):
+    hashes = record.get("sha256")
+    if not path.is_file() or not isinstance(hashes, dict) or hashes.get(path.name) != sha256(path):
         raise ValueError(f"{path}: not what was written when it was scored: {FROM_GIT}")
     return pd.read_csv(path, dtype=TEXT)
 
@@ -114,7 +116,8 @@ def paired(evaluation: Evaluation, this: str, that: str, split: str, quality: st
 def tables(resamples: int, folder: Path = FAKELESS) -> dict[str, pd.DataFrame]:
     """Return every table of the comparison that has rows, by name: where it was not scored, its pilots on validation alone."""
     scores = load_scores(folder)
-    pilots = {"fakeless_pilots": pd.read_csv(folder / PILOTS)} if (folder / PILOTS).is_file() else {}
+    known = (folder / PILOTS).is_file()
+    pilots = {"fakeless_pilots": read_table(folder / PILOTS, PILOT_COLUMNS, PILOT_TEXT, FROM_GIT)} if known else {}
     if scores.empty:
         return pilots
     found = measured(scores, resamples)

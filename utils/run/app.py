@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 
 from utils.paths import NOTEBOOKS
+from utils.run.arguments import at_least
 from utils.run.page import MOST_BYTES
 
 NOTEBOOK = NOTEBOOKS / "09_score_a_video.ipynb"
@@ -25,11 +27,14 @@ SETTINGS = {"websocket_max_message_size": 2 * MOST_BYTES, "headers": {"Content-S
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.app", description="Serve notebook 09 as a page.")
-    parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--port", type=at_least(1), default=8866)
     parser.add_argument("--no-browser", action="store_true", help="do not open it")
     arguments = parser.parse_args(argv)
+    if arguments.port > 65535:
+        parser.error(f"--port {arguments.port}: the greatest is 65535")
     from voila.app import Voila  # takes a second
 
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))  # a terminal that is closed: the folder below is removed
     options = [str(NOTEBOOK), "--Voila.ip=127.0.0.1", f"--port={arguments.port}", *CULL]
     with tempfile.TemporaryDirectory(prefix="score-app-") as folder:
         os.environ["TMPDIR"] = folder  # kernels write their files there

@@ -97,11 +97,11 @@ def main(argv: list[str] | None = None) -> int:
         table = compare(profile)
         if arguments.record:
             store.record(profile, "repeats", table)
-    except (ValueError, FileNotFoundError) as error:
+        with atomic(profile.workspace.work / "comparison.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with atomic(profile.workspace.work / "comparison.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
     print(table.drop(columns=["cpu", "threads"]).round(3).to_string(index=False), summary(table), sep="\n\n")
     outside = table[table["verdict"] == OUTSIDE]
     if len(outside):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -169,6 +170,8 @@ def load_rates(device: str = CPU, machine: str = "", path: Path | None = None) -
     if path.is_file():
         remedy = f"measure it again, by `python benchmarks/rates.py --csv {path}`"
         table = read_table(path, COLUMNS, COLUMNS[:5], remedy, keep_default_na=False)
+        if not (np.isfinite(table["per_s"]) & (table["per_s"] > 0) & (table["px"] >= 0)).all():
+            raise ValueError(f"{path}: rates that are none (per_s above 0 is needed, px from 0 on): {remedy}")
     table = table[table["device"] == device]
     names = list(dict.fromkeys(table["machine"]))
     machine = machine if machine in names else names[0] if names else ""

@@ -14,17 +14,16 @@ import sys
 from utils.config import PROFILES, get_profile
 from utils.faces import crops, ffpp
 from utils.run import cluster
+from utils.run.arguments import processes
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.extract", description="Cut faces out of a profile's videos.")
     parser.add_argument("--profile", default="synthff", help=f"one of {', '.join(PROFILES)} (default: synthff)")
-    parser.add_argument("--jobs", type=int, default=-1, help="processes (default: one a core)")
+    parser.add_argument("--jobs", type=processes, default=-1, help="processes (default: one a core)")
     cluster.add_flag(parser)
     arguments = parser.parse_args(argv)
     try:
-        if arguments.jobs == 0:
-            raise ValueError("--jobs must be at least 1, or -1 for one a core")
         profile = get_profile(arguments.profile)
         folder = profile.workspace.faces
         index = ffpp.load_index(profile)

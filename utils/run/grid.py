@@ -59,6 +59,7 @@ from utils.learn.predict import save_predictions
 from utils.learn.training import SUPERVISED, phase_layers, supervised_phases
 from utils.results import store
 from utils.run import cluster
+from utils.run.arguments import at_least, processes
 from utils.run.progress import watched
 
 CASES = SUPERVISED | {"noisy_trained": noisy_trained}
@@ -101,7 +102,7 @@ def tasks(
     """
     if group not in (*GROUPS, NOTEBOOKS, METHODS):
         raise ValueError(f"unknown group {group!r}: choose one of {', '.join((*GROUPS, NOTEBOOKS, METHODS))}")
-    seeds = seeds or profile.seeds[group]
+    seeds = tuple(dict.fromkeys(seeds or profile.seeds[group]))
     if group == "ablation":
         changes = product(seeds, ablations(profile, factors))
         return [Task(group, seed, ("student_compression",), experiment=one) for seed, one in changes]
@@ -111,7 +112,9 @@ def tasks(
     if group == NOTEBOOKS:
         networks = profile.repeated or (*profile.baselines, *profile.efficientnets)
         return tasks(profile, "comparison", seeds) + supervised_tasks(profile, networks, seeds)
-    counts = (people or LABELLED_PEOPLE) if group == "labels" else (0,)
+    counts = dict.fromkeys(people or LABELLED_PEOPLE) if group == "labels" else (0,)
+    if group == "labels" and min(counts) < 2:
+        raise ValueError(f"{min(counts)} people with labels: at least 2 are needed, a pair")
     networks = models if group == "cases" else ("",)
     chains = product(seeds, networks, counts, CHAINS[group])
     return [Task(group, seed, phases, model, count) for seed, model, count, phases in chains]
@@ -354,11 +357,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.grid", description="Train and score, resumably.")
     parser.add_argument("--profile", default="synthff", choices=sorted(PROFILES))
     parser.add_argument("--groups", nargs="+", choices=(*GROUPS, NOTEBOOKS, METHODS, MAIN), default=list(GROUPS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=(), help="default: those of each group in the profile")
     parser.add_argument("--models", nargs="+", choices=CASE_NETWORKS, default=CASE_NETWORKS, help="of the cases")
     parser.add_argument("--people", nargs="+", type=int, default=LABELLED_PEOPLE, help="with labels, of the group labels")
     parser.add_argument("--factors", nargs="+", default=(), help="of the group ablation; default: all")
-    parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
+    parser.add_argument("--jobs", type=processes, default=1 if torch.cuda.is_available() else os.cpu_count())
     cluster.add_flag(parser)
     arguments = parser.parse_args()
     try:
@@ -366,7 +369,7 @@ def main() -> None:
         for group in groups_of(profile, arguments.groups):  # one after the other
             todo = tasks(profile, group, arguments.seeds, arguments.models, arguments.people, arguments.factors)
             run_grid(arguments.profile, todo, arguments.jobs, arguments.scheduler)
-    except (ValueError, FileNotFoundError, TaskFailed, cluster.ClusterError) as error:
+    except (ValueError, OSError, TaskFailed, cluster.ClusterError) as error:
         parser.exit(2, f"error: {error}\n")
 
 

@@ -29,6 +29,7 @@ from utils.learn.packaged import Packaged
 from utils.paths import PACKAGED, write_json
 from utils.results.model_card import NAME, measured, opinions, write_card
 
+SHIPPED_PROFILE = "shipped"  # that of the network that comes with the repository
 FILES = {packaged.CARD, packaged.WEIGHTS, packaged.VALIDATED, NAME}  # of a packaged model
 NOT_FOR = {
     True: "it has never seen a real person, and what it knows of rendered faces says nothing about filmed ones.",
@@ -116,15 +117,16 @@ def whole(folder: Path) -> Iterator[Path]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.run.package", description="Package a trained network.")
     parser.add_argument("run", nargs="?", help="name of a finished run of the profile (default: its oracle)")
-    parser.add_argument("--profile", default="shipped", choices=sorted(PROFILES))
+    parser.add_argument("--profile", default=SHIPPED_PROFILE, choices=sorted(PROFILES))
     parser.add_argument("--name", help="of the packaged model (default: data set and network)")
     parser.add_argument("--out", type=Path, help=f"its folder (default: {PACKAGED.name}/NAME in data)")
     arguments = parser.parse_args(argv)
     try:
         profile = get_profile(arguments.profile)
         network = profile.student_model
-        if arguments.run and not (arguments.name or arguments.out):
-            raise ValueError(f"{arguments.run} needs a name of its own: add --name NAME or --out FOLDER")
+        if not (arguments.name or arguments.out) and (arguments.run or profile.name != SHIPPED_PROFILE):
+            what = arguments.run or f"the oracle of the profile {profile.name}"
+            raise ValueError(f"{what} needs a name of its own: add --name NAME or --out FOLDER")
         name = arguments.name or f"{profile.data.name.split()[0].lower()}-{network.removeprefix('efficientnet-')}"
         folder, rendered = arguments.out or PACKAGED / name, profile.data.name.startswith("SynthFF")
         refuse_others(folder)

@@ -34,6 +34,7 @@ from utils.learn.scores import over_clip
 from utils.paths import alone, atomic, read_json
 from utils.protocol import ARMS, PRIMARY, Cell, study_of, usual_cell
 from utils.results.store import FROM_GIT, read_table
+from utils.run.arguments import at_least, processes
 
 FRAMES = 6  # of each clip, that it is judged by
 COLUMNS = ["pilot", "arm", "labels", "pool", "frames", "seed", "people", "auc_c23", "auc_c40", "val_auc", "minutes"]
@@ -165,8 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.pilot", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=tuple(PILOTS), help="default: all of the usual environment")
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=("teacher", *PRIMARY))
-    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each; default: one a core")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=(0, 1))
+    parser.add_argument("--jobs", type=processes, default=os.cpu_count(), help="processes; default: one a core")
     parser.add_argument("--owner", default="study", choices=("study", "repeat"), help="whose table gets the rows")
     arguments = parser.parse_args(argv)
     try:

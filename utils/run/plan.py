@@ -23,6 +23,7 @@ from utils.config import PROFILES, Profile, SynthFFConfig, get_profile
 from utils.faces import ffpp
 from utils.learn.precision import cpu_kind
 from utils.run import costs
+from utils.run.arguments import at_least
 from utils.run.grid import GROUPS, MAIN, Task, groups_of, missing, tasks
 
 PEOPLE = {"train": 720, "val": 140, "test": 140}  # of FF++'s official splits (Rössler et al. 2019, section 3)
@@ -224,7 +225,7 @@ def notes(profile: Profile, parts: list[Part], faces: Faces, cpu: costs.Rates, g
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.plan", description="What a profile asks for, before it runs.")
     parser.add_argument("--profile", default="ffpp", choices=sorted(PROFILES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of each group in the profile")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=(), help="default: those of each group in the profile")
     parser.add_argument("--rates", type=Path, help="table of measured rates (default: benchmarks/rates.csv)")
     arguments = parser.parse_args()
     try:

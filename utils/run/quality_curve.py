@@ -31,6 +31,7 @@ from utils.results import store
 from utils.results.metrics import identity_pairs, video_scores
 from utils.results.quality_curve import COLUMNS, PHASES, SCORES, VIDEOS
 from utils.results.store import seal
+from utils.run.arguments import processes
 from utils.run.grid import TaskFailed, in_processes, run_task
 
 FILE, SPLIT = "curve_scores.csv.gz", "test"  # of a run folder; of the clips
@@ -83,7 +84,7 @@ def videos_table(profiles: Sequence[Profile], jobs: int = 1) -> pd.DataFrame:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.quality_curve", description="AUC against bit rate.")
     parser.add_argument("--profile", default="repeat", help="whose networks are scored (default: repeat)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--jobs", type=processes, default=2, help="processes")
     parser.add_argument("--out", type=Path, default=QUALITY_CURVE, help="folder of the tables (default: the committed ones)")
     arguments = parser.parse_args(argv)
     try:

@@ -23,8 +23,10 @@ import pandas as pd
 from utils.config import PROFILES, Profile, get_profile
 from utils.results import store
 from utils.run import notebooks
+from utils.run.arguments import at_least
 
 FIRST = ("01", "02")  # notebooks before the networks are trained: data and faces
+SOME_LOST = 1  # exit code of an extraction after videos that can't be read
 READY = ".ready"  # the Makefile's mark in an environment that is complete
 
 
@@ -75,16 +77,19 @@ def reproduce(
     if enough:
         chosen = ("--seeds", *map(str, seeds)) if seeds else ()
         codes.append(step("utils.run.grid", "--profile", profile, "--groups", "main", *chosen))
-    if codes[-1] == 0 and profile == "repeat":
-        codes.append(step("utils.run.extract", "--profile", "study-small"))
-        codes.append(step("utils.run.pilot", "--owner", profile, "--only", "small", "--seeds", "0"))
-    if codes[-1] in (0, notebooks.PARTIAL):
+    trained = codes[-1]  # what follows is one part each: where one fails, the others are done
+    if trained == 0 and profile == "repeat":
+        found = step("utils.run.extract", "--profile", "study-small")
+        codes.append(notebooks.PARTIAL if found == SOME_LOST else found)
+        if found in (0, SOME_LOST):
+            codes.append(step("utils.run.pilot", "--owner", profile, "--only", "small", "--seeds", "0"))
+    if trained in (0, notebooks.PARTIAL):
         codes.append(step(*book, *later))
-    if codes[-1] == 0 and profile == "repeat":
+    if trained == 0 and profile == "repeat":
         codes.append(step("utils.run.compare", *(["--strict"] if strict else []), *(["--record"] if record else [])))
     seconds = time.monotonic() - began
     print(f"{profile}: {seconds / 60:.1f} min", flush=True)
-    if record and codes[-1] == 0:
+    if record and not any(codes):
         store.record(get_profile(profile), "main_job", measured(get_profile(profile), seconds))
     failed = [code for code in codes if code not in (0, notebooks.PARTIAL)]
     return failed[0] if failed else max(codes)
@@ -95,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="repeat", choices=sorted(PROFILES))
     parser.add_argument("--strict", action="store_true", help="fail where a result lies outside of what seeds give")
     parser.add_argument("--record", action="store_true", help="add comparison, minutes and disk to data/results/")
-    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: those of the profile")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=(), help="default: those of the profile")
     parser.add_argument("--solutions", action="store_true", help="execute the solutions of the exercises, too")
     arguments = parser.parse_args(argv)
     return reproduce(

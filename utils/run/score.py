@@ -15,6 +15,7 @@ can't be read or anything else fails. Where several hold, the first of 2, 1, 3, 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -91,7 +92,12 @@ def lines(seen: Watched, verdicts: Sequence[Verdict]) -> list[str]:
         told.append(f"the file promises {seen.promised} pictures and holds {seen.packets}")
     if seen.stopped:
         told.append(f"not looked at to its end: {seen.stopped}")
-    return [f"{seen.path}: {text}" for text in told]
+    return [f"{_printable(seen.path)}: {text}" for text in told]
+
+
+def _printable(text: Path | str) -> str:
+    """Return a text without what moves a cursor or colours a screen; bytes that are no text are left to the stream."""
+    return "".join(one if one.isprintable() or "\ud800" <= one < "\ue000" else "?" for one in str(text))
 
 
 def _line(one: Verdict, seen: Watched) -> str:
@@ -143,7 +149,7 @@ def why(error: Exception, name: Path | str) -> str:
 
 
 def _told(error: Exception, name: Path | str = "") -> str:
-    return " ".join(f"error: {why(error, name)}".split())  # a line, whatever stands in names
+    return _printable(" ".join(f"error: {why(error, name)}".split()))  # a line, whatever stands in names
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -164,6 +170,9 @@ def main(argv: list[str] | None = None) -> int:
         model = load_packaged(packaged_folder(arguments.model))
     except (ValueError, OSError) as error:
         parser.exit(UNREADABLE, f"{_told(error)}\n")
+    for stream in (sys.stdout, sys.stderr):  # a name may hold what is no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     loud, codes = sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE"), []
     for video, folder in zip(arguments.videos, folders(arguments.videos, arguments.out or Path()), strict=True):
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import html
 import re
-import shutil
 from pathlib import Path
 
 import mistune
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from utils.checks.quiz import write_quiz
 from utils.config import Profile, get_profile
-from utils.paths import ROOT, atomic
+from utils.paths import ROOT, atomic, copy
 from utils.results import (
     claims,
     practice_plots,
@@ -97,11 +96,11 @@ def build(profile: Profile, out: Path) -> Path:
         rows.append(f'<tr><td><a href="{link}">{html.escape(title)}</a></td><td>{html.escape(asked)}</td></tr>')
     for name, caption in captions().items():
         if (space.figures / name).is_file():
-            shutil.copyfile(space.figures / name, out / "figures" / name)
+            copy(space.figures / name, out / "figures" / name)
             text = html.escape(caption)
             image = f'<a href="figures/{name}"><img src="figures/{name}" alt="{text}" loading="lazy"></a>'
             shown.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
-    shutil.copyfile(space.report / "report.pdf", out / "report.pdf")
+    copy(space.report / "report.pdf", out / "report.pdf")
     report.compile_report(profile, "slides", out / "slides.pdf")
     write_quiz(profile, out / "quiz")
     found = "".join(written(claims.told(profile, *names)) for names in FOUND)

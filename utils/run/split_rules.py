@@ -23,6 +23,7 @@ from utils.learn.scores import read_scores, write_scores
 from utils.learn.split_rules import rules_profile, run_of, score_under, train_under
 from utils.paths import SPLIT_RULES_PROTOCOL, SPLIT_RULES_SCORES
 from utils.results.store import seal
+from utils.run.arguments import at_least, processes
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_protocol
 
@@ -61,8 +62,8 @@ def gather(protocol: str) -> pd.DataFrame:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.split_rules", description="What a split keeps together.")
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: all of the protocol")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), help="default: all of the protocol")
+    parser.add_argument("--jobs", type=processes, default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--score", action="store_true", help="score the unseen people too, once, after the protocol")
     arguments = parser.parse_args(argv)
     try:

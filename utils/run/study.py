@@ -36,10 +36,10 @@ from utils.learn.dataset import FaceSet, load_faces
 from utils.learn.precision import pick_device
 from utils.learn.predict import save_predictions
 from utils.learn.scores import JUDGED, SCORES, read_scores, write_scores
-from utils.paths import PROTOCOL, ROOT, atomic, read_json, sha256, write_json
+from utils.paths import PROTOCOL, ROOT, alone, atomic, read_json, sha256, write_json
 from utils.protocol import ARMS, STUDIES, Cell, cells, model_config, stages, student_config, study_of
 from utils.results.metrics import video_scores
-from utils.results.store import FROM_GIT, read_table
+from utils.results.store import FROM_GIT, read_record, read_table
 from utils.results.unlabelled import (
     CELL,
     CLIP,
@@ -47,10 +47,12 @@ from utils.results.unlabelled import (
     RECORD,
     RIGHT,
     RIGHT_COLUMNS,
+    STAGES,
     cells_table,
     load_unlabelled,
 )
 from utils.run import costs
+from utils.run.arguments import at_least, processes
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.progress import Progress, duration, watched
 
@@ -218,18 +220,18 @@ def score(profile: Profile, jobs: int, only: Sequence[str] = (), root: Path = RO
     earlier calls; a killed call goes on. Raises Refused where the protocol is not in order, there is nothing to score or a
     cell is not finished.
     """
-    record = profile.workspace.study / RECORD
-    unfinished = _unfinished(profile, only)
-    todo = only or [stage for stage, left in unfinished.items() if not left and not table_of(profile, stage).is_file()]
-    opened = read_json(record) if record.is_file() else {"stages": {}}
-    _finish_scoring(profile, opened)
-    commit = require_protocol([table_of(profile, stage) for stage in todo], root, protocol)
-    _require_finished(todo, unfinished)
-    require_amended([each["protocol"] for each in opened["stages"].values()], commit, protocol)
-    for stage in todo:
-        _score_stage(profile, stage, jobs, table_of(profile, stage), commit, opened)
-    _finish_scoring(profile, opened)
-    return [table_of(profile, stage) for stage in todo]
+    with alone(profile.workspace.study):  # of two calls the second sees what the first has scored
+        unfinished = _unfinished(profile, only)
+        todo = only or [stage for stage, left in unfinished.items() if not left and not table_of(profile, stage).is_file()]
+        opened = read_record(profile.workspace.study / RECORD, STAGES)
+        _finish_scoring(profile, opened)
+        commit = require_protocol([table_of(profile, stage) for stage in todo], root, protocol)
+        _require_finished(todo, unfinished)
+        require_amended([each["protocol"] for each in opened.values()], commit, protocol)
+        for stage in todo:
+            _score_stage(profile, stage, jobs, table_of(profile, stage), commit, opened)
+        _finish_scoring(profile, opened)
+        return [table_of(profile, stage) for stage in todo]
 
 
 def _unfinished(profile: Profile, only: Sequence[str]) -> dict[str, list[Cell]]:
@@ -248,31 +250,31 @@ def _require_finished(todo: Sequence[str], unfinished: dict[str, list[Cell]]) ->
 
 def _finish_scoring(profile: Profile, opened: dict) -> None:
     """Do what follows a stage's table, or what a call left that was killed there: its hash, how right pseudo-labels were."""
-    for stage, about in opened["stages"].items():
+    for stage, about in opened.items():
         if "sha256" not in about and table_of(profile, stage).is_file():
             about["sha256"] = sha256(table_of(profile, stage))
-            write_json(profile.workspace.study / RECORD, opened)
-    if opened["stages"]:
-        save_judged(profile, [cell for stage in opened["stages"] for cell in cells(profile, only=[stage])])
+            write_json(profile.workspace.study / RECORD, {STAGES: opened})
+    if opened:
+        save_judged(profile, [cell for stage in opened for cell in cells(profile, only=[stage])])
 
 
 def _score_stage(profile: Profile, stage: str, jobs: int, table: Path, commit: str, opened: dict) -> None:
     """Score the tests with a stage's cells, write its table, and what was done into the record beside it."""
     asked, record = cells(profile, only=[stage]), table.parent / RECORD
-    opened["stages"][stage] = {
+    opened[stage] = {
         "protocol": commit, "code": git("rev-parse", "HEAD"), "cells": len(asked), "on": time.strftime("%Y-%m-%d"),
         "device": ", ".join(sorted({machine_of(folder_of(profile, cell)) for cell in asked})),
         "precision": profile.train.precision,
     }  # fmt: skip
-    write_json(record, opened)
+    write_json(record, {STAGES: opened})
     calls = (joblib.delayed(run_task)(profile.name, cell, 1, score_cell) for cell in asked)
     with tqdm(total=len(asked), desc=f"tests, {stage}", disable=None) as bar:
         in_processes(max(1, min(jobs, len(asked))), calls, lambda lines: bar.update())
     faces = [test_faces(profile), *unseen_faces(profile)]
     parts = [scores_table(profile, asked, *each) for each in zip(faces, (TEST_SCORES, UNSEEN_SCORES), strict=False)]
     write_scores(table, pd.concat(parts, ignore_index=True).assign(protocol=commit)[list(COLUMNS)])
-    opened["stages"][stage]["sha256"] = sha256(table)
-    write_json(record, opened)
+    opened[stage]["sha256"] = sha256(table)
+    write_json(record, {STAGES: opened})
 
 
 def score_again(profile: Profile, jobs: int, only: Sequence[str], out: Path) -> pd.DataFrame:
@@ -287,8 +289,11 @@ def score_again(profile: Profile, jobs: int, only: Sequence[str], out: Path) -> 
     todo = only or [stage for stage, left in unfinished.items() if not left]
     _require_finished(todo, unfinished)
     out.mkdir(parents=True, exist_ok=True)
-    opened = read_json(out / RECORD) if (out / RECORD).is_file() else {"stages": {}}
-    commit = git("log", "-1", "--format=%H", "--", PROTOCOL.relative_to(ROOT).as_posix())
+    opened = read_record(out / RECORD, STAGES)
+    try:
+        commit = git("log", "-1", "--format=%H", "--", PROTOCOL.relative_to(ROOT).as_posix())
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Refused(f"git can't tell the commit of {PROTOCOL.name} ({error}): score in a clone of the repository") from None
     for stage in todo:
         _score_stage(profile, stage, jobs, out / table_of(profile, stage).name, commit, opened)
     again, committed = (load_unlabelled(profile, folder) for folder in (out, profile.workspace.study))
@@ -301,18 +306,18 @@ def score_again(profile: Profile, jobs: int, only: Sequence[str], out: Path) -> 
 def save_judged(profile: Profile, scored: Sequence[Cell]) -> Path:
     """Save how many of the faces that each student learned from had the right label: RIGHT, one row a student and seed.
 
-    Rows of students whose run folder is on another machine stay. Raises ValueError for a damaged table.
+    Rows that are there stay: they are of the networks that were scored. Raises ValueError for a damaged table.
     """
     path, key = profile.workspace.study / RIGHT, [*CELL, "seed"]
     before = read_table(path, RIGHT_COLUMNS, ("arm", "network"), FROM_GIT).to_dict("records") if path.is_file() else []
     kept, rows = {tuple(row[name] for name in key): row for row in before}, []
     for cell in scored:
         judged, row = folder_of(profile, cell) / JUDGED, {name: getattr(cell, name) for name in key}
-        if judged.is_file():
-            clips = pd.read_csv(judged)
-            rows.append(row | {"faces": clips["copies"].sum(), "right": clips["copies_right"].sum()})
-        elif tuple(row.values()) in kept:
+        if tuple(row.values()) in kept:
             rows.append(kept[tuple(row.values())])
+        elif judged.is_file():
+            clips = read_table(judged, ("copies", "copies_right"), (), "train the cell again")
+            rows.append(row | {"faces": clips["copies"].sum(), "right": clips["copies_right"].sum()})
     with atomic(path) as temporary:
         pd.DataFrame(rows, columns=RIGHT_COLUMNS).to_csv(temporary, index=False, lineterminator="\n")
     return path
@@ -370,16 +375,18 @@ def listing(profile: Profile, todo: Sequence[Cell]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.run.study", description="Train the study, score it once.")
     parser.add_argument("--profile", default="study", choices=tuple(STUDIES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="default: all of the protocol")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=(), help="default: all of the protocol")
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=(), help="default: all; teachers come with them")
     parser.add_argument("--stages", nargs="+", default=(), help="default: all, in the protocol's order")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, one thread each; default: one a core")
+    parser.add_argument("--jobs", type=processes, default=os.cpu_count(), help="processes; default: one a core")
     parser.add_argument("--limit", type=float, metavar="MINUTES", help="begin no cell after so many minutes")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="with --score: a repeat, into a folder of its own")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="print the cells and their state, train nothing")
     what.add_argument("--score", action="store_true", help="score the tests: each stage once, after the protocol is committed")
     arguments = parser.parse_args(argv)
+    if arguments.out and not arguments.score:
+        parser.error("--out is for --score")
     try:
         profile = get_profile(arguments.profile)
         if arguments.score:
@@ -398,7 +405,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             require_pool(profile, todo)
             run_study(profile, with_teachers(profile, todo), arguments.jobs, arguments.limit)
         print(overview(profile, todo, [cell for cell in todo if is_finished(profile, cell)], arguments.jobs))
-    except (ValueError, FileNotFoundError, TaskFailed) as error:
+    except (ValueError, OSError, TaskFailed) as error:
         parser.exit(2, f"error: {error}\n")
 
 

@@ -27,6 +27,7 @@ from utils.learn import checkpoints, packaged
 from utils.learn.dataset import FaceSet
 from utils.learn.self_rendered import PHASE, faces_with_twins, self_rendered, twin_maker
 from utils.paths import PACKAGED, WORK, Workspace
+from utils.run.arguments import at_least, processes
 from utils.run.package import about_run, finish, refuse_others, whole
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv"}
@@ -50,11 +51,16 @@ class Own(Profile):
 def own_profile(folder: Path, steps: int | None = None) -> Own:
     """Return the settings of the network that comes with the repository, for the videos of a folder."""
     base = get_profile("shipped")
-    models = {name: replace(model, **({"steps": steps} if steps else {})) for name, model in base.models.items()}
+    models = {name: replace(model, steps=steps or model.steps) for name, model in base.models.items()}
     about = {name: getattr(base, name) for name in base.__dataclass_fields__} | {"name": "own", "models": models, "changes": {}}
-    data = replace(base.data, name=folder.resolve().name, root=str(folder), qualities=tuple(CRF))
+    data = replace(base.data, name=plain(folder.resolve().name), root=str(folder), qualities=tuple(CRF))
     faces = FacesConfig(size=base.faces.size, detect_every=1, max_frames=FRAMES, masks=False)
     return Own(**about | {"data": data, "faces": faces}, folder=str(folder))
+
+
+def plain(name: str) -> str:
+    """Return a name as a card may have it: in one line that can be printed, 100 characters at most."""
+    return "".join(letter if letter.isprintable() else " " for letter in name).strip()[:100] or "videos"
 
 
 def find_people(folder: Path) -> dict[str, list[Path]]:
@@ -152,11 +158,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", help="of the model (default: that of the folder)")
     parser.add_argument("--out", type=Path, help="its folder (default: data/models/NAME)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="of the optimiser (default: those of the profile `shipped`)")
-    parser.add_argument("--jobs", type=int, default=-1, help="processes that cut out faces (default: one a core)")
+    parser.add_argument("--seed", type=at_least(0), default=0)
+    parser.add_argument("--steps", type=at_least(1), help="of the optimiser (default: those of the profile `shipped`)")
+    parser.add_argument("--jobs", type=processes, default=-1, help="processes that cut out faces (default: one a core)")
     arguments = parser.parse_args(argv)
-    name = arguments.name or arguments.folder.resolve().name
+    name = plain(arguments.name or arguments.folder.resolve().name)
     out = arguments.out or PACKAGED / name
     try:
         model = train_on(arguments.folder, out, name, arguments.seed, arguments.steps, arguments.jobs)

@@ -44,16 +44,18 @@ from utils.learn.without_fakes import (
 )
 from utils.paths import FAKELESS, FAKELESS_PROTOCOL, alone, atomic, read_json, sha256, write_json
 from utils.results.metrics import video_scores
-from utils.results.store import FROM_GIT, read_table
+from utils.results.store import FROM_GIT, read_record, read_table
 from utils.results.without_fakes import (
     COLUMNS,
     PILOT_COLUMNS,
+    PILOT_TEXT,
     PILOTS,
     RECORD,
     TWIN_COLUMNS,
     scores_file,
     twins_file,
 )
+from utils.run.arguments import at_least, processes
 from utils.run.grid import TaskFailed, in_processes, run_task
 from utils.run.study import Refused, require_amended, require_protocol, require_unmade
 
@@ -138,9 +140,9 @@ def gather(profile: Profile, stage: str, cells: Cells, out: Path, protocol: str)
         judged = [pd.read_csv(each) for each in paths if each.is_file()]  # a stage may have none
         twins = pd.concat(judged, ignore_index=True) if judged else pd.DataFrame(columns=list(TWIN_COLUMNS))
         twins.to_csv(path, index=False, float_format="%.5f", lineterminator="\n")
-    with atomic(out / scores_file(stage)) as path:
+    with alone(out), atomic(out / scores_file(stage)) as path:
         write_scores(path, scores_table(profile, cells))
-        record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+        record = read_record(out / RECORD)
         record[stage] = {
             "protocol": protocol, "on": time.strftime("%Y-%m-%d"),
             "torch": torch.__version__, "python": platform.python_version(),
@@ -169,7 +171,7 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=list(PILOT_COLUMNS))
     with alone(out):  # another call may add to it
         if path.is_file():
-            before = read_table(path, PILOT_COLUMNS, ("arm", "device"), FROM_GIT)
+            before = read_table(path, PILOT_COLUMNS, PILOT_TEXT, FROM_GIT)
             key = list(PILOT_COLUMNS[:4])
             made = pd.concat([before[~pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(made[key]))], made])
         with atomic(path) as temporary:
@@ -181,10 +183,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     stages = WithoutFakesConfig().stages()
     parser = argparse.ArgumentParser(prog="python -m utils.run.without_fakes", description="Learning without fakes, measured.")
     parser.add_argument("--stages", nargs="+", choices=tuple(stages), default=("arms", "kinds", "redrawers"))
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: all of the stage")
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), help="default: all of the stage")
     parser.add_argument("--arms", nargs="+", choices=tuple(WITHOUT_FAKES), default=tuple(WITHOUT_FAKES))
-    parser.add_argument("--steps", type=int, help="another number, for a pilot on validation")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--steps", type=at_least(1), help="another number, for a pilot on validation")
+    parser.add_argument("--jobs", type=processes, default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--pilot", action="store_true", help="add what was reached on validation to the committed pilots")
     parser.add_argument("--score", action="store_true", help="score the tests too, once, after the protocol is committed")
     parser.add_argument("--protocol", default="", help="its commit, where git can't be asked")
@@ -193,6 +195,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = {stage: [(arm, seed) for arm, seed in stages[stage] if arm in arguments.arms
                       and (arguments.seeds is None or seed in arguments.seeds)] for stage in arguments.stages}  # fmt: skip
     try:
+        if not any(wanted.values()):
+            raise ValueError("no network of these arms and seeds is in these stages: leave --seeds or --arms out for all")
         for stage, cells in wanted.items():
             if not arguments.score:
                 run_all(cells, arguments.steps, arguments.jobs)
@@ -208,8 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             protocol = arguments.protocol or require_protocol(made, protocol=FAKELESS_PROTOCOL)
             if not re.fullmatch("[0-9a-f]{40}", protocol):
                 raise Refused(f"--protocol {protocol}: give the 40 digits of its commit (git log -1 -- {FAKELESS_PROTOCOL})")
-            record = arguments.out / RECORD
-            before = [each["protocol"] for each in read_json(record).values()] if record.is_file() else []
+            before = [each["protocol"] for each in read_record(arguments.out / RECORD).values()]
             require_amended(before, protocol, FAKELESS_PROTOCOL)
             run_all(cells, None, arguments.jobs, TESTS)
             gather(fakeless_profile(), stage, cells, arguments.out, protocol)
