@@ -144,7 +144,7 @@ def control_gains(tables):
     of the same network from the same ImageNet weights on the same inputs: its teachers ({low:.3f} to {high:.3f}), the control
     ({control:.3f}), the oracle with the labels of all {everyone} training people ({oracle}), and {lite0} post-trained: on all
     of them, then on {most} ({post_trained}, one seed). On average it stands above teachers and control and below the last
-    two. Its lead is shown over the c40 teacher alone, and that of the oracle over it is not.""",
+    two. Its lead is shown over the c40 teacher alone, and that of the oracle over it is not on these people.""",
     holds=lambda n: max(n.high, n.control) < n.student.value < min(n.oracle.value, n.post_trained.value)
     and [name for name, lead in n.leads.items() if lead.lo > 0] == ["teacher_c40"] and n.behind.holds_zero,
 )
@@ -212,12 +212,15 @@ def student_at_c23(tables):
 
 
 @claim(
-    """The oracle, which has every label under the student's noise, leads the student by {lead:+}, which is not shown either:
-    everybody's labels would give this recipe a few hundredths at most.""",
-    holds=lambda n: n.lead.holds_zero and n.lead.value > 0 and n.lead.hi < 0.05,
+    """The oracle, which has every label under the student's noise, leads the student with those of {people} people by
+    {lead:+} at c40 on `test`, which is not shown, and by {hard:+} on `test_hard`, which is: on harder videos everybody's labels
+    are worth something that the student does not have.""",
+    holds=lambda n: n.lead.holds_zero and n.lead.value > 0 and n.hard.lo > 0,
 )
 def headroom(tables):
-    return {"lead": _contrast(tables, "oracle", "student_compression")}
+    rivals = "oracle", "student_compression"
+    people = max(_by_people(tables, "control"))
+    return {"people": people, "lead": _contrast(tables, *rivals), "hard": _contrast(tables, *rivals, split="test_hard")}
 
 
 @claim(
@@ -1371,19 +1374,23 @@ def instrument_speed(tables):
 @claim(
     """{files} files and {models} models that were made to mislead it, to crash it or to fill its memory, among them cut,
     holed, swapped and invented ones, get an answer each within {seconds:.0f} seconds and {gigabytes:.1f} GB: {refused} files
-    and {spoilt} models one line of error that says what is wrong, and the others a verdict, or why there is none.""",
-    holds=lambda n: n.crashes == 0 and n.files > 100 and n.models > 300 and n.seconds < 20 and n.gigabytes < 2
-    and n.refused > 0 and n.spoilt == n.models,
+    and {spoilt} models one line of error that says what is wrong, and the others a verdict, or why there is none. The faces in
+    them are those of one real clip, and none of its copies is called fake; of those by a codec that it was not validated on,
+    such as HEVC or WebP, it abstains.""",
+    holds=lambda n: n.crashes == n.accused == 0 and n.abstains and n.files > 100 and n.models > 300 and n.seconds < 20
+    and n.gigabytes < 2 and n.refused > 0 and n.spoilt == n.models,
 )
 def instrument_attacked(tables):
     rows = tables["benchmark_hostile"]
     rows = rows[rows["name"] != "whole"]  # the model that nothing is wrong with
-    kinds = rows.groupby("kind")["outcome"]
+    kinds, coded = rows.groupby("kind")["outcome"], rows[rows["said"].str.contains("encoded by (?:HEVC|WebP)")]
     return {
         "files": kinds.size()["file"], "models": kinds.size()["model"], "seconds": np.ceil(rows["seconds"].max()),
         "gigabytes": rows["megabytes"].max() / 1000, "crashes": int((rows["outcome"] == "crash").sum()),
         "refused": int((rows.query("kind == 'file'")["outcome"] == "error").sum()),
         "spoilt": int((rows.query("kind == 'model'")["outcome"] == "error").sum()),
+        "accused": int((rows["outcome"] == "fake").sum()),
+        "abstains": len(coded) > 0 and (coded["outcome"] == "abstains").all(),
     }  # fmt: skip
 
 
