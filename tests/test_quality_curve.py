@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from fake_faces import tiny_profile
+from mock_predictions import make_run
 
 from utils.config import CRF, CURVE, ENCODINGS, get_profile
+from utils.learn.scores import COLUMNS, write_scores
 from utils.results import practice_plots
 from utils.results import quality_curve as results
 from utils.run import quality_curve as run
@@ -106,3 +109,28 @@ def test_without_networks_or_faces_one_line_says_what_to_run(tmp_path, monkeypat
     with pytest.raises(SystemExit) as ended:
         run.main([])
     assert ended.value.code == 2 and "no finished run of repeat: run `python -m utils.run.grid" in capsys.readouterr().err
+
+
+def test_a_table_has_validation_and_test_as_they_were_scored_and_test_along_the_curve(tmp_path):
+    profile = tiny_profile(tmp_path)
+    given, along = {}, {}
+    for seed in (0, 1):
+        one = make_run("resnet18", seed=seed, n_pairs=3)
+        given[seed] = one
+        along[seed] = one[(one["split"] == "test") & (one["quality"] == "c40")].assign(quality="vp9", score=0.25)
+        folder = profile.workspace.runs / one["run"].iloc[0]
+        write_scores(folder / "scores.csv.gz", one[list(COLUMNS)])
+        write_scores(folder / run.FILE, along[seed][list(COLUMNS)])
+    runs = pd.DataFrame({"run": [one["run"].iloc[0] for one in given.values()]})
+    table = run.scores_table(profile, runs)
+    assert tuple(table.columns) == results.COLUMNS and set(table["split"]) == {"val", "test"}
+    assert not table.duplicated(["run", "split", "quality", "video_id"]).any()
+    qualities = table.groupby("split")["quality"].unique().map(set).to_dict()
+    assert qualities == {"val": {"c23", "c40"}, "test": {"c23", "c40", "vp9"}}
+    assert (table.loc[table["quality"] == "vp9", "score"] == 0.25).all() and set(table["run"]) == set(runs["run"])
+    clip = given[1].query("split == 'val' and quality == 'c40'")
+    clip = clip[clip["video_id"] == clip["video_id"].iloc[0]]
+    row = table.merge(clip[["run", "quality", "video_id"]].drop_duplicates())
+    assert row["score"].item() == pytest.approx(clip["score"].mean(), abs=1e-5) and row["faces"].item() == len(clip)
+    a, b = row["pair"].item().split("_")
+    assert int(b) == int(a) + 1 and row["video_id"].item()[:3] in (a, b)
