@@ -278,7 +278,7 @@ def test_hostile_tables_are_named(folder, tmp_path):
             unlabelled.read_study(tmp_path)
     write_scores(tmp_path / "primary.csv.gz", good)
     written = sha256(tmp_path / "primary.csv.gz")
-    write_json(tmp_path / unlabelled.RECORD, {"protocol": "a" * 40, "stages": {"primary": {"sha256": written}}})
+    write_json(tmp_path / unlabelled.RECORD, {"stages": {"primary": {"protocol": "a" * 40, "sha256": written}}})
     assert len(unlabelled.read_study(tmp_path)) == len(good)
     write_scores(tmp_path / "primary.csv.gz", good[good["video_id"] != good["video_id"].iloc[0]])
     with pytest.raises(ValueError, match="primary.csv.gz: changed since it was scored: take it from git"):
