@@ -297,7 +297,7 @@ def test_a_pilot_without_a_control_is_measured_against_the_usual_one_seed_by_see
     rows = [("S_300", "control", 0, 0.70), ("S_300", "control", 1, 0.75), ("S_300", "student_compression", 0, 0.71),
             ("aligned", "student_compression", 0, 0.73), ("aligned", "student_compression", 1, 0.74),
             ("S_600", "control", 0, 0.72), ("S_600", "student_compression", 0, 0.70)]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["pilot", "arm", "seed", "auc_c40"]).assign(pool=134, people=190)
+    table = pd.DataFrame(rows, columns=["pilot", "arm", "seed", "auc_c40"]).assign(pool=134, people=190, auc_c23=0.9)
     table.to_csv(tmp_path / "pilots.csv", index=False)
     gains = unlabelled.pilot_gains(tmp_path)
     assert gains["gain_at_c40"].to_dict() == pytest.approx({"S_300": 0.01, "aligned": 0.01, "S_600": -0.02})
