@@ -20,7 +20,10 @@ from utils.learn.packaged import Packaged
 from utils.learn.scores import over_clip
 
 FAKE, REAL, ABSTAINS = "fake", "real", "abstains"
-CODECS = {"h264": "H.264", "hevc": "HEVC", "vp8": "VP8", "vp9": "VP9", "av1": "AV1", "mjpeg": "JPEG", "webp": "WebP"}
+CODECS = {
+    "h264": "H.264", "hevc": "HEVC", "vp8": "VP8", "vp9": "VP9", "av1": "AV1", "mpeg2video": "MPEG-2", "mpeg4": "MPEG-4",
+    "mjpeg": "JPEG", "webp": "WebP", "gif": "GIF",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

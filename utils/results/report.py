@@ -206,7 +206,7 @@ def settings_facts(profile: Profile) -> dict:
         "labelled": f"{100 * profile.data.labelled_fraction:.0f}",
         "student_key": profile.student_model,
         "arms": {arm: about.label for arm, about in ARMS.items()},
-        "study": {name: getattr(asked, name) for name in ("labels", "pool", "frames", "all_labels")}
+        "study": {name: getattr(asked, name) for name in ("labels", "pool", "student_pool", "frames", "all_labels")}
         | {"mu": get_profile("study").student.mu, "learned": learned[asked.labels]}
         | {"learned_others": prose.listed([str(count) for people, count in learned.items() if people != asked.labels])},
     }

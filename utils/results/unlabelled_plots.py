@@ -88,9 +88,12 @@ def _over_labels(ax: Axes, table: pd.DataFrame, study: StudyConfig) -> None:
 
 
 def arms(found: Unlabelled, name: str) -> Figure | None:
-    """AUC of every arm with the usual labels and pool, at both qualities, with 95 % intervals."""
+    """AUC of every arm with the usual labels and pool, at both qualities, with 95 % intervals.
+
+    Students of other networks have a pool of their own, and a figure: `networks`.
+    """
     table = unlabelled.cells_table(found).query("split == @found.study.tests[0] and network == @found.network")
-    usual = {found.usual(arm) for arm in ARMS}
+    usual = {found.usual(arm) for arm, one in ARMS.items() if not one.first}
     cells = table[[(r.arm, r.labels, r.pool, r.frames) in {(c.arm, c.labels, c.pool, c.frames) for c in usual}
                    for r in table.itertuples()]]  # fmt: skip
     rows = [one.label for arm, one in ARMS.items() if arm in set(cells["arm"])]
