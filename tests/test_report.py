@@ -274,16 +274,18 @@ def test_what_the_data_notebooks_left_is_shown(tmp_path):
     assert "faces found" in text and "0.9909" in text and "their difference (amplified)" in text
 
 
-def said_of_the_oracle(*lead):
+def said_of_the_oracle(lead, hard):
     columns = ["split", "quality", "phase", "versus", "value", "lo", "hi", "seeds"]
-    row = ("test", "c40", "oracle", "student_compression", *lead, 5)
-    return prose.say("headroom", {"contrasts": pd.DataFrame([row], columns=columns)})
+    rows = [(split, "c40", "oracle", "student_compression", *one, 5) for split, one in (("test", lead), ("test_hard", hard))]
+    people = pd.DataFrame({"people": [10, 66], "phase": "control", "quality": "c40", "value": 0.9, "lo": 0.8, "hi": 1.0})
+    return prose.say("headroom", {"contrasts": pd.DataFrame(rows, columns=columns), "labels": people})
 
 
 def test_the_prose_adapts_to_sign_and_size():
-    assert "leads the student by +0.011" in said_of_the_oracle(0.011, -0.012, 0.035)
-    for lead in ((-0.011, -0.035, 0.012), (0.05, 0.01, 0.09), (0.03, -0.03, 0.09)):  # behind, shown, not bounded
-        assert said_of_the_oracle(*lead) == "[headroom: does not hold on these results.]"
+    ahead, shown, behind = (0.011, -0.012, 0.035), (0.05, 0.01, 0.09), (-0.011, -0.035, 0.012)
+    assert "the student with those of 66 people by +0.011" in said_of_the_oracle(ahead, shown)
+    for lead, hard in ((behind, shown), (shown, shown), (ahead, ahead), (ahead, behind)):
+        assert said_of_the_oracle(lead, hard) == "[headroom: does not hold on these results.]"
 
 
 def gain_of_the_classic_student(low, high):

@@ -1402,7 +1402,7 @@ def instrument_speed(tables):
     and {spoilt} models one line of error that says what is wrong, and the others a verdict, or why there is none. The faces in
     them are those of one real clip, and none of its copies is called fake; of those by a codec that it was not validated on,
     such as HEVC or WebP, it abstains.""",
-    holds=lambda n: n.crashes == n.accused == 0 and n.abstains and n.files > 100 and n.models > 300 and n.seconds < 20
+    holds=lambda n: n.crashes == n.accused == 0 and n.abstains and n.files > 100 and n.models > 300 and n.seconds <= 5
     and n.gigabytes < 2 and n.refused > 0 and n.spoilt == n.models,
 )
 def instrument_attacked(tables):
