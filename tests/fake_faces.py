@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from utils.config import SMOKE_MODELS, DataConfig, ModelConfig, Profile, TrainConfig
+from utils.learn import loop
 from utils.learn.dataset import FaceSet
 from utils.learn.models import Detector
 from utils.paths import Workspace
@@ -59,3 +60,15 @@ def tiny_profile(folder: Path, **student) -> TinyProfile:
     profile = TinyProfile(name=str(folder), data=DataConfig(labelled_fraction=0.5), train=train, models=models)
     settings = replace(profile.student, **{"iterations": 2, "mu": 1, "threshold": 0.5} | student)
     return replace(profile, student=settings, student_model="mobilenet-v2")
+
+
+def watched_starts(monkeypatch) -> dict[str, dict[str, torch.Tensor]]:
+    """Return a dictionary that fills with the weights that each fit begins with, by the name of its run folder."""
+    starts, run = {}, loop.run
+
+    def watched(model, objective, val, config, shared, folder, *rest, **more):
+        starts.setdefault(folder.name, {name: value.clone() for name, value in model.state_dict().items()})
+        return run(model, objective, val, config, shared, folder, *rest, **more)
+
+    monkeypatch.setattr(loop, "run", watched)
+    return starts

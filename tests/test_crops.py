@@ -74,7 +74,7 @@ def test_faces_are_found_on_real_clips(cache, index):
     found = table[table["status"] == "found"]
     assert (found["x1"] - found["x0"] == found["y1"] - found["y0"]).all()
     assert found["row"].is_unique and found["row"].is_monotonic_increasing and found["row"].iloc[-1] < len(table)
-    assert (table.loc[table["status"] == "missed", ["row", *crops.BOX]] == -1).all(axis=None)
+    assert (table.loc[table["status"] == "missed", ["row", *files.BOX]] == -1).all(axis=None)
 
 
 def test_cached_crop_is_the_crop_of_its_frame(cache, profile, index):
@@ -188,7 +188,7 @@ def test_crops_of_the_plain_settings_are_those_of_a_plain_loop(cache, index):
                         squares.append(crops.square_box(box, 1.3))
                         faces.append(crops.crop_face(rgb, squares[-1], 48))
         of = table[(table["video_id"] == video.video_id) & (table["quality"] == video.quality) & (table["status"] == "found")]
-        assert list(of["frame"]) == rows and of[crops.BOX].to_numpy().tolist() == [list(square) for square in squares]
+        assert list(of["frame"]) == rows and of[files.BOX].to_numpy().tolist() == [list(square) for square in squares]
         assert np.array_equal(array[of["row"]], faces)
 
 
@@ -199,7 +199,7 @@ def test_quick_settings_cut_nearly_the_same(index):
         list(plain["frame"]) == list(quick["frame"])
         and (quick["status"] == "found").sum() >= (plain["status"] == "found").sum()
     )
-    pairs = zip(plain[crops.BOX].to_numpy(float), quick[crops.BOX].to_numpy(float), strict=True)
+    pairs = zip(plain[files.BOX].to_numpy(float), quick[files.BOX].to_numpy(float), strict=True)
     assert np.mean([detect.iou(a, b[None])[0] for a, b in pairs if a[0] >= 0]) > 0.7
     assert fast.shape[1:] == slow.shape[1:]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fake_faces import make_faces, tiny_profile
+from fake_faces import make_faces, tiny_profile, watched_starts
 from sklearn.linear_model import LogisticRegression
 
 from utils.config import AugmentConfig, ModelConfig, NoisyStudentConfig
-from utils.learn import checkpoints, loop, plans
+from utils.learn import checkpoints, plans
 from utils.learn import noisy_student as ns
 from utils.learn import pseudo_labels as pl
 from utils.learn.augment import add_noise, degradation, degrade, draw_noise, for_twins, to_float
@@ -188,9 +188,7 @@ def test_hard_and_soft_targets_reach_the_loss(faces, tmp_path, monkeypatch):
 
 
 def test_students_iterate_and_each_teaches_the_next(faces, tmp_path, monkeypatch):
-    profile, began, run = tiny_profile(tmp_path), {}, loop.run
-    monkeypatch.setattr(loop, "run", lambda model, *rest, **more: began.setdefault(
-        rest[4].name, {name: value.clone() for name, value in model.state_dict().items()}) and run(model, *rest, **more))
+    profile, began = tiny_profile(tmp_path), watched_starts(monkeypatch)
     profile = replace(profile, student=replace(profile.student, later_init="teacher", later_steps_factor=2.0))
     ns.self_train(profile, "student_compression", faces, seed=1)
     folders = [profile.workspace.runs / f"{phase}-mobilenet-v2-s1" for phase in (

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from fake_faces import TinyProfile, make_faces, small_network
+from fake_faces import TinyProfile, make_faces, small_network, watched_starts
 
 from utils import protocol
 from utils.config import PROFILES, ModelConfig, NoisyStudentConfig, TrainConfig
@@ -345,10 +345,7 @@ def test_the_pool_is_a_bare_number_a_clip(faces):
 
 
 def test_students_and_controls_start_from_the_same_teacher_and_keep_their_validation_scores(faces, tmp_path, monkeypatch):
-    profile, first = tiny_study(tmp_path, monkeypatch), {}
-    real = loop.run
-    monkeypatch.setattr(loop, "run", lambda model, *rest, **more: first.setdefault(
-        rest[4].name, {name: value.clone() for name, value in model.state_dict().items()}) and real(model, *rest, **more))
+    profile, first = tiny_study(tmp_path, monkeypatch), watched_starts(monkeypatch)
     todo = [cell_of(arm, seed=1) for arm in ("control", "student_classic", "distill", "student_imagenet", "recipe")]
     for cell in todo:
         train_cell(profile, cell, faces)

@@ -83,12 +83,12 @@ def write_quiz(profile: Profile, out: Path, seed: int = 0) -> Path:
     index = ffpp.plan_index(profile)
     paths = dict(zip(index[["method", "quality", "video_id"]].itertuples(index=False, name=None), index["path"], strict=True))
     clips = []
-    for number, clip in enumerate(drawn.itertuples(), start=1):
+    for place, clip in enumerate(drawn.itertuples()):
         source = paths[clip.method, clip.quality, clip.video_id]
         name = f"{sha256(source)[:12]}.mp4"  # tells nothing, and is no other clip's in a page that stands here already
         copy(source, out / "clips" / name)
         about = {"file": f"clips/{name}", "quality": clip.quality, "label": int(clip.label)}
-        clips.append(about | {"said": [verdicts[number - 1] for verdicts in answers.values()]})
+        clips.append(about | {"said": [verdicts[place] for verdicts in answers.values()]})
     qualities = list(dict.fromkeys(drawn["quality"]))
     quiz = {"clips": clips, "qualities": qualities, "networks": list(answers),
             "humans": {quality: float(humans[quality]) for quality in qualities if quality in humans}}  # fmt: skip

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from utils.config import SHIPPED, ModelConfig, Profile, get_profile
 from utils.faces import ffpp
-from utils.faces.crops import BOX, crop_face
+from utils.faces.cache import BOX
+from utils.faces.crops import crop_face
 from utils.faces.video import frames_at
 from utils.learn.dataset import FaceSet, load_faces, spread
 from utils.learn.inference import looks

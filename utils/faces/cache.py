@@ -26,7 +26,8 @@ from utils.paths import atomic, read_json
 
 ARRAY, TABLE, RECIPE, FAILURES = "faces.npy", "faces.csv", "faces.json", "failures.csv"
 PLAN, VIDEOS, LOCK = "plan.json", "videos", ".lock"
-ROW = 7  # values of a sampled frame: its number, status, box, and row of the array
+BOX = ["x0", "y0", "x1", "y1"]
+FRAME_COLUMNS = ["frame", "status", *BOX, "row"]  # of a sampled frame; the row is the array's
 
 
 class StaleRun(Exception):
@@ -216,8 +217,8 @@ def done(folder: Path, key: str, slot: Slot, settings: dict) -> list | None:
     about = load(folder / VIDEOS / f"{key}.json") or {}
     if [about.get(name) for name in ("settings", "start", "stamp")] != [digest(settings), slot.start, slot.stamp]:
         return None
-    rows = about.get("rows")
-    return rows if isinstance(rows, list) and all(isinstance(row, list) and len(row) == ROW for row in rows) else None
+    rows, width = about.get("rows"), len(FRAME_COLUMNS)
+    return rows if isinstance(rows, list) and all(isinstance(row, list) and len(row) == width for row in rows) else None
 
 
 def stamp(paths: Iterable[str]) -> list | None:

@@ -25,12 +25,11 @@ from tqdm import tqdm
 
 from utils.config import BLAZEFACE, FOLLOW, PLAIN_FACES, FacesConfig, FollowConfig, Profile
 from utils.faces import cache
+from utils.faces.cache import FRAME_COLUMNS
 from utils.faces.decode import Picture, choose, pictures_at, scan
 from utils.faces.detect import FaceFinder, load_detector
 
 FOUND, MISSED = "found", "missed"
-BOX = ["x0", "y0", "x1", "y1"]
-FRAME_COLUMNS = ["frame", "status", *BOX, "row"]
 VIDEO_COLUMNS = ["video_id", "method", "quality", "label", "target", "source", "pair", "split"]
 COLUMNS = [*VIDEO_COLUMNS, *FRAME_COLUMNS]
 FAILURE_COLUMNS = [*VIDEO_COLUMNS, "path", "error"]

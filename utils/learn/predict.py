@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,17 +42,12 @@ def save_predictions(
     being made again. A file beside them has a checksum of the faces; scores without one are believed.
     """
     folder = profile.workspace.runs / name
-    path, result, seen = folder / file, folder / "result.json", folder / f"{file}.faces"
+    path, seen = folder / file, folder / f"{file}.faces"
     held_out = faces.select(split=splits)
-    pixels = held_out.fingerprint()
-    if path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime:
-        try:
-            table = read_scores(path)
-            same = not seen.is_file() or seen.read_text().strip() == pixels
-            if same and _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since
-                return table
-        except ValueError as error:
-            warnings.warn(f"{error}, which is done now", stacklevel=2)
+    pixels, table = held_out.fingerprint(), kept_scores(folder, file)
+    same = not seen.is_file() or seen.read_text(errors="replace").strip() == pixels
+    if table is not None and same and _scored(table) == _scored(held_out.index):  # the tree may have got test_hard since
+        return table
     model = checkpoints.load_model(folder).to(pick_device())
     config = checkpoints.read_json(folder / "config.json")
     scores = predict_faces(model, held_out, profile.train.precision, f"scores of {name}", profile.train.scorer)
@@ -59,6 +55,18 @@ def save_predictions(
     with atomic(seen) as temporary:
         temporary.write_text(pixels + "\n")
     return read_scores(path)  # what notebooks will read, rounding included
+
+
+def kept_scores(folder: Path, file: str) -> pd.DataFrame | None:
+    """Return the scores in a run folder; None where there are none, the run is newer, or, with a warning, they are damaged."""
+    path, result = folder / file, folder / "result.json"
+    if not (path.is_file() and result.is_file() and path.stat().st_mtime >= result.stat().st_mtime):
+        return None
+    try:
+        return read_scores(path)
+    except ValueError as error:
+        warnings.warn(f"{error}, which is done now", stacklevel=3)
+        return None
 
 
 def _scored(table: pd.DataFrame) -> list[tuple]:

@@ -6,7 +6,6 @@ done on purpose, beside two rules that keep more together, and each network is a
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 
 import pandas as pd
@@ -18,7 +17,7 @@ from utils.learn import checkpoints
 from utils.learn.checkpoints import run_of
 from utils.learn.dataset import FaceSet
 from utils.learn.models import Detector, create_model
-from utils.learn.predict import predict_faces, prediction_table
+from utils.learn.predict import kept_scores, predict_faces, prediction_table
 from utils.learn.scores import read_scores, write_scores
 from utils.learn.training import fit
 
@@ -74,9 +73,8 @@ def score_under(profile: Profile, rule: str, faces: FaceSet, seed: int, unseen: 
     """
     name, quality = run_of(profile, rule, seed), SplitRulesConfig().quality
     folder = profile.workspace.runs / name
-    if (folder / file).is_file() and (folder / file).stat().st_mtime >= (folder / "result.json").stat().st_mtime:
-        with suppress(ValueError):  # a damaged one is made again
-            return read_scores(folder / file)
+    if (kept := kept_scores(folder, file)) is not None:
+        return kept
     model, config = checkpoints.load_model(folder), checkpoints.read_json(folder / "config.json")
     parts = [dealt(faces, rule, seed).select(split="val"), faces.select(split=unseen, quality=quality)]
     tables = []

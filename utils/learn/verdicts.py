@@ -126,12 +126,17 @@ def _seldom(found: int, sampled: int) -> list[str]:
     return [f"seldom seen: in {found} of the {sampled} pictures between its first and its last"] if seldom else []
 
 
+def codec_label(codec: str) -> str:
+    """Return what people call a codec of FFmpeg's, its own word where nobody has said."""
+    return CODECS.get(codec, codec)
+
+
 def _otherwise_encoded(seen: Watched, model: Packaged) -> list[str]:
     """Say so where a video went through a codec that the network was not validated on: each leaves its own traces."""
     if not seen.codec or seen.codec in (*model.codecs, *INSTRUMENT.exact_codecs):
         return []
-    known = " and ".join(CODECS.get(codec, codec) for codec in model.codecs)
-    return [f"encoded by {CODECS.get(seen.codec, seen.codec)}, validated on {known}"]
+    known = " and ".join(map(codec_label, model.codecs))
+    return [f"encoded by {codec_label(seen.codec)}, validated on {known}"]
 
 
 def _unlike(model: Packaged, crf: float, side: float, distance: float, limit: float) -> list[str]:

@@ -668,14 +668,14 @@ def unlabelled_students(tables):
     gains, others = (tables[name].query(where) for name in ("unlabelled_gains", "unlabelled_networks"))
     if gains.empty or others.empty:
         raise LookupError("no student of another network")
+    larger, seeds = [network for network in STUDY.larger if network != LITE0], int(gains["seeds"].min())
     found = [_estimate(gains, network=network) for network in STUDY.larger]
-    apart = [_estimate(others, network=network) for network in STUDY.larger if network != LITE0]
+    apart = [_estimate(others, network=network) for network in larger]
     return {
         "pool": STUDY.student_pool, "names": listed([MODELS[network] for network in STUDY.larger]), "lite0": MODELS[LITE0],
         "found": found, "gains": listed([f"{one:+}" for one in found]), "others": apart,
-        "larger": listed([MODELS[network] for network in STUDY.larger if network != LITE0]),
-        "gaps": listed([f"{one:+}" for one in apart]), "count": int(gains["seeds"].min()),
-        "seeds": in_words(int(gains["seeds"].min())), "gain": _one(tables["unlabelled_contrasts"], **_gain())["value"],
+        "larger": listed([MODELS[network] for network in larger]), "gaps": listed([f"{one:+}" for one in apart]),
+        "count": seeds, "seeds": in_words(seeds), "gain": _one(tables["unlabelled_contrasts"], **_gain())["value"],
     }  # fmt: skip
 
 

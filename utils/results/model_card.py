@@ -8,7 +8,7 @@ import pandas as pd
 
 from utils.learn.dataset import FaceSet
 from utils.learn.packaged import CARD, Packaged, sides
-from utils.learn.verdicts import ABSTAINS, CODECS, FAKE, REAL, opinion
+from utils.learn.verdicts import ABSTAINS, FAKE, REAL, codec_label, opinion
 from utils.paths import atomic
 from utils.results.metrics import calibration_error, evaluate
 from utils.results.prose import Estimate, listed
@@ -58,7 +58,7 @@ def write_card(model: Packaged, folder: Path) -> Path:
     """Write the card that people read, from the one that machines read."""
     card, valid = model.card, model.card["validated"]
     best, worst, least, most = (f"{value:.0f}" for value in (*valid["crf"], *valid["side"]))
-    codecs = listed([CODECS.get(codec, codec) for codec in model.codecs])
+    codecs = listed([codec_label(codec) for codec in model.codecs])
     rows, run = "\n".join(map(_row, card["measured"])), card["run"]
     commit = f"commit `{run['git_commit'][:12]}`" + " with changes that were not committed" * run["git_commit"].endswith("+")
     start = "nothing" if run.get("weights") == "none" else "ImageNet weights"

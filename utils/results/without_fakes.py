@@ -55,7 +55,7 @@ def load_scores(folder: Path = FAKELESS) -> pd.DataFrame:
     Raises ValueError, naming the file, where they are not what was written, or have other columns, arms or scores than can be.
     """
     found = [pd.DataFrame(columns=list(COLUMNS))]
-    for stage, record in _record(folder).items():
+    for stage, record in read_record(folder / RECORD).items():
         path = folder / scores_file(stage)
         table = _whole(path, record)
         key = [name for name in COLUMNS[:7] if name in table]
@@ -74,12 +74,8 @@ def load_scores(folder: Path = FAKELESS) -> pd.DataFrame:
 
 def load_twins(folder: Path = FAKELESS) -> pd.DataFrame:
     """Read the committed AUCs of twins by each redrawer, all stages; raise ValueError where they are not what was written."""
-    found = [_whole(folder / twins_file(stage), record) for stage, record in _record(folder).items()]
+    found = [_whole(folder / twins_file(stage), record) for stage, record in read_record(folder / RECORD).items()]
     return pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
-
-
-def _record(folder: Path) -> dict:
-    return read_record(folder / RECORD)
 
 
 def _whole(path: Path, record: dict) -> pd.DataFrame:

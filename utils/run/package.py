@@ -55,14 +55,9 @@ def about_run(folder: Path, rendered: bool) -> dict:
     }  # fmt: skip
 
 
-def val_codecs(index: pd.DataFrame) -> list[str]:
-    """Return the codecs of the videos that validate."""
-    return codecs_of(index.loc[index["split"] == "val", "path"])
-
-
-def gauged(profile: Profile) -> tuple[list[Path], FacesConfig, int]:
+def gauged(profile: Profile, index: pd.DataFrame) -> tuple[list[Path], FacesConfig, int]:
     """Return videos to fit a gauge to (originals of the best quality), how faces are cut out of them, and their CRF."""
-    index, best = ffpp.load_index(profile), profile.data.qualities[0]
+    best = profile.data.qualities[0]
     videos = index[(index["split"] == "train") & (index["label"] == 0) & (index["quality"] == best)]
     return [Path(path) for path in videos["path"].iloc[:INSTRUMENT.gauge_videos]], profile.faces, CRF[best]
 
@@ -137,11 +132,11 @@ def main(argv: list[str] | None = None) -> int:
         model = checkpoints.load_model(run)
         people = "rendered people" if rendered else "people"
         trained_on = f"{people} of {profile.data.name}, and fakes by {', '.join(profile.data.methods)}"
-        gauge = packaged.fit_gauge(model, *gauged(profile))
+        gauge = packaged.fit_gauge(model, *gauged(profile, index))
         held_out = faces.select(split=[split for split in ffpp.HELD_OUT if split != "val"])
         with whole(folder) as making:
-            about = about_run(run, rendered)
-            made = packaged.package(model, faces, gauge, profile, making, name, trained_on, val_codecs(index), **about)
+            about, codecs = about_run(run, rendered), codecs_of(index.loc[index["split"] == "val", "path"])
+            made = packaged.package(model, faces, gauge, profile, making, name, trained_on, codecs, **about)
             finish(made, making, held_out)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         parser.exit(2, f"error: {error}\n")
