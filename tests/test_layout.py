@@ -1,11 +1,13 @@
 """The house: rooms in a row, arrows that point one way, and a README that says what each module is for."""
 
 import ast
+import importlib
 import re
 
+import nbformat
 import pytest
 
-from utils.paths import ROOT
+from utils.paths import NOTEBOOKS, ROOT
 
 UTILS = ROOT / "utils"
 # From left to right, as data flow: a room imports only from rooms to its left, and from the ground (paths, config).
@@ -59,6 +61,58 @@ def test_no_two_modules_of_a_room_import_each_other(room):
         assert leaves, f"a circle among {', '.join(arrows)}"
         for name in leaves:
             del arrows[name]
+
+
+def source_of(file):
+    """Return a module's text, or a notebook's code with its solutions, one after the other."""
+    if file.suffix == ".py":
+        return file.read_text(encoding="utf-8")
+    cells = nbformat.read(file, as_version=4).cells
+    solutions = [code for cell in cells for code in re.findall(r"```python\n(.*?)```", cell.source, re.DOTALL)]
+    return "\n".join([cell.source for cell in cells if cell.cell_type == "code"] + solutions)
+
+
+def unknown_names(source):
+    """Return what a text takes from a module of utils/ that has no such name: ["crops.BOX"]."""
+    tree, known, unknown = ast.parse(source), {}, set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "utils":
+            continue
+        for alias in node.names:
+            name = f"{node.module}.{alias.name}"
+            try:
+                known[alias.asname or alias.name] = importlib.import_module(name)
+            except ModuleNotFoundError:  # no module: a function, a class, a number
+                unknown |= set() if hasattr(importlib.import_module(node.module), alias.name) else {name}
+
+    def bound(function):  # a parameter or variable that is called as a module is
+        inside = list(ast.walk(function))
+        stored = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        return stored | {node.arg for node in inside if isinstance(node, ast.arg)}
+
+    def visit(node, modules):
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            modules = {name: modules[name] for name in modules.keys() - bound(node)}
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and isinstance(node.ctx, ast.Load):
+            if node.value.id in modules and not hasattr(modules[node.value.id], node.attr):
+                unknown.add(f"{node.value.id}.{node.attr}")
+        for child in ast.iter_child_nodes(node):
+            visit(child, modules)
+
+    visit(tree, known)
+    return sorted(unknown)
+
+
+@pytest.mark.parametrize("folder", [UTILS, NOTEBOOKS, ROOT / "benchmarks", ROOT / "tests"], ids=lambda path: path.name)
+def test_every_name_that_is_taken_from_a_module_of_utils_is_there(folder):
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".ipynb") and path.parent.name[0] != "."]
+    unknown = {path.name: names for path in files if (names := unknown_names(source_of(path)))}
+    assert files and not unknown
+
+
+def test_a_name_that_no_module_has_is_found():
+    source = "from utils.faces import crops, cache, nowhere\ncrops.gone, cache.BOX\ndef f(cache): return cache.mine\n"
+    assert unknown_names(source) == ["crops.gone", "utils.faces.nowhere"]
 
 
 def test_colours_stand_in_style_alone():
