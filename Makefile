@@ -88,7 +88,7 @@ $(VENV)/.ready: requirements.txt requirements.lock requirements-no-deps.txt pypr
 	else $(PIP) --no-compile -r requirements.txt; fi
 	$(PIP) --no-compile --no-deps --require-hashes -r requirements-no-deps.txt
 	$(PIP) --no-compile --no-deps -e .
-	$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true # what pip does on one core; some templates are no Python
+	$(RUN) -m compileall -qq -j 0 -x "/tests?/" $(VENV)/lib || true # what pip does on one core; some templates are no Python
 	@touch $@
 
 $(VENV)/.ready-synthff: requirements-synthff.txt $(VENV)/.ready

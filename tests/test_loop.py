@@ -76,10 +76,9 @@ def test_fit_ends_with_the_weights_of_plain_training(faces, tmp_path, changes, h
         make, of_student = student_of(faces, student), {"student": student, "pool": pool, "pseudo": pseudo}
     elif how == "noised labels":
         make, of_student = partial(NoisedLabels, student=STUDENT, clean="c23"), {"student": STUDENT}
-    fit_tiny(faces, tmp_path / "run", config, model=create_model("resnet18", config, 1), make_objective=make)
-    literal, losses = literal_fit(
-        create_model("resnet18", config, 1), faces.select(split="train"), config, SHARED, 1, **of_student
-    )
+    build = partial(small_network, config.px) if changes else partial(create_model, "resnet18", config, 1)
+    fit_tiny(faces, tmp_path / "run", config, model=build(), make_objective=make)
+    literal, losses = literal_fit(build(), faces.select(split="train"), config, SHARED, 1, **of_student)
     assert equal(weights(tmp_path / "run"), literal)
     log = checkpoints.read_log(tmp_path / "run")
     assert [line["loss"] for line in log] == [sum(losses[i : i + 2]) / 2 for i in (0, 2, 4)]

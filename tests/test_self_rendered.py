@@ -61,12 +61,12 @@ def test_masks_are_soft_differ_and_cover_the_mouth(real):
 @pytest.mark.parametrize("name", REDRAWERS)
 def test_every_redrawer_learns_to_draw_and_repeats(real, name):
     crops, points = real
-    config = replace(REDRAWERS[name], steps=60, batch=8)
+    config = replace(REDRAWERS[name], steps=24, batch=6)
     one, loss = train_redrawer(crops, points, config, 3)
     _, start = train_redrawer(crops, points, replace(config, steps=1), 3)
     assert loss < start
-    again, _ = train_redrawer(crops, points, replace(config, steps=5), 3)
-    third, _ = train_redrawer(crops, points, replace(config, steps=5), 3)
+    again, _ = train_redrawer(crops, points, replace(config, steps=3), 3)
+    third, _ = train_redrawer(crops, points, replace(config, steps=3), 3)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), third.state_dict().values(), strict=True))
     pictures, masks = patches(crops[:2], points[:2], draw_masks(2, np.random.default_rng(0)))
     assert one(pictures, masks).shape == pictures.shape == (2, 3, 64, 64)

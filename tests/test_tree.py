@@ -244,7 +244,7 @@ def test_a_few_videos_go_as_far_as_they_can(tmp_path):
 
 @pytest.mark.slow
 def test_hundreds_of_videos_of_two_methods_go_through_all_notebooks(tmp_path, tmp_path_factory):
-    (root, spoiled), before = spoiled_tree(tmp_path_factory, "some", train=24), tracked_changes()
+    (root, spoiled), before = spoiled_tree(tmp_path_factory, "some", train=14), tracked_changes()
     done = run(root, tmp_path, "--solutions", FFPP_PAIRS="0", FFPP_METHODS="Deepfakes,NeuralTextures")
     assert done.returncode == notebooks.PARTIAL, done.stdout + done.stderr
     space = Workspace(tmp_path / "ffpp-smoke")

@@ -120,9 +120,14 @@ def _about(path: Path | str, packets: Packets, asked: int) -> Watched:
         fps, held = float(stream.average_rate or stream.guessed_rate or 25), len(packets.stamps)
         promised = max(0, stream.frames - packets.hidden) if stream.frames else _by_duration(container, stream, packets, fps)
         promised = max(promised, held + _lost(packets) if packets.damaged else 0)
-        start = min((stamp for stamp in packets.stamps if stamp is not None), default=None)
+        start = next(iter(_shown(packets)), None)
         codec = codec_of(stream)
         return Watched(Path(path), fps, promised, held, asked, start, float(stream.time_base), codec=codec)
+
+
+def _shown(packets: Packets) -> list[int]:
+    """Return when the pictures of a file are shown, in ticks, in this order and each time once."""
+    return sorted({stamp for stamp in packets.stamps if stamp is not None})
 
 
 def _by_duration(container, stream, packets: Packets, fps: float) -> int:
@@ -131,8 +136,7 @@ def _by_duration(container, stream, packets: Packets, fps: float) -> int:
     Sound may last longer: the duration of a whole file is compared with the last packet of all its streams. The last picture
     may be shown for as long as any other.
     """
-    stamps, tick = sorted({stamp for stamp in packets.stamps if stamp is not None}), float(stream.time_base)
-    held = len(packets.stamps)
+    stamps, tick, held = _shown(packets), float(stream.time_base), len(packets.stamps)
     if not stamps:
         return 0
     gaps = tick * np.diff(stamps) if len(stamps) > 1 else np.array([1 / fps])
@@ -155,7 +159,7 @@ def _by_duration(container, stream, packets: Packets, fps: float) -> int:
 
 def _lost(packets: Packets) -> int:
     """Return how many pictures lack where the times of a damaged file leap, if its pictures follow each other evenly."""
-    gaps = np.diff(sorted({stamp for stamp in packets.stamps if stamp is not None}))
+    gaps = np.diff(_shown(packets))
     if not len(gaps):
         return 0
     usual = float(np.median(gaps))

@@ -283,6 +283,7 @@ def evaluate(
     rows, values, pairs = [], {}, {}
     for level in levels:
         scored = at_level(predictions, level)
+        scored = scored.assign(pair=pd.Categorical(scored["video_id"].map(pair_of)))  # its categories are sorted
         parts = dict(list(scored.groupby(["run", "split", "quality"])))
         for (run, split, quality), part in parts.items():
             valid = parts.get((run, "val", quality))
@@ -295,16 +296,17 @@ def evaluate(
             at = threshold
             if at is None:
                 at = choose_threshold(valid["label"].to_numpy(), valid["score"].to_numpy())
-            values[key], pairs[key] = _bootstrap(part, at, pair_of, resamples, seed, wanted)
+            values[key], pairs[key] = _bootstrap(part, at, resamples, seed, wanted)
             rows.append(_describe(part, key, at, len(pairs[key])) | summarise(values[key]))
     return Evaluation(pd.DataFrame(rows), values, pairs)
 
 
 def _bootstrap(
-    part: pd.DataFrame, threshold: float, pair_of: dict[str, str], resamples: int, seed: int, wanted: Sequence[str]
+    part: pd.DataFrame, threshold: float, resamples: int, seed: int, wanted: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    names, groups = np.unique(part["video_id"].map(pair_of).to_numpy(dtype=str), return_inverse=True)
-    weights = np.vstack([np.ones((1, len(names))), resample_pairs(len(names), resamples, seed)])
+    present, groups = np.unique(part["pair"].cat.codes, return_inverse=True)
+    weights = np.vstack([np.ones((1, len(present))), resample_pairs(len(present), resamples, seed)])
+    names = part["pair"].cat.categories[present]
     return measure(part["label"], part["score"], threshold, groups, weights, wanted), tuple(names.tolist())
 
 

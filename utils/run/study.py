@@ -166,6 +166,17 @@ class Refused(ValueError):
     """The tests are not scored; the message says why."""
 
 
+def _git(*arguments: str, root: Path = ROOT) -> str:
+    try:
+        return git(*arguments, root=root)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Refused(f"git can't tell what is committed ({error}): score in a clone of the repository") from None
+
+
+def _last_commit(file: Path, root: Path = ROOT) -> str:
+    return _git("log", "-1", "--format=%H", "--", file.relative_to(root).as_posix(), root=root)
+
+
 def require_protocol(tables: Sequence[Path], root: Path = ROOT, protocol: Path = PROTOCOL) -> str:
     """Return the commit of the protocol; raise Refused where the tests must not be scored.
 
@@ -173,13 +184,10 @@ def require_protocol(tables: Sequence[Path], root: Path = ROOT, protocol: Path =
     tables of scores that are to be made exists, be it in a commit alone.
     """
     name = protocol.relative_to(root).as_posix()
-    try:
-        commit = git("log", "-1", "--format=%H", "--", name, root=root)
-        changed = git("status", "--porcelain", "--", name, *SETTINGS, root=root)
-        inside = [str(table) for table in tables if table.is_relative_to(root)]
-        before = git("log", "--all", "-1", "--format=%H", "--", *inside, root=root) if inside else ""
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Refused(f"git can't tell whether {name} is committed ({error})") from None
+    commit = _last_commit(protocol, root)
+    changed = _git("status", "--porcelain", "--", name, *SETTINGS, root=root)
+    inside = [str(table) for table in tables if table.is_relative_to(root)]
+    before = _git("log", "--all", "-1", "--format=%H", "--", *inside, root=root) if inside else ""
     require_unmade(tables, before)
     if not commit or not protocol.is_file():
         raise Refused(f"{name} is not committed: write down what counts as shown before the tests are scored")
@@ -262,7 +270,7 @@ def _score_stage(profile: Profile, stage: str, jobs: int, table: Path, commit: s
     """Score the tests with a stage's cells, write its table, and what was done into the record beside it."""
     asked, record = cells(profile, only=[stage]), table.parent / RECORD
     opened[stage] = {
-        "protocol": commit, "code": git("rev-parse", "HEAD"), "cells": len(asked), "on": time.strftime("%Y-%m-%d"),
+        "protocol": commit, "code": _git("rev-parse", "HEAD"), "cells": len(asked), "on": time.strftime("%Y-%m-%d"),
         "device": ", ".join(sorted({machine_of(folder_of(profile, cell)) for cell in asked})),
         "precision": profile.train.precision,
     }  # fmt: skip
@@ -290,10 +298,7 @@ def score_again(profile: Profile, jobs: int, only: Sequence[str], out: Path) -> 
     _require_finished(todo, unfinished)
     out.mkdir(parents=True, exist_ok=True)
     opened = read_record(out / RECORD, STAGES)
-    try:
-        commit = git("log", "-1", "--format=%H", "--", PROTOCOL.relative_to(ROOT).as_posix())
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Refused(f"git can't tell the commit of {PROTOCOL.name} ({error}): score in a clone of the repository") from None
+    commit = _last_commit(PROTOCOL)
     for stage in todo:
         _score_stage(profile, stage, jobs, out / table_of(profile, stage).name, commit, opened)
     again, committed = (load_unlabelled(profile, folder) for folder in (out, profile.workspace.study))
