@@ -32,7 +32,8 @@ from utils.run import grid
 
 SYNTHFF = get_profile("synthff")
 SPACE = SYNTHFF.workspace
-FROM_NOTEBOOKS = ("data_quality", "data_shortcuts", "data_splits", "extraction", "tracks")  # tables that 01 and 02 write
+# Tables that notebooks 01 and 02 write.
+FROM_NOTEBOOKS = ("data_quality", "data_shortcuts", "data_splits", "extraction", "tracks", "wrong_faces")
 DRAWN_BY_NOTEBOOKS = ("bitrates", "extraction", "growth", "shortcuts", "shortcuts_outside")
 NUMBER = re.compile(r"(?<![\w#])[-−+]?\d*\.?\d+(?![\w])")
 

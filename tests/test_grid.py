@@ -34,6 +34,17 @@ def test_the_comparison_and_the_label_counts_are_every_phase_once_a_seed():
         assert task.phases.index(first) < task.phases.index(later)  # no other process may be training the teacher
     assert [task.people for task in grid.tasks(SYNTHFF, "labels", [0])] == list(LABELLED_PEOPLE)
     assert [task.people for task in grid.tasks(SYNTHFF, "labels", [0, 1], people=[10])] == [10, 10]
+    with pytest.raises(ValueError, match="7 people with labels: whole pairs are needed"):
+        grid.tasks(SYNTHFF, "labels", [0], people=[10, 7])
+
+
+@pytest.mark.parametrize("wrong", [["--factors", "typo"], ["--people", "7"]])
+def test_the_last_group_is_checked_before_the_first_is_trained(monkeypatch, capsys, wrong):
+    monkeypatch.setattr(grid, "run_grid", lambda *given: pytest.fail("training has begun"))
+    monkeypatch.setattr("sys.argv", ["grid", *wrong])
+    with pytest.raises(SystemExit) as left:
+        grid.main()
+    assert left.value.code == 2 and capsys.readouterr().err.count("\n") == 1
     chosen = grid.tasks(SYNTHFF, "ablation", [0, 1], factors=["pseudo_labels", "ema"])
     factors = [(task.seed, task.experiment.factor) for task in chosen]
     assert factors == [(0, "pseudo_labels"), (0, "ema"), (1, "pseudo_labels"), (1, "ema")]
@@ -158,6 +169,7 @@ def test_a_grid_trains_scores_and_resumes(tmp_path, monkeypatch):
     assert all(fits[folder].layers == config["layers"] for folder, config in trained.items())
     assert progress.Progress(profile, todo, jobs=2).line() == "grid: 100 %"
     assert len(grid.missing(profile, todo)) == 0  # every run has the settings that were expected of it
+    assert grid.missing(profile, todo, make_faces()) == []  # and the labels
     longer = dataclasses.replace(profile, train=dataclasses.replace(profile.train, ema=0.6))
     assert len(grid.missing(longer, todo)) == len(todo)
     assert all(path.stat().st_mtime_ns == time for path, time in files.items())

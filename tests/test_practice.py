@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from utils.config import get_profile
 from utils.learn.scores import AGGREGATIONS, over_clip
 from utils.results import practice, practice_plots
 from utils.results.metrics import calibration_error
+from utils.results.tables import data_tables
 
-LITE0 = "efficientnet-lite0"
+LITE0, SYNTHFF = "efficientnet-lite0", get_profile("synthff")
 
 
 def scores(people=12, seeds=2, frames=3, sharpness=1.0, seed=0) -> pd.DataFrame:
@@ -120,4 +124,7 @@ def test_figures_are_drawn_of_the_tables_and_none_without_them(tmp_path):
         assert (fig is not None) == (name in ("calibration", "groups")) and draw({}, "SynthFF") is None
     assert made["reliability"].groupby(["quality", "scores"])["clips"].sum().eq(12 * 2 * 2).all()
     assert "groups" not in practice.tables(scores(), LITE0, tmp_path / "nowhere", 50)
+    (tmp_path / "metadata.csv").write_text("filename,label\n000.mp4,REAL\n")  # of another data set
+    assert "groups" not in practice.tables(scores(), LITE0, tmp_path, 50)
+    assert data_tables(replace(SYNTHFF, data=replace(SYNTHFF.data, root=str(tmp_path))))["data"].empty
     assert practice.tables(scores().assign(phase="trained"), LITE0, tmp_path, 50) == {}

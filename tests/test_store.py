@@ -150,7 +150,7 @@ def test_nothing_to_read_is_one_clear_line(tmp_path):
     assert store.load_runs(empty).empty and not store.has_predictions(empty)
     with pytest.raises(FileNotFoundError, match="no predictions in .*make reproduce"):
         store.load_predictions(empty)
-    with pytest.raises(FileNotFoundError, match="no run of profile synthff"):
+    with pytest.raises(FileNotFoundError, match="no scored run of profile synthff"):
         store.replace_committed(empty)
 
 
@@ -171,9 +171,14 @@ def test_only_replacing_rewrites_committed_results_and_twice_gives_the_same_byte
 
 def test_a_run_that_is_trained_and_not_yet_scored_keeps_its_committed_scores(profile):
     repeat, run = repeating(profile), others(make_run("xception", "trained", 0))
-    (write_run(repeat, run) / SCORES).unlink()
-    write_run(repeat, others(make_run("xception", "trained", 1)))
-    store.replace_committed(repeat)
+    (write_run(repeat, run, settings="other settings") / SCORES).unlink()
+    with pytest.raises(FileNotFoundError, match="no scored run of profile repeat"):
+        store.replace_committed(repeat)
+    write_run(repeat, others(make_run("xception", "trained", 1)), settings="other settings")
+    assert store.replace_committed(repeat) == ["trained-xception-s1"]
+    runs = store.load_committed(profile, "runs").set_index("run")[["settings", "hash"]]
+    assert runs.loc["trained-xception-s0"].tolist() == ["s", "h"]  # the record of the network that was scored
+    assert runs.loc["trained-xception-s1"].tolist() == ["other settings", "h2"]
     assert scores_of(profile, "trained-xception-s0") == pytest.approx(in_order(make_run("xception", "trained", 0)), abs=1e-5)
     changed = in_order(others(make_run("xception", "trained", 1)))
     assert scores_of(profile, "trained-xception-s1") == pytest.approx(changed, abs=1e-5)
@@ -270,6 +275,21 @@ def test_a_damaged_run_of_this_machine_is_named(profile, name, load):
     with pytest.raises(ValueError, match=r"trained-xception-s0 is no finished run \(.*\): train it again") as told:
         load(again)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
+def test_damaged_judgements_of_a_run_are_named(profile, text):
+    again = repeating(profile)
+    (write_run(again, make_run("xception", "trained", 0)) / JUDGED).write_text(text)
+    with pytest.raises(ValueError, match=f"trained-xception-s0/{JUDGED}: no .*: train the run again") as told:
+        store.load_pseudo_labels(again)
+    assert "\n" not in str(told.value)
+
+
+def test_damaged_committed_scores_are_taken_from_git(profile):
+    (profile.workspace.results / "predictions.csv.gz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"predictions.csv.gz: no gzipped CSV .*: take it from git again"):
+        store.load_predictions(profile)
 
 
 def test_a_damaged_committed_table_is_named_with_the_remedy(profile):

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from utils.config import REDRAWERS, InstrumentConfig, SelfRenderedConfig
+from utils.config import REDRAWERS, SHIPPED, InstrumentConfig, SelfRenderedConfig
 from utils.faces.layout import video_path
 from utils.learn import packaged
 from utils.learn import self_rendered as learning
-from utils.learn.packaged import load_packaged
+from utils.learn.packaged import load_packaged, packaged_folder
 from utils.paths import SYNTHFF
 from utils.run import score, train_on
 
@@ -130,6 +130,18 @@ def test_a_folder_of_videos_is_no_place_for_a_model(tmp_path, monkeypatch, capsy
     said = capsys.readouterr().err
     assert left.value.code == 2 and "clips holds 'p0'" in said and said.count("\n") == 1
     assert (tmp_path / "clips" / "p0").is_dir()
+
+
+def test_a_model_of_another_folder_is_replaced_only_where_that_is_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_on, "PACKAGED", tmp_path / "models")
+    monkeypatch.setattr(train_on, "find_people", lambda folder: pytest.fail("work has begun"))
+    shutil.copytree(packaged_folder(SHIPPED), tmp_path / "models" / "clips")
+    (tmp_path / "clips").mkdir()
+    with pytest.raises(SystemExit) as left:
+        train_on.main([str(tmp_path / "clips")])
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and said.count("\n") == 1
+    assert "there is a model at " in said and "another --name, or --out" in said
 
 
 def test_two_folders_have_workspaces_of_their_own(tmp_path):

@@ -165,6 +165,27 @@ def test_a_broken_copy_of_the_chosen_run_is_copied_again(a_run, tmp_path):
     assert (chosen / "result.json").stat().st_mtime_ns == before  # what was made from it stays newer
 
 
+def test_a_run_of_another_kind_of_processor_is_kept_where_precision_is_left_to_it(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "precision_that_runs", lambda asked, *about: "fp32")
+    whole = fit_tiny(faces, tmp_path / "run").state_dict()
+    monkeypatch.setattr(training, "precision_that_runs", lambda asked, *about: "bf16" if asked == "auto" else asked)
+    monkeypatch.setattr(loop, "run", lambda *given: pytest.fail("it was trained again"))
+    again = fit_tiny(faces, tmp_path / "run").state_dict()
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+    with pytest.raises(pytest.fail.Exception):
+        fit_tiny(faces, tmp_path / "run", shared=replace(SHARED, precision="bf16"))  # asked for by name
+
+
+def test_threads_are_noted_as_they_were_used(faces, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit_tiny(faces, tmp_path / "run", shared=replace(SHARED, num_threads=1))
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads((tmp_path / "run/config.json").read_text())["machine"]["threads"] == 1
+
+
 def test_the_same_seed_gives_the_same_run(faces, tmp_path):
     weights = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -215,11 +215,14 @@ def test_a_stage_is_trained_scored_once_and_read_again(small, profile, tmp_path,
     ours, all_kinds = (roc_auc_score(part["label"], part["score"]) for part in
                        (everything[everything["arm"] == arm] for arm in ("only_detail", "self_rendered")))  # fmt: skip
     assert kinds.query("split == 'test' and quality == 'c40'")["value"].item() == pytest.approx(ours - all_kinds)
-    run.main(["--stages", "kinds", "--score", "--protocol", PROTOCOL, "--out", str(out)])
+    run.main(["--score", "--protocol", PROTOCOL, "--out", str(out)])  # what is left: kinds
     assert results.load_twins(out)["arm"].tolist() == [*twins["arm"], *["without_code_fine"] * 2]  # nobody is judged there
     with pytest.raises(SystemExit):
         run.main([*asked, "--seeds", "1"])
     assert "scored once, with all arms and seeds" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run.main(["--score", "--protocol", PROTOCOL, "--out", str(out)])
+    assert "all stages are scored in" in capsys.readouterr().err
 
 
 def test_a_stage_is_not_scored_twice_and_its_protocol_is_a_commit(small, tmp_path, monkeypatch, capsys):

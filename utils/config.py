@@ -259,7 +259,6 @@ class PhaseConfig:
     label: str
     part: float  # of the training pairs that come with labels; drawn anew for each phase
     layers: str = "all"  # "all", or "head": only the last layer, where the others have ImageNet weights
-    teach: bool = False  # the remaining training pairs are videos without labels, for a noisy student
 
 
 # The original drew 60 % / 20 % / 20 % of its videos. Here validation and test are the official splits, so the fractions
@@ -267,7 +266,7 @@ class PhaseConfig:
 PHASES = {
     "trained": PhaseConfig("trained", part=1.0, layers="head"),
     "post_trained": PhaseConfig("post-trained", part=0.75),
-    "noisy_trained": PhaseConfig("noisy-trained", part=0.75, teach=True),
+    "noisy_trained": PhaseConfig("noisy-trained", part=0.75),  # the remaining pairs are videos without labels
 }
 PHASE_TEACHER = "noisy_trained_teacher"  # of the third phase
 

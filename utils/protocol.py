@@ -112,7 +112,7 @@ class StudyConfig:
     most_validating: int = 10  # people; at most half of the labelled ones
     teacher_steps: int = 150  # T
     student_steps: int = 300  # S
-    # Of NoisyStudentConfig: how pseudo-labels are made, in all arms that have some.
+    # Of NoisyStudentConfig: how pseudo-labels are made before a fit; those that an EMA teacher makes within it are as they are.
     pseudo: dict = field(default_factory=lambda: {"align": True})
     larger: tuple[str, ...] = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")  # students from ImageNet
     others: tuple[str, ...] = ("mobilenet-v2",)  # networks with the labels alone

@@ -135,8 +135,6 @@ def run(
     """
     if shared.keep not in KEEP:
         raise ValueError(f"unknown keep {shared.keep!r}: choose one of {', '.join(KEEP)}")
-    if shared.num_threads:
-        torch.set_num_threads(shared.num_threads)
     torch.backends.cudnn.benchmark = device.type == "cuda"  # images of one fit have one size
     fit = Fit(model, objective, config, shared, device)
     if saved:

@@ -81,15 +81,15 @@ def _counts(column: pd.Series) -> bool:
     return pd.api.types.is_integer_dtype(column) and bool((column >= 0).all())
 
 
-def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS) -> pd.DataFrame:
-    """Read and check a file of scores; raise ValueError that names the file and what is wrong."""
+def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS, remedy: str = "score the run again") -> pd.DataFrame:
+    """Read and check a file of scores; raise ValueError that names the file, what is wrong and the `remedy`."""
     try:
         table = pd.read_csv(file, dtype=TEXT)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{file}: no gzipped CSV ({error}): score the run again") from None
+        raise ValueError(f"{file}: no gzipped CSV ({error}): {remedy}") from None
     if tuple(table.columns) != columns:
         found = ", ".join(map(str, table.columns))[:200]
-        raise ValueError(f"{file}: columns {found}; expected {', '.join(columns)}: score the run again")
+        raise ValueError(f"{file}: columns {found}; expected {', '.join(columns)}: {remedy}")
     where = [name for name in ("experiment", "run") if name in columns]
     clips = table.groupby([*where, "method", "video_id"], dropna=False)
     problems = {
@@ -104,5 +104,5 @@ def read_scores(file: Path | str, columns: tuple[str, ...] = COLUMNS) -> pd.Data
     }  # fmt: skip
     for problem, is_there in problems.items():
         if is_there:
-            raise ValueError(f"{file}: {problem}: score the run again")
+            raise ValueError(f"{file}: {problem}: {remedy}")
     return table

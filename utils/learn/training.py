@@ -22,7 +22,7 @@ from utils.learn.dataset import FaceSet
 from utils.learn.memory import keep_freed_memory
 from utils.learn.models import Detector, create_model
 from utils.learn.plans import Crops, Losses, Objective, Part, Plan
-from utils.learn.precision import precision_that_runs
+from utils.learn.precision import PRECISIONS, precision_that_runs
 from utils.paths import alone
 
 OTHER_RANK = 1_000_003  # between the seeds of two processes, so that dropout differs
@@ -64,13 +64,18 @@ def fit(
     require_split(train, "train")
     require_split(val, "val")
     require_both_classes(val)
-    device = distributed.device()
-    shared = replace(shared, precision=precision_that_runs(shared.precision, device, config.px, model))
+    device, asked = distributed.device(), shared.precision
+    if shared.num_threads:
+        torch.set_num_threads(shared.num_threads)
+    shared = replace(shared, precision=precision_that_runs(asked, device, config.px, model))
     data = {"train": train.fingerprint(), "val": val.fingerprint(), "pairs": sorted(train.pairs)}
     request = checkpoints.request_of(model.name, seed, layers, config, shared, data=data, **(about or {}))
+    alike = [request]  # where the precision is left to the processor, a run that another kind of it has finished will do
+    if asked == "auto":
+        alike += [request | {"train_config": request["train_config"] | {"precision": one}} for one in PRECISIONS]
     model = distributed.share_statistics(model.to(device))
     with nullcontext() if distributed.world() > 1 else alone(folder):  # another process may train it
-        if checkpoints.is_finished(folder, request):
+        if any(checkpoints.is_finished(folder, one) for one in alike):
             try:
                 checkpoints.load_weights(model, folder)
                 return model.eval()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ METRICS = (
     "eer",
     "log_loss",
 )  # `accuracy_half` is the accuracy at a threshold of one half, as in the original project; the others use validation's
-ALARMS = {"tpr_at_5": 0.05, "tpr_at_1": 0.01}  # more metrics, for who asks: fakes found at this share of false alarms at most
+ALARMS = (0.05, 0.01)  # shares of false alarms at which found fakes are counted
 LEVELS = ("frame", "video")
 VIDEO = ["run", "model", "phase", "seed", "method", "split", "quality", "video_id", "label"]  # names one video of one run
 SMALLEST = 1e-6  # scores are kept this far from 0 and 1 in the log loss
@@ -112,18 +112,6 @@ def _eer(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray) -> np.ndarra
     return np.concatenate(rates)
 
 
-def _found(reals: np.ndarray, fakes: np.ndarray, weights: np.ndarray, alarms: float) -> np.ndarray:
-    """Return the share of fakes (R,) at or above the lowest score that no more than `alarms` of the reals reach."""
-    shares = []
-    for rows in np.array_split(weights, max(1, len(weights) * (len(reals) + 1) // CHUNK)):
-        above = [np.cumsum((rows @ counts.T)[:, ::-1], axis=1) for counts in (reals, fakes)]  # (r, T) from the highest score
-        with np.errstate(invalid="ignore", divide="ignore"):
-            fpr, tpr = (counted / counted[:, -1:] for counted in above)
-        kept = (fpr <= alarms + 1e-12).sum(axis=1)  # distinct scores, from the highest, that may count as fake
-        shares.append(np.where(kept > 0, tpr[np.arange(len(rows)), np.maximum(kept, 1) - 1], 0.0))
-    return np.concatenate(shares)
-
-
 def measure(
     labels: np.ndarray,
     scores: np.ndarray,
@@ -132,7 +120,7 @@ def measure(
     weights: np.ndarray | None = None,
     wanted: Sequence[str] = METRICS,
 ) -> dict[str, np.ndarray]:
-    """Return the wanted metrics of `METRICS` and `ALARMS` as arrays (R,), one value for each row of weights.
+    """Return the wanted metrics of `METRICS` as arrays (R,), one value for each row of weights.
 
     `labels`, `scores`, `groups` (n,): groups number the identity pairs 0..G-1. `weights` (R, G): how often a resample
     drew each group; None is the data as they are (R = 1). A resample that lacks a class gives NaN.
@@ -164,7 +152,6 @@ def measure(
         "eer": lambda: _eer(counts[0], counts[1], weights),
         "log_loss": lambda: weights @ loss / (real + fake),
     }
-    formulas |= {name: partial(_found, counts[0], counts[1], weights, share) for name, share in ALARMS.items()}
     with np.errstate(invalid="ignore", divide="ignore"):
         return {name: formulas[name]() for name in wanted}
 

@@ -26,7 +26,9 @@ from utils.results.metrics import (
     resample_seeds,
     video_scores,
 )
+from utils.results.store import read_metadata
 
+GROUPED_BY = ("target", "caucasian", "african", "asian", "age", "hair", "sex", "camera_exposure")  # of metadata.csv
 SHOWN = ("teacher_both", "student_classic", "student_compression", "oracle")  # phases of the comparison
 BINS = 10  # of equal width
 DRAWS = 400  # of labels that scores are the chances of
@@ -181,7 +183,7 @@ def groups_table(clips: pd.DataFrame, groups: pd.DataFrame, phase: str, resample
                 if len(of):
                     about = {"factor": factor, "group": group, "quality": quality, "error": error}
                     about |= {"people": of["target"].nunique()}
-                    rows.append(about | crossed_share(of, "wrong", "target", resamples))
+                    rows.append(about | crossed_share(of, "wrong", "pair", resamples))
     return pd.DataFrame(rows)
 
 
@@ -198,9 +200,8 @@ def tables(predictions: pd.DataFrame, network: str, tree: Path, resamples: int) 
         "calibration": calibration_table(clips), "reliability": reliability_table(clips),
         "aggregation": aggregation_table(predictions, network, "student_compression", resamples),
     }  # fmt: skip
-    path = tree / "metadata.csv"
-    if path.is_file():
-        metadata = pd.read_csv(path, dtype={"target": str})
+    metadata = read_metadata(tree, GROUPED_BY)
+    if metadata is not None:
         made["groups"] = groups_table(clips, groups_of(metadata), "student_compression", resamples)
     return made
 

@@ -78,7 +78,7 @@ def alarms_table(scores: pd.DataFrame, videos: pd.DataFrame, resamples: int) -> 
     reals = scores[(scores["split"] == "val") & (scores["label"] == 0) & scores["quality"].isin(CRF)]
     for (phase, model), part in scores[scores["split"] == SPLIT].groupby(["phase", "model"]):
         mine = reals[(reals["phase"] == phase) & (reals["model"] == model)]
-        for alarms in ALARMS.values():
+        for alarms in ALARMS:
             threshold = alarm_thresholds(mine, alarms)
             for quality, clips in part.groupby("quality"):
                 flagged = clips.assign(flagged=clips["score"] > clips["seed"].map(threshold))

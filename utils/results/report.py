@@ -51,7 +51,8 @@ from utils.results.unlabelled_plots import UNLABELLED_FIGURES
 from utils.results.where_it_looks_plots import WHERE_FIGURES
 from utils.results.without_fakes_plots import FAKELESS_FIGURES
 
-FROM_NOTEBOOKS = ("data_quality", "data_shortcuts", "data_splits", "extraction", "tracks")  # tables that 01 and 02 write
+# Tables that notebooks 01 and 02 write.
+FROM_NOTEBOOKS = ("data_quality", "data_shortcuts", "data_splits", "extraction", "tracks", "wrong_faces")
 BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"  # of the README
 
 
@@ -116,6 +117,8 @@ def load_results(profile: Profile) -> Results:
     asked = load_unlabelled(get_profile("study")) if ours else None
     without = without_fakes.tables(profile.bootstrap) if ours else {}
     practised = practice.tables(compared, profile.student_model, Path(profile.data.root), profile.bootstrap)
+    if (wrong := profile.workspace.tables / "wrong_faces.csv").is_file():
+        practised |= tables.right_tables(compared, tables.read_wrong_faces(wrong), profile.bootstrap)
     if profile.base.workspace.root == ROOT:  # what was measured on the committed data alone
         practised |= split_rules.tables(profile.bootstrap) | quality_curve.tables(profile.bootstrap)
         practised |= where_it_looks.tables(profile.bootstrap)

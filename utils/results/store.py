@@ -37,6 +37,7 @@ JUDGED_COLUMNS = [
 TEXT_COLUMNS = ("experiment", "run", "phase", "model", "settings", "hash", "precision", "cpu", "chosen", "commit", "scores")
 TEXT = dict.fromkeys(TEXT_COLUMNS, "str")
 SUMS = "SHA256SUMS"  # of a folder whose tables are committed results
+IDENTITIES = ("video_id", "target", "source")  # "007" is no number
 FROM_GIT = "take it from git again (`git checkout`)"  # what helps where a committed table is damaged
 
 
@@ -56,6 +57,18 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str], remedy: 
     if wrong and len(table):
         raise ValueError(f"{path}: other than numbers in the column {', '.join(wrong)}: {remedy}")
     return table
+
+
+def read_metadata(tree: Path, columns: Sequence[str]) -> pd.DataFrame | None:
+    """Return what a data set's metadata.csv tells of its clips; None where there is none, or one that lacks these columns.
+
+    A tree of FaceForensics++ may have a file of that name with anything in it. Raises ValueError for one that is no CSV.
+    """
+    path = tree / "metadata.csv"
+    if not path.is_file():
+        return None
+    found = read_table(path, (), (), "build the data set again, or take the file away", dtype=dict.fromkeys(IDENTITIES, str))
+    return found if set(columns) <= set(found) else None
 
 
 def read_record(path: Path, under: str = "") -> dict[str, dict]:
@@ -144,7 +157,7 @@ def load_committed(profile: Profile, name: str) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=table.columns)
     if name == "predictions":
-        read = read_scores(path, table.columns)
+        read = read_scores(path, table.columns, FROM_GIT)
     else:
         read = read_table(path, table.columns, (*TEXT, "view", "config"), FROM_GIT, dtype=TEXT)
     read = read.assign(experiment=read["experiment"].fillna(""))
@@ -196,7 +209,10 @@ def of_comparison(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _joined(profile: Profile, name: str) -> pd.DataFrame:
     """Return a committed table and the same of this machine's run folders, every run from one of the two."""
-    committed, folders = load_committed(profile, name), _standing(profile)
+    return _in_place(load_committed(profile, name), name, _standing(profile))
+
+
+def _in_place(committed: pd.DataFrame, name: str, folders: dict[tuple[str, str], Path]) -> pd.DataFrame:
     if not folders:
         return committed
     own = _gathered(name, folders)  # a run that is trained and not yet scored has no row here, and stays as committed
@@ -282,6 +298,11 @@ def _file_of(folder: Path, name: str, read: Callable) -> pd.DataFrame | None:
     return read(folder / name) if (folder / name).is_file() else None
 
 
+def _read_judged(path: Path) -> pd.DataFrame:
+    columns = [name for name in JUDGED_COLUMNS if name != "experiment"]
+    return read_table(path, columns, (*TEXT, "view"), "train the run again, by the same command", dtype=TEXT)
+
+
 class Table(NamedTuple):
     """One table of results: its file, its columns, how a run folder's part is read, and the order of its rows."""
 
@@ -298,7 +319,7 @@ TABLES = {
     "runs": Table("runs.csv", tuple(RUN_COLUMNS), _run_of, KEY),
     "curves": Table("curves.csv", tuple(CURVE_COLUMNS), _curve_of, [*KEY, "step"]),
     "pseudo_labels": Table(
-        "pseudo_labels.csv.gz", tuple(JUDGED_COLUMNS), partial(_file_of, name=JUDGED, read=pd.read_csv), [*KEY, "view", "clip"]
+        "pseudo_labels.csv.gz", tuple(JUDGED_COLUMNS), partial(_file_of, name=JUDGED, read=_read_judged), [*KEY, "view", "clip"]
     ),
 }
 
@@ -321,11 +342,12 @@ def write_results(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
 def replace_committed(profile: Profile) -> list[str]:
     """Write this profile's results over the committed ones of the default profile it stands for; return the runs replaced.
 
-    The only function that does. Raises FileNotFoundError where there is nothing to write.
+    The only function that does. A run that is trained and not yet scored replaces nothing: its record would stand beside the
+    scores of another network. Raises FileNotFoundError where there is nothing to write.
     """
-    own = _own_folders(profile)
+    own = {key: folder for key, folder in _own_folders(profile).items() if (folder / SCORES).is_file()}
     if not own:
-        raise FileNotFoundError(f"no run of profile {profile.name} on this machine: run `make reproduce` or `make grid`")
-    taking = replace(profile, repeat_of=profile.base.name)  # own runs before committed ones
-    write_results(profile.base.workspace.results, {name: _joined(taking, name) for name in TABLES})
+        raise FileNotFoundError(f"no scored run of profile {profile.name} on this machine: run `make reproduce` or `make grid`")
+    tables = {name: _in_place(load_committed(profile, name), name, own) for name in TABLES}
+    write_results(profile.base.workspace.results, tables)
     return ["/".join(filter(None, key)) for key in own]

@@ -24,9 +24,11 @@ from utils.results.metrics import (
     validation_auc,
 )
 from utils.results.prose import interval_text
+from utils.results.store import read_metadata, read_table
 from utils.results.style import MODELS, known_methods, method_label
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
+CLIPS_HAVE = ("quality", "split", "target", "label", "frames", "fps", "bytes", "psnr", "ssim")  # in metadata.csv
 TRANSFER = ["model", "seed", "trained_on", "tested_on", "quality", "value", "lo", "hi"]
 
 
@@ -141,8 +143,7 @@ def averages_table(evaluation: Evaluation) -> pd.DataFrame:
     for (question, phase, _, _, quality), sides in _asked(evaluation, "test"):
         if phase in PHASES and (question in ("compression", "averaging") or phase == list(PHASES)[-1] and question != "rival"):
             asked.setdefault((question, quality), []).append(sides)
-    for phase, model, quality in robustness_table(evaluation)[["phase", "model", "quality"]].itertuples(index=False):
-        sides = tuple(keys(evaluation, phase, model, quality, split=split) for split in (HARD, "test"))
+    for quality, sides in _hard_sides(evaluation):
         asked.setdefault(("hard", quality), []).append(sides)
     ours = evaluation.table.query("level == 'frame' and phase in @PHASES and split == 'val'")
     for phase, model, quality in ours[["phase", "model", "quality"]].drop_duplicates().itertuples(index=False):
@@ -155,6 +156,42 @@ def averages_table(evaluation: Evaluation) -> pd.DataFrame:
         scale = 100 if question == "gap" else 1
         rows.append((question, quality, len(some), *(scale * value for value in found.values())))
     return pd.DataFrame(rows, columns=["question", "quality", "count", "value", "lo", "hi"])
+
+
+def _hard_sides(evaluation: Evaluation) -> Iterator[tuple[str, tuple[list[tuple], list[tuple]]]]:
+    """Yield quality, and both sides of what each method loses on `test_hard`."""
+    for phase, model, quality in robustness_table(evaluation)[["phase", "model", "quality"]].itertuples(index=False):
+        yield quality, tuple(keys(evaluation, phase, model, quality, split=split) for split in (HARD, "test"))
+
+
+def read_wrong_faces(path: Path) -> pd.DataFrame:
+    """Read the table that notebook 02 writes of squares on another person's face; raise ValueError for a damaged one."""
+    columns = ("split", "quality", "faces", "wrong", "clips", "wholly", "names")
+    found = read_table(path, columns, ("split", "quality", "names"), "run notebook 02 again")
+    return found.assign(names=found["names"].fillna("").astype(str))
+
+
+def right_tables(predictions: pd.DataFrame, wrong: pd.DataFrame, resamples: int) -> dict[str, pd.DataFrame]:
+    """Return what is lost on `test_hard` without the clips of which every face is another person's; nothing where none is.
+
+    `wrong` is the table of notebook 02 (`wrong_faces`). `right_robustness` has the columns of `robustness_table`,
+    `right_averages` the mean over methods, resampled together: quality, left_out (clips), count (methods), value, lo, hi.
+    """
+    bad = wrong[(wrong["split"] == HARD) & (wrong["wholly"] > 0)]
+    names = {(row.quality, name) for row in bad.itertuples() for name in row.names.split()}
+    if not names or HARD not in set(predictions["split"]):
+        return {}
+    known = predictions[predictions["split"].isin(["val", "test", HARD])]
+    clip = zip(known["quality"], known["method"] + "/" + known["video_id"], strict=True)
+    kept = known[[split != HARD or one not in names for split, one in zip(known["split"], clip, strict=True)]]
+    evaluation, asked = evaluate(kept, resamples, levels=("video",), wanted=("auc",)), {}
+    for quality, sides in _hard_sides(evaluation):
+        asked.setdefault(quality, []).append(sides)
+    left_out = bad.set_index("quality")["wholly"]
+    rows = [(quality, left_out.get(quality, 0), len(some), *mean_difference(evaluation, some).values())
+            for quality, some in asked.items()]  # fmt: skip
+    averages = pd.DataFrame(rows, columns=["quality", "left_out", "count", "value", "lo", "hi"])
+    return {"right_robustness": robustness_table(evaluation), "right_averages": averages}
 
 
 def robustness_text(evaluation: Evaluation) -> pd.DataFrame:
@@ -174,10 +211,9 @@ def budget_table(profile: Profile, networks: Sequence[str], faces: int) -> pd.Da
 
 def data_tables(profile: Profile) -> dict[str, pd.DataFrame]:
     """Return what metadata.csv tells per split (`data`) and per quality (`compression`); empty where there is none."""
-    path = Path(profile.data.root) / "metadata.csv"
-    if not path.is_file():
+    clips = read_metadata(Path(profile.data.root), CLIPS_HAVE)
+    if clips is None:
         return {"data": pd.DataFrame(columns=["split"]), "compression": pd.DataFrame(columns=["quality"])}
-    clips = pd.read_csv(path, dtype={"video_id": str, "target": str, "source": str})
     clips["seconds"] = clips["frames"] / clips["fps"]
     clips["kbits"] = clips["bytes"] * 8 / clips["seconds"] / 1000
     one = clips[clips["quality"] == clips["quality"].min()]

@@ -322,15 +322,17 @@ def gains_table(found: Unlabelled) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _differences(found: Unlabelled, asked: Iterable[tuple[dict, Cell, Cell]]) -> pd.DataFrame:
+def _differences(found: Unlabelled, asked: Iterable[tuple[dict, Cell, Cell]], most: int | None = None) -> pd.DataFrame:
     """Return the differences between pairs of cells, a row a pair, test and quality, over the seeds that both were run with.
+
+    Over the first `most` of them, where that is said.
 
     `asked` has what is said of a pair, and its two cells. Columns: that, split, quality, seeds and `value`, `lo`, `hi`.
     """
     rows = []
     for (about, this, that), split, quality in product(asked, study_splits(found), SEEN):
         these, those = (found.keys(cell, quality, split) for cell in (this, that))
-        if seeds := min(len(these), len(those)):
+        if seeds := min(len(these), len(those), len(these) if most is None else most):
             measured = difference(found.evaluation, these[:seeds], those[:seeds])
             rows.append(about | {"split": split, "quality": quality, "seeds": seeds} | measured)
     return pd.DataFrame(rows)
@@ -371,16 +373,23 @@ def pool_table(found: Unlabelled) -> pd.DataFrame:
 def beside_table(found: Unlabelled) -> pd.DataFrame:
     """Return differences that the protocol doesn't name, but that say what a gain is made of: described, without a verdict.
 
-    Control and student against the teacher that both start from, and an oracle that is shown as many images a step against the
-    students with the usual labels and with the most, and distillation against a control that is. Columns these, labels, those,
-    split, quality, seeds and `value`, `lo`, `hi`.
+    Control and student against the teacher that both start from; an oracle that is shown as many images a step against the
+    students with the usual labels and with the most; distillation against a control that is, and the student against it; and
+    student against control over no more seeds than every number of labels has. Columns these, labels, those, split, quality,
+    seeds and `value`, `lo`, `hi`.
     """
     teacher, (student, control) = found.usual("teacher"), (found.usual(arm) for arm in PRIMARY)
     most, oracle = replace(student, labels=max(found.study.label_counts)), found.usual("oracle_images")
     both = ((control, teacher), (student, teacher), (most, oracle), (oracle, student),
-            (found.usual("distill"), found.usual("control_images")))  # fmt: skip
-    asked = [({"these": this.arm, "labels": this.labels, "those": that.arm}, this, that) for this, that in both]
-    return _differences(found, asked)
+            (found.usual("distill"), found.usual("control_images")), (student, found.usual("distill")))  # fmt: skip
+
+    def asked(pairs: Iterable[tuple[Cell, Cell]]) -> list[tuple[dict, Cell, Cell]]:
+        return [({"these": this.arm, "labels": this.labels, "those": that.arm}, this, that) for this, that in pairs]
+
+    counts = (replace(student, labels=labels) for labels in found.study.label_counts)
+    fewest = min(len(found.keys(cell, SEEN[-1], found.study.tests[0])) for cell in counts)
+    parts = [_differences(found, asked(both)), _differences(found, asked([(student, control)]), fewest)]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
 
 
 def networks_table(found: Unlabelled) -> pd.DataFrame:
@@ -467,7 +476,7 @@ def alarms_table(found: Unlabelled) -> pd.DataFrame:
     rows = [
         {"arm": arm, "quality": quality, "alarms": alarms} | rates(clips, found.resamples)
         for arm in dict.fromkeys(cell.arm for cell in found.cells() if cell == found.usual(cell.arm))
-        for alarms in ALARMS.values()
+        for alarms in ALARMS
         for quality, clips in _flagged(found, arm, alarms)
     ]
     return pd.DataFrame(rows)
@@ -476,7 +485,7 @@ def alarms_table(found: Unlabelled) -> pd.DataFrame:
 def alarm_gaps_table(found: Unlabelled) -> pd.DataFrame:
     """Return the same of the student minus its control, clip by clip: `tpr` and `fpr` are paired differences."""
     rows, clip = [], ["seed", "video_id"]
-    for alarms in ALARMS.values():
+    for alarms in ALARMS:
         (ours, theirs) = (dict(_flagged(found, arm, alarms)) for arm in PRIMARY)
         for quality in ours.keys() & theirs.keys():
             both = ours[quality].merge(theirs[quality][[*clip, "flagged"]], on=clip, suffixes=("", "_theirs"))

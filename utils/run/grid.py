@@ -113,8 +113,8 @@ def tasks(
         networks = profile.repeated or (*profile.baselines, *profile.efficientnets)
         return tasks(profile, "comparison", seeds) + supervised_tasks(profile, networks, seeds)
     counts = dict.fromkeys(people or LABELLED_PEOPLE) if group == "labels" else (0,)
-    if group == "labels" and min(counts) < 2:
-        raise ValueError(f"{min(counts)} people with labels: at least 2 are needed, a pair")
+    if group == "labels" and (odd := [count for count in counts if count < 2 or count % 2]):
+        raise ValueError(f"{odd[0]} people with labels: whole pairs are needed, so an even number from 2 on")
     networks = models if group == "cases" else ("",)
     chains = product(seeds, networks, counts, CHAINS[group])
     return [Task(group, seed, phases, model, count) for seed, model, count, phases in chains]
@@ -205,7 +205,10 @@ def missing(profile: Profile, todo: Sequence[Task], faces: FaceSet | None = None
     def finished(task: Task) -> bool:
         wanted, asked = expected(profile, task), set(scored(profile, task))
         if faces is not None and task.group in ("comparison", "labels", "ablation"):
-            labelled = 2 * len(split_labels(_of_task(profile, task)[0], faces, task.seed)[0].pairs)
+            changed = _of_task(profile, task)[0]
+            if task.people:
+                changed = labels_profile(profile, task.people, len(faces.select(split="train").pairs))
+            labelled = 2 * len(split_labels(changed, faces, task.seed)[0].pairs)
             everybody = tuple(phase for phase, arm in ARMS.items() if arm.all_labels)
             if any(people.get(key) != labelled for key in wanted if not key[1].startswith(everybody)):
                 return False
@@ -255,7 +258,7 @@ def run_task(profile_name: str, task, threads: int | None = None, run: Callable[
     try:
         return (run or _run_phases)(profile_name, task)
     except Exception as error:
-        if not isinstance(error, ValueError | OSError | FloatingPointError):
+        if not isinstance(error, ValueError | OSError | FloatingPointError | WeightsUnavailable):
             traceback.print_exc()  # a fault of the code: the line alone would not tell where
         raise TaskFailed(f"{task} failed: {error or type(error).__name__}") from error
 
@@ -300,7 +303,7 @@ def run_phase(profile: Profile, task: Task, phase: str, faces: FaceSet) -> None:
         return
     self_train(profile, phase, faces, seed)
     save_predictions(profile, run_name(phase, network, seed), faces)
-    iterations = [run_name(each, network, seed) for each in iteration_phases(phase, profile.student.iterations)]
+    iterations = [run_name(each, network, seed) for each in iteration_phases(phase, profile.student_of(phase).iterations)]
     if task.group == "comparison":
         for name in iterations:
             judge_pseudo_labels(profile, name, faces, seed)
@@ -366,8 +369,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         profile = get_profile(arguments.profile)
-        for group in groups_of(profile, arguments.groups):  # one after the other
-            todo = tasks(profile, group, arguments.seeds, arguments.models, arguments.people, arguments.factors)
+        chosen = (arguments.seeds, arguments.models, arguments.people, arguments.factors)
+        groups = [tasks(profile, group, *chosen) for group in groups_of(profile, arguments.groups)]  # all is asked for rightly
+        for todo in groups:  # one after the other
             run_grid(arguments.profile, todo, arguments.jobs, arguments.scheduler)
     except (ValueError, OSError, TaskFailed, cluster.ClusterError) as error:
         parser.exit(2, f"error: {error}\n")

@@ -5,8 +5,8 @@ With it goes one seed of a small study of what unlabelled video is worth (the pi
     python -m utils.run.reproduce [--profile repeat] [--strict] [--record]
 
 `--record` adds the comparison, the minutes and the disk to `data/results/`, which the README quotes: for a fresh clone.
-A partial tree is done as far as it goes: what is left out is named, and the exit code is 3. Exit code 1 for a step that
-failed, 2 for a bad request, 0 otherwise. Finished work is not repeated.
+A partial tree is done as far as it goes: what is left out is named, and the exit code is 3. For a step that failed it is that
+step's (1 or 2), for a bad request 2, otherwise 0. Finished work is not repeated.
 """
 
 from __future__ import annotations

@@ -165,6 +165,8 @@ def main(argv: list[str] | None = None) -> int:
     name = plain(arguments.name or arguments.folder.resolve().name)
     out = arguments.out or PACKAGED / name
     try:
+        if not arguments.out and out.exists():
+            raise FileExistsError(f"there is a model at {out}: give this one another --name, or --out FOLDER to replace it")
         model = train_on(arguments.folder, out, name, arguments.seed, arguments.steps, arguments.jobs)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         parser.exit(2, f"error: {error}\n")

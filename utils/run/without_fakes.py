@@ -182,7 +182,7 @@ def gather_pilots(profile: Profile, cells: Cells, out: Path) -> pd.DataFrame:
 def main(argv: Sequence[str] | None = None) -> None:
     stages = WithoutFakesConfig().stages()
     parser = argparse.ArgumentParser(prog="python -m utils.run.without_fakes", description="Learning without fakes, measured.")
-    parser.add_argument("--stages", nargs="+", choices=tuple(stages), default=("arms", "kinds", "redrawers"))
+    parser.add_argument("--stages", nargs="+", choices=tuple(stages), help="default: arms, kinds and redrawers")
     parser.add_argument("--seeds", nargs="+", type=at_least(0), help="default: all of the stage")
     parser.add_argument("--arms", nargs="+", choices=tuple(WITHOUT_FAKES), default=tuple(WITHOUT_FAKES))
     parser.add_argument("--steps", type=at_least(1), help="another number, for a pilot on validation")
@@ -192,19 +192,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--protocol", default="", help="its commit, where git can't be asked")
     parser.add_argument("--out", type=Path, default=FAKELESS, help="where the tables are written")
     arguments = parser.parse_args(argv)
+    done = [stage for stage in stages if arguments.score and (arguments.out / scores_file(stage)).is_file()]
+    asked = arguments.stages or [stage for stage in ("arms", "kinds", "redrawers") if stage not in done]
     wanted = {stage: [(arm, seed) for arm, seed in stages[stage] if arm in arguments.arms
-                      and (arguments.seeds is None or seed in arguments.seeds)] for stage in arguments.stages}  # fmt: skip
+                      and (arguments.seeds is None or seed in arguments.seeds)] for stage in asked}  # fmt: skip
     try:
+        if not wanted:
+            raise Refused(f"all stages are scored in {arguments.out}: name another folder by --out to score them beside it")
         if not any(wanted.values()):
             raise ValueError("no network of these arms and seeds is in these stages: leave --seeds or --arms out for all")
+        whole = all(stage != "pilots" and tuple(cells) == stages[stage] for stage, cells in wanted.items())
+        if arguments.score and (arguments.steps or not whole):
+            raise Refused("the tests are scored once, with all arms and seeds of a stage and its numbers; no pilot is")
         for stage, cells in wanted.items():
             if not arguments.score:
                 run_all(cells, arguments.steps, arguments.jobs)
                 if arguments.pilot:
                     print(gather_pilots(fakeless_profile(arguments.steps), cells, arguments.out).to_string(index=False))
                 continue
-            if stage == "pilots" or arguments.steps or tuple(cells) != stages[stage]:
-                raise Refused("the tests are scored once, with all arms and seeds of a stage and its numbers; no pilot is")
             made = [folder / scores_file(stage) for folder in (arguments.out, FAKELESS)]
             if made[1].is_file() and arguments.out.resolve() != FAKELESS.resolve():
                 made.pop()  # a repeat, beside the committed scores
