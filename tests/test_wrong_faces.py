@@ -83,6 +83,8 @@ def test_the_loss_on_harder_videos_is_measured_without_clips_that_show_another()
     assert cells.loc["c40", "n_real"] == cells.loc["c23", "n_real"] - 1
     assert tables.right_tables(runs, wrong.assign(wholly=0), 50) == {}
     assert tables.right_tables(runs[~hard], wrong, 50) == {}
+    of_one = runs[~hard | (runs["video_id"] == target) | (runs["label"] == 1)]  # whose only real clip shows another
+    assert tables.right_tables(of_one, wrong, 50) == {}
 
 
 def test_a_damaged_table_of_wrong_faces_is_named(tmp_path):

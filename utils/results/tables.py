@@ -172,7 +172,9 @@ def read_wrong_faces(path: Path) -> pd.DataFrame:
 
 
 def right_tables(predictions: pd.DataFrame, wrong: pd.DataFrame, resamples: int) -> dict[str, pd.DataFrame]:
-    """Return what is lost on `test_hard` without the clips of which every face is another person's; nothing where none is.
+    """Return what is lost on `test_hard` without the clips of which every face is another person's.
+
+    Nothing where there is no such clip, or where without them no real or no fake is left.
 
     `wrong` is the table of notebook 02 (`wrong_faces`). `right_robustness` has the columns of `robustness_table`,
     `right_averages` the mean over methods, resampled together: quality, left_out (clips), count (methods), value, lo, hi.
@@ -184,6 +186,8 @@ def right_tables(predictions: pd.DataFrame, wrong: pd.DataFrame, resamples: int)
     known = predictions[predictions["split"].isin(["val", "test", HARD])]
     clip = zip(known["quality"], known["method"] + "/" + known["video_id"], strict=True)
     kept = known[[split != HARD or one not in names for split, one in zip(known["split"], clip, strict=True)]]
+    if kept[kept["split"] == HARD].groupby(["run", "quality"])["label"].nunique().min() < 2:
+        return {}  # so few clips that a class is gone
     evaluation, asked = evaluate(kept, resamples, levels=("video",), wanted=("auc",)), {}
     for quality, sides in _hard_sides(evaluation):
         asked.setdefault(quality, []).append(sides)
