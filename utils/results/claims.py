@@ -113,9 +113,9 @@ def _average(tables: Tables, question: str, quality: str = "c40") -> Estimate:
 
 
 @claim(
-    """Pseudo-labels are not shown to help. The first student that learns them leads its control (the same teacher, steps and
-    noise, but labels alone) at c40 by {leads} of AUC with the labels of {people} people ({seeds} seeds), and zero
-    lies in every interval ({intervals}).""",
+    """Pseudo-labels are not shown to help. The first student that learns them leads its control (the same teacher, steps,
+    noise and number of images, but labels alone) at c40 by {leads} of AUC with the labels of {people} people ({seeds} seeds),
+    and zero lies in every interval ({intervals}).""",
     holds=lambda n: all(one.holds_zero and one.value > 0 for one in n.over.values()),
 )
 def pseudo_labels_add(tables):
