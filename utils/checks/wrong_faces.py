@@ -15,6 +15,7 @@ import pandas as pd
 from utils.faces.cache import BOX
 from utils.faces.decode import pictures_at
 from utils.faces.detect import WHITE, masked_area
+from utils.results.tables import WRONG_FACES
 
 CLIP = ["method", "quality", "video_id"]  # names one clip
 LEAST = 0.1  # share of a mask's white below which a square lies on another face
@@ -57,4 +58,4 @@ def wrong_faces(faces: pd.DataFrame, share: pd.Series) -> pd.DataFrame:
         wholly = part.groupby(["method", "video_id"])["wrong"].all()
         names = " ".join("/".join(name) for name in wholly[wholly].index)
         rows.append((split, quality, len(part), part["wrong"].sum(), len(wholly), wholly.sum(), names))
-    return pd.DataFrame(rows, columns=["split", "quality", "faces", "wrong", "clips", "wholly", "names"])
+    return pd.DataFrame(rows, columns=WRONG_FACES)

@@ -28,6 +28,7 @@ from utils.results.store import read_metadata, read_table
 from utils.results.style import MODELS, known_methods, method_label
 
 SHOWN = ("auc", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake", "eer", "log_loss")
+WRONG_FACES = ("split", "quality", "faces", "wrong", "clips", "wholly", "names")  # columns, by `checks/wrong_faces.py`
 CLIPS_HAVE = ("quality", "split", "target", "label", "frames", "fps", "bytes", "psnr", "ssim")  # in metadata.csv
 TRANSFER = ["model", "seed", "trained_on", "tested_on", "quality", "value", "lo", "hi"]
 
@@ -143,7 +144,8 @@ def averages_table(evaluation: Evaluation) -> pd.DataFrame:
     for (question, phase, _, _, quality), sides in _asked(evaluation, "test"):
         if phase in PHASES and (question in ("compression", "averaging") or phase == list(PHASES)[-1] and question != "rival"):
             asked.setdefault((question, quality), []).append(sides)
-    for quality, sides in _hard_sides(evaluation):
+    for phase, model, quality in robustness_table(evaluation)[["phase", "model", "quality"]].itertuples(index=False):
+        sides = tuple(keys(evaluation, phase, model, quality, split=split) for split in (HARD, "test"))
         asked.setdefault(("hard", quality), []).append(sides)
     ours = evaluation.table.query("level == 'frame' and phase in @PHASES and split == 'val'")
     for phase, model, quality in ours[["phase", "model", "quality"]].drop_duplicates().itertuples(index=False):
@@ -158,16 +160,9 @@ def averages_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["question", "quality", "count", "value", "lo", "hi"])
 
 
-def _hard_sides(evaluation: Evaluation) -> Iterator[tuple[str, tuple[list[tuple], list[tuple]]]]:
-    """Yield quality, and both sides of what each method loses on `test_hard`."""
-    for phase, model, quality in robustness_table(evaluation)[["phase", "model", "quality"]].itertuples(index=False):
-        yield quality, tuple(keys(evaluation, phase, model, quality, split=split) for split in (HARD, "test"))
-
-
 def read_wrong_faces(path: Path) -> pd.DataFrame:
     """Read the table that notebook 02 writes of squares on another person's face; raise ValueError for a damaged one."""
-    columns = ("split", "quality", "faces", "wrong", "clips", "wholly", "names")
-    found = read_table(path, columns, ("split", "quality", "names"), "run notebook 02 again")
+    found = read_table(path, WRONG_FACES, ("split", "quality", "names"), "run notebook 02 again")
     return found.assign(names=found["names"].fillna("").astype(str))
 
 
@@ -179,22 +174,17 @@ def right_tables(predictions: pd.DataFrame, wrong: pd.DataFrame, resamples: int)
     `wrong` is the table of notebook 02 (`wrong_faces`). `right_robustness` has the columns of `robustness_table`,
     `right_averages` the mean over methods, resampled together: quality, left_out (clips), count (methods), value, lo, hi.
     """
-    bad = wrong[(wrong["split"] == HARD) & (wrong["wholly"] > 0)]
-    names = {(row.quality, name) for row in bad.itertuples() for name in row.names.split()}
-    if not names or HARD not in set(predictions["split"]):
+    wrong = wrong[(wrong["split"] == HARD) & (wrong["wholly"] > 0)]
+    names = [f"{row.quality}/{name}" for row in wrong.itertuples() for name in row.names.split()]
+    clip = predictions["quality"] + "/" + predictions["method"] + "/" + predictions["video_id"]
+    is_hard = predictions["split"] == HARD
+    kept = ~(is_hard & clip.isin(names))
+    left = predictions[is_hard & kept].groupby(["run", "quality"])["label"].nunique()
+    if not names or left.empty or left.min() < 2:
         return {}
-    known = predictions[predictions["split"].isin(["val", "test", HARD])]
-    clip = zip(known["quality"], known["method"] + "/" + known["video_id"], strict=True)
-    kept = known[[split != HARD or one not in names for split, one in zip(known["split"], clip, strict=True)]]
-    if kept[kept["split"] == HARD].groupby(["run", "quality"])["label"].nunique().min() < 2:
-        return {}  # so few clips that a class is gone
-    evaluation, asked = evaluate(kept, resamples, levels=("video",), wanted=("auc",)), {}
-    for quality, sides in _hard_sides(evaluation):
-        asked.setdefault(quality, []).append(sides)
-    left_out = bad.set_index("quality")["wholly"]
-    rows = [(quality, left_out.get(quality, 0), len(some), *mean_difference(evaluation, some).values())
-            for quality, some in asked.items()]  # fmt: skip
-    averages = pd.DataFrame(rows, columns=["quality", "left_out", "count", "value", "lo", "hi"])
+    evaluation = evaluate(predictions[kept], resamples, levels=("video",), wanted=("auc",))
+    averages = averages_table(evaluation).query("question == 'hard'").drop(columns="question")
+    averages.insert(1, "left_out", averages["quality"].map(wrong.set_index("quality")["wholly"]).fillna(0).astype(int))
     return {"right_robustness": robustness_table(evaluation), "right_averages": averages}
 
 

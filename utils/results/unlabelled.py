@@ -325,14 +325,13 @@ def gains_table(found: Unlabelled) -> pd.DataFrame:
 def _differences(found: Unlabelled, asked: Iterable[tuple[dict, Cell, Cell]], most: int | None = None) -> pd.DataFrame:
     """Return the differences between pairs of cells, a row a pair, test and quality, over the seeds that both were run with.
 
-    Over the first `most` of them, where that is said.
-
-    `asked` has what is said of a pair, and its two cells. Columns: that, split, quality, seeds and `value`, `lo`, `hi`.
+    `asked` has what is said of a pair, and its two cells; of the seeds, the first `most` alone where that is given.
+    Columns: that, split, quality, seeds and `value`, `lo`, `hi`.
     """
     rows = []
     for (about, this, that), split, quality in product(asked, study_splits(found), SEEN):
-        these, those = (found.keys(cell, quality, split) for cell in (this, that))
-        if seeds := min(len(these), len(those), len(these) if most is None else most):
+        these, those = (found.keys(cell, quality, split)[:most] for cell in (this, that))
+        if seeds := min(len(these), len(those)):
             measured = difference(found.evaluation, these[:seeds], those[:seeds])
             rows.append(about | {"split": split, "quality": quality, "seeds": seeds} | measured)
     return pd.DataFrame(rows)
@@ -389,7 +388,7 @@ def beside_table(found: Unlabelled) -> pd.DataFrame:
     counts = (replace(student, labels=labels) for labels in found.study.label_counts)
     fewest = min(len(found.keys(cell, SEEN[-1], found.study.tests[0])) for cell in counts)
     parts = [_differences(found, asked(both)), _differences(found, asked([(student, control)]), fewest)]
-    return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
+    return pd.concat(parts, ignore_index=True)
 
 
 def networks_table(found: Unlabelled) -> pd.DataFrame:
